@@ -1,0 +1,1 @@
+"""The `fraisier` command: one file per command; each parses, calls one verb, prints."""

@@ -1,0 +1,1 @@
+"""The stores: each loads and applies its numbered migrations out of `db/`."""

@@ -1,0 +1,1 @@
+"""Words and rules as plain data: no I/O, no clock, no logging."""

@@ -1,0 +1,182 @@
+"""The wish to bring one environment to one commit, what may become of it, and when a push is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+from fraisier.domain.errors import Cause, ForbiddenTransition
+from fraisier.domain.fraise import EnvironmentKey
+
+
+class Status(StrEnum):
+    """One spelling everywhere: database, JSON, GraphQL, CLI."""
+
+    pending = "pending"
+    running = "running"
+    success = "success"
+    failed = "failed"
+    rolled_back = "rolled_back"
+    rollback_failed = "rollback_failed"
+    cancelled = "cancelled"
+    superseded = "superseded"
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing follows; a new deployment is the way out."""
+        return not MAY_FOLLOW[self]
+
+    def check(self, following: Status) -> Status:
+        """`following`, if it may follow this status.
+
+        Raises:
+            ForbiddenTransition: it may not.
+        """
+        if following not in MAY_FOLLOW[self]:
+            message = f"cannot change a deployment from {self} to {following}"
+            raise ForbiddenTransition(message, "A deployment that ended stays as it is; request a new one")
+        return following
+
+
+# Which status may follow which; nothing else changes one. running -> pending: waiting for the next
+# attempt after a disk, network, host or store failure. running -> superseded: the fetched commit turned
+# out to be an ancestor of what runs.
+MAY_FOLLOW: dict[Status, frozenset[Status]] = {
+    Status.pending: frozenset({Status.running, Status.cancelled, Status.superseded, Status.failed}),
+    Status.running: frozenset(
+        {
+            Status.success,
+            Status.failed,
+            Status.rolled_back,
+            Status.rollback_failed,
+            Status.cancelled,
+            Status.superseded,
+            Status.pending,
+        }
+    ),
+    Status.success: frozenset(),
+    Status.failed: frozenset(),
+    Status.rolled_back: frozenset(),
+    Status.rollback_failed: frozenset(),
+    Status.cancelled: frozenset(),
+    Status.superseded: frozenset(),
+}
+
+
+class Trigger(StrEnum):
+    """Who, or what, asked."""
+
+    webhook = "webhook"
+    manual = "manual"
+    api = "api"
+    scheduled = "scheduled"
+    sweep = "sweep"
+    rollback = "rollback"
+
+
+REPLACEABLE = frozenset({Trigger.webhook, Trigger.sweep, Trigger.api})  # superseded by a newer wish
+AUTOMATIC = frozenset({Trigger.webhook, Trigger.sweep})  # ask for nothing that was already decided on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A request for a deployment, before it is one.
+
+    `commit` may be '' (unknown until the first fetch). `tip` is the ref's tip that the wish decides on; it
+    becomes the environment's `seen_tip`. `release` names the release that a rollback goes back to.
+    """
+
+    environment: EnvironmentKey
+    ref: str  # full, e.g. refs/heads/main; '' for a bare commit
+    trigger: Trigger
+    commit: str = ""
+    tip: str = ""
+    requested_by: str = ""
+    event_id: str = ""
+    force: bool = False
+    release: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A stored wish and what became of it. Times are Unix seconds, UTC; ids are uuids as text."""
+
+    id: str
+    environment: EnvironmentKey
+    ref: str
+    commit: str
+    status: Status
+    trigger: Trigger
+    requested_by: str
+    requested_at: float
+    force: bool = False
+    event_id: str = ""
+    started_at: float | None = None
+    completed_at: float | None = None
+    cause: Cause | None = None
+    error_message: str = ""
+    hint: str = ""
+    release: str = ""
+    previous_release: str = ""
+    cancel_requested_by: str = ""
+    not_before: float = 0.0
+
+    def becomes(
+        self, status: Status, *, cause: Cause | None = None, error: str = "", hint: str = ""
+    ) -> Deployment:
+        """This deployment with the next status.
+
+        Raises:
+            ForbiddenTransition: `status` may not follow the present one.
+        """
+        self.status.check(status)
+        return replace(self, status=status, cause=cause, error_message=error, hint=hint)
+
+
+class Earlier(Protocol):
+    """What deciding on a wish needs to know of an earlier deployment."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def trigger(self) -> str: ...
+    @property
+    def commit(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a wish leads to: a deployment that supersedes others, or nothing, for a reason."""
+
+    requested: bool
+    reason: str = ""
+    superseded: tuple[str, ...] = ()
+
+
+def decide(
+    wish: Wish,
+    newest: Earlier | None,
+    pending: Iterable[Earlier],
+    *,
+    quarantined: bool,
+    refused: bool = False,
+) -> Decision:
+    """Whether `wish` becomes a deployment, and which pending ones it supersedes.
+
+    `newest` is the environment's newest deployment that is not superseded, `pending` all that wait. A
+    push or sweep asks for nothing only if its commit is what `newest` asked for, or is quarantined, or was
+    refused; so pushes A, B, A deploy A twice. `force` overrides the quarantine.
+    """
+    if wish.trigger in AUTOMATIC and wish.commit:
+        if newest is not None and newest.commit == wish.commit:
+            return Decision(requested=False, reason="already_requested")
+        if quarantined and not wish.force:
+            return Decision(requested=False, reason="quarantined")
+        if refused:
+            return Decision(requested=False, reason="refused")
+    waiting = tuple(each.id for each in pending if each.trigger in REPLACEABLE)
+    return Decision(requested=True, superseded=waiting)

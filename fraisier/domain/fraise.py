@@ -1,0 +1,178 @@
+"""A deployable service and the places where it runs, as checked and complete data.
+
+`config/` reads `fraises.yaml` into these; nothing inside the house sees an unchecked value or a missing
+default. Times are seconds, sizes are bytes, paths are absolute where they name something on a host and
+relative where they name something in a release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from fraisier.domain.push import Change, RefKind
+from fraisier.domain.secret import Secret
+
+
+class FraiseType(StrEnum):
+    """What kind of service a fraise is."""
+
+    api = "api"
+    etl = "etl"
+    scheduled = "scheduled"
+    backup = "backup"
+
+
+class OnForcePush(StrEnum):
+    """What becomes of a push that is no descendant of what runs."""
+
+    deploy = "deploy"
+    refuse = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a fraise's commits come from. The URL holds no password; credentials stand beside it.
+
+    `key` is the path of a private SSH key, `known_hosts` of a file with the forge's host keys, `ca_file`
+    of a certificate bundle.
+    """
+
+    forge: str
+    repository: str
+    clone_url: str
+    key: str = ""
+    known_hosts: str = ""
+    token: Secret | None = None
+    token_user: str = "git"
+    ca_file: str = ""
+    proxy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """When a new release counts as healthy: `passes` passes in a row within `timeout` seconds.
+
+    Exactly one of `url`, `tcp` ("host:port") and `command` (a shell line) is set.
+    """
+
+    url: str = ""
+    tcp: str = ""
+    command: str = ""
+    expect_status: tuple[int, ...] = ()  # none: any 2xx
+    expect_body: str = ""  # a text that the body must contain
+    expect_headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str | Secret] = field(default_factory=dict)
+    interval: float = 1.0
+    request_timeout: float = 5.0
+    timeout: float = 30.0
+    passes: int = 2
+
+    @property
+    def kind(self) -> str:
+        """The check's brand: http, tcp or command."""
+        return "http" if self.url else "tcp" if self.tcp else "command"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """How the database of an environment is migrated: a framework's name and its settings.
+
+    For `framework: command`, `up` and `down` are shell lines run in the new release's folder. An empty
+    `down` means that the migration is not reversible.
+    """
+
+    framework: str = "command"
+    name: str = ""
+    up: str = ""
+    down: str = ""
+    timeout: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildCommand:
+    """One shell line of a build and the seconds it may take."""
+
+    run: str
+    timeout: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSpec:
+    """What runs the release: a brand ("systemd", "supervisord", …), the unit's name, and its settings."""
+
+    kind: str
+    unit: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """One place where a fraise runs."""
+
+    fraise: str
+    name: str
+    type: FraiseType
+    source: Source
+    branch: str = ""
+    tag: str = ""  # a pattern, e.g. v*; exactly one of branch and tag is set
+    hosts: tuple[str, ...] = ("localhost",)
+    app_path: str = ""
+    root: str = ""  # the folder of the repository that is deployed; '' = all of it
+    paths: tuple[str, ...] = ()  # patterns; a push that touches none of them deploys nothing
+    user: str = ""  # '' = whoever Fraisier runs as
+    target: TargetSpec | None = None
+    unit_file: str = ""
+    build: tuple[BuildCommand, ...] = ()
+    env: Mapping[str, str | Secret] = field(default_factory=dict)
+    env_file: str = ""
+    shared: tuple[str, ...] = ()  # 'uploads/' is a folder, '.env' a file
+    submodules: bool = False
+    lfs: bool = False
+    database: Database | None = None
+    health_check: HealthCheck | None = None
+    keep_releases: int = 5
+    on_force_push: OnForcePush = OnForcePush.deploy
+    retry_for: float = 900.0
+    min_free_disk: int = 200 * 1024 * 1024
+    restart_timeout: float = 90.0
+
+    @property
+    def key(self) -> EnvironmentKey:
+        """The environment's name in the whole installation."""
+        return EnvironmentKey(self.fraise, self.name)
+
+    @property
+    def ref_kind(self) -> RefKind:
+        """Whether the environment follows a branch or tags."""
+        return RefKind.branch if self.branch else RefKind.tag
+
+    def follows(self, change: Change) -> bool:
+        """Whether a moved ref is the one that this environment follows."""
+        if change.kind is not self.ref_kind:
+            return False
+        return change.name == self.branch if self.branch else fnmatchcase(change.name, self.tag)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class EnvironmentKey:
+    """Fraise and environment, by name."""
+
+    fraise: str
+    environment: str
+
+    def __str__(self) -> str:
+        return f"{self.fraise}/{self.environment}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fraise:
+    """A deployable service."""
+
+    name: str
+    type: FraiseType
+    source: Source
+    description: str = ""
+    environments: Mapping[str, Environment] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Where commands run. The only place that starts a process."""

@@ -1,0 +1,1 @@
+"""What runs a release: one file per process manager."""
