@@ -18,6 +18,7 @@ from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import Environment, EnvironmentKey, Fraise, HealthCheck, Source, TargetSpec
 from fraisier.domain.plan import Act, Command, Phase, StepName, StepState, TargetActs, UnitCommand
 from fraisier.domain.push import Push
+from fraisier.domain.secret import Secret
 
 Row = Mapping[str, Any]  # a row of a view: JSON types only, keys as in the view
 
@@ -116,6 +117,7 @@ class JournaledStep:
     started_at: float
     ended_at: float | None = None
     release: str = ""  # the release that the attempt was bringing in when the step began
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -623,17 +625,18 @@ class Prober(Protocol):
         ...
 
 
+CommandEnv = Mapping[str, str | Secret]  # deployers.common.command_env(...)
 Runner = Callable[[Command], int]  # runs a command as the environment's user; its output is kept
 
 
 class Migrations(Protocol):
     """One migration framework: the commands, as data, that move a database."""
 
-    def up(self, environment: Environment, release_folder: str) -> Sequence[Act]:
+    def up(self, environment: Environment, release_folder: str, env: CommandEnv) -> Sequence[Act]:
         """Bring the database to what the release wants."""
         ...
 
-    def down(self, environment: Environment, release_folder: str) -> Sequence[Act]:
+    def down(self, environment: Environment, release_folder: str, env: CommandEnv) -> Sequence[Act]:
         """Bring it back; empty where that was not declared possible."""
         ...
 
