@@ -394,7 +394,9 @@ class Repository(Protocol):
         ...
 
     def tips(self, source: Source, refs: Sequence[str]) -> Mapping[str, str]:
-        """`git ls-remote`: ref -> object name, for those that exist.
+        """`git ls-remote`: ref -> commit (tags peeled, as in `Fetched.tip`), for those that exist.
+
+        `refs` are full names or patterns of fnmatch over full names, e.g. `refs/tags/v*`.
 
         Raises:
             StepFailed: network or repository.
@@ -551,6 +553,58 @@ class Host(Protocol):
 
         Raises:
             StepFailed: disk or host.
+        """
+        ...
+
+
+# ----------------------------------------------------------------------------------- Fraisier's own tools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A tool that Fraisier runs for itself (git, ssh): not a command of a fraise.
+
+    `argv` goes to the system as it is, never through a shell. `env` is the whole environment. `inherit`
+    names open file descriptors that the program keeps. `timeout` in seconds.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str = "/"
+    stdin: bytes = b""
+    timeout: float = 60.0
+    inherit: tuple[int, ...] = ()
+
+
+class Processes(Protocol):
+    """Runs Fraisier's own tools, each in a process group of its own that never outlives the call.
+
+    All of them look at `stop` at least every 0.1 s. A missing program ends with code 127.
+    """
+
+    def run(self, program: Program, job: Job) -> int:
+        """Run to the end; stdout and stderr go to `job.output`. Returns the exit code (negative: a signal).
+
+        Raises:
+            StepFailed: cancelled or timeout; the whole group is gone then.
+        """
+        ...
+
+    def capture(self, program: Program, stop: threading.Event | None = None) -> Finished:
+        """Run to the end and return what it wrote.
+
+        Raises:
+            StepFailed: as `run`.
+        """
+        ...
+
+    def stream(self, program: Program, job: Job) -> AbstractContextManager[Iterator[bytes]]:
+        """Read stdout while the program runs; stderr goes to `job.output`.
+
+        The iterator ends only after exit code 0. Leaving the context ends the program.
+
+        Raises:
+            StepFailed: host, where it exits with another code; cancelled or timeout as `run`.
         """
         ...
 
