@@ -1,0 +1,112 @@
+"""Bitbucket Cloud.
+
+https://support.atlassian.com/bitbucket-cloud/docs/event-payloads/#Push
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fraisier.application.ports import Headers
+from fraisier.domain.errors import MalformedDelivery
+from fraisier.domain.push import Change, Push, RefKind
+from fraisier.git.changes import Event, Unfollowed, checked_name, moved, sha_of
+from fraisier.git.headers import event_of, single
+from fraisier.git.payload import (
+    Object,
+    check_shape,
+    first_text,
+    flag_of,
+    object_of,
+    objects_of,
+    read_object,
+    text_of,
+)
+from fraisier.git.signatures import check_prefixed
+
+EVENT, SIGNATURE = "x-event-key", "x-hub-signature"  # SHA-256, under the name that is SHA-1 at GitHub
+_DELIVERY = "x-request-uuid"
+_PUSH = "repo:push"
+
+_ONLY_CLOUD = ("x-hook-uuid", _DELIVERY, "x-attempt-number")
+_ONLY_SERVER = "x-bitbucket-type"  # of the "post webhooks" plugin
+_SERVER_ID = "x-request-id"  # also added by many proxies, so it decides last
+_SERVER_EVENTS = ("repo:refs_changed", "repo:modified", "repo:forked", "repo:comment:", "repo:secret_")
+_SERVER_FAMILIES = ("pr:", "mirror:", "diagnostics:", "project:modified")
+_SHAPE = {"push": dict, "actor": dict, "repository": dict}
+
+
+def is_cloud(headers: Headers) -> bool:
+    """Whether a delivery with X-Event-Key comes from the Cloud; from a server otherwise.
+
+    Both products send X-Event-Key and X-Hub-Signature. Some events are of one product only; for the
+    others the id headers decide.
+    """
+    if _ONLY_SERVER in headers:
+        return False
+    event = b"".join(headers.get(EVENT, ())[:1]).decode("latin-1").strip()
+    if event.startswith(_SERVER_EVENTS + _SERVER_FAMILIES):
+        return False
+    return any(name in headers for name in _ONLY_CLOUD) or _SERVER_ID not in headers
+
+
+class Bitbucket:
+    """Deliveries of Bitbucket Cloud."""
+
+    kind = "bitbucket"
+
+    def recognises(self, headers: Headers) -> bool:
+        """Whether the headers are the Cloud's, not a server's."""
+        return EVENT in headers and is_cloud(headers)
+
+    def verify(self, headers: Headers, body: bytes, secrets: Sequence[bytes], *, now: float) -> None:  # noqa: ARG002
+        """See `Forge.verify`. X-Hook-UUID is no secret and proves nothing."""
+        check_prefixed(headers, SIGNATURE, body, secrets)
+
+    def parse(self, headers: Headers, body: bytes) -> Push:
+        """See `Forge.parse`. One push may carry several refs, or none."""
+        event = Event(forge=self.kind, type=event_of(headers, EVENT), delivery_id=single(headers, _DELIVERY))
+        payload = read_object(headers, body)
+        if event.type != _PUSH:
+            return event.other()
+        check_shape(payload, _SHAPE)
+        return event.push(
+            repository=text_of(object_of(payload, "repository"), "full_name"),
+            sender=first_text(object_of(payload, "actor"), "username", "nickname", "display_name"),
+            moves=moves_of(payload),
+        )
+
+
+def moves_of(payload: Object) -> list[Change | Unfollowed]:
+    """The refs of a `repo:push`, of the Cloud or of the plugin that speaks its dialect on a server.
+
+    Raises:
+        MalformedDelivery: a field that is used is not as documented.
+    """
+    return [_move(change) for change in objects_of(object_of(payload, "push"), "changes")]
+
+
+def _move(change: Object) -> Change | Unfollowed:
+    old, new = object_of(change, "old"), object_of(change, "new")
+    told = new or old
+    if not told:
+        raise MalformedDelivery(
+            "cannot read the delivery: a change tells neither the old nor the new ref",
+            "Send what the forge documents",
+        )
+    kind, name = text_of(told, "type"), text_of(told, "name")
+    if kind not in RefKind.__members__:
+        return Unfollowed(f"{kind} {name}")
+    after = sha_of(object_of(new, "target"), "hash")
+    return moved(
+        Change(
+            kind=RefKind(kind),
+            name=checked_name(name),
+            before=sha_of(object_of(old, "target"), "hash"),
+            after=after,
+            commit=after,
+            created=not old,
+            deleted=not new,
+            forced=flag_of(change, "forced") or False,
+        )
+    )

@@ -1,0 +1,99 @@
+"""Bitbucket Server and Data Center, and the "post webhooks" plugin that speaks the Cloud's dialect there.
+
+https://confluence.atlassian.com/bitbucketserver/event-payload-938025882.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fraisier.application.ports import Headers
+from fraisier.domain.push import Change, Push, RefKind
+from fraisier.git.bitbucket import EVENT, SIGNATURE, is_cloud, moves_of
+from fraisier.git.changes import Event, Unfollowed, checked_name, moved, sha_of, split_ref
+from fraisier.git.headers import event_of, first
+from fraisier.git.payload import (
+    Object,
+    check_shape,
+    first_text,
+    flag_of,
+    object_of,
+    objects_of,
+    read_object,
+    text_of,
+)
+from fraisier.git.signatures import check_prefixed
+
+_DELIVERIES = ("x-request-id", "x-request-uuid")
+_PING, _PLUGINS_PUSH = "diagnostics:ping", "repo:push"
+_PUSHES = ("repo:refs_changed", "mirror:repo_synchronized")
+_LIMIT_EXCEEDED = "no_changes: more refs were synchronised than the mirror tells"
+_SHAPE = {"changes": list, "actor": dict, "repository": dict, "commits": list, "toCommit": dict, "push": dict}
+
+
+class BitbucketServer:
+    """Deliveries of Bitbucket Server and Data Center."""
+
+    kind = "bitbucket_server"
+
+    def recognises(self, headers: Headers) -> bool:
+        """Whether the headers are a server's, not the Cloud's."""
+        return EVENT in headers and not is_cloud(headers)
+
+    def verify(self, headers: Headers, body: bytes, secrets: Sequence[bytes], *, now: float) -> None:  # noqa: ARG002
+        """See `Forge.verify`."""
+        check_prefixed(headers, SIGNATURE, body, secrets)
+
+    def parse(self, headers: Headers, body: bytes) -> Push:
+        """See `Forge.parse`. A push may carry several refs, or none."""
+        event = Event(
+            forge=self.kind, type=event_of(headers, EVENT), delivery_id=first(headers, *_DELIVERIES)
+        )
+        payload = read_object(headers, body)
+        if event.type == _PING:
+            return event.ping()
+        if event.type != _PLUGINS_PUSH and event.type not in _PUSHES:
+            return event.other()
+        check_shape(payload, _SHAPE)
+        plugins = event.type == _PLUGINS_PUSH
+        return event.push(
+            repository=_repository(object_of(payload, "repository")),
+            sender=first_text(object_of(payload, "actor"), "name", "username", "slug", "displayName"),
+            moves=moves_of(payload) if plugins else [_move(each) for each in objects_of(payload, "changes")],
+            empty=_LIMIT_EXCEEDED if flag_of(payload, "refLimitExceeded") else "no_changes",
+        )
+
+
+def _repository(repository: Object) -> str:
+    """`PROJECT/slug`, or `~user/slug` of a personal one."""
+    project, slug = text_of(object_of(repository, "project"), "key"), text_of(repository, "slug")
+    return f"{project}/{slug}" if project and slug else first_text(repository, "fullName", "full_name")
+
+
+def _move(change: Object) -> Change | Unfollowed:
+    split = _ref(change)
+    if isinstance(split, Unfollowed):
+        return split
+    after, what = sha_of(change, "toHash"), text_of(change, "type")
+    return moved(
+        Change(
+            kind=split[0],
+            name=split[1],
+            before=sha_of(change, "fromHash"),
+            after=after,
+            commit=after,
+            created=what == "ADD",
+            deleted=what == "DELETE",
+        )
+    )
+
+
+def _ref(change: Object) -> tuple[RefKind, str] | Unfollowed:
+    told = object_of(change, "ref")
+    full = text_of(told, "id") or text_of(change, "refId")
+    if full:
+        return split_ref(full) or Unfollowed(full)
+    kind, name = text_of(told, "type").lower(), text_of(told, "displayId")
+    if kind not in RefKind.__members__:
+        return Unfollowed(f"{kind} {name}")
+    return RefKind(kind), checked_name(name)

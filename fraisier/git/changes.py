@@ -1,0 +1,151 @@
+"""From a ref and two object names, as forges tell them, to a `Change`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fraisier.domain.errors import MalformedDelivery
+from fraisier.domain.push import Change, EventKind, Push, RefKind, is_ref_name, is_sha, is_zero_sha
+from fraisier.git.payload import Object, first_text, object_of, text_of
+
+LONGEST_SHOWN_REF = 200  # characters of a ref in a reason
+
+
+@dataclass(frozen=True, slots=True)
+class Unfollowed:
+    """A ref that moved and is neither branch nor tag: notes, merge requests, pull requests."""
+
+    ref: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What every delivery has, whatever happened: the brand, its word for the event, the delivery's id."""
+
+    forge: str
+    type: str
+    delivery_id: str
+
+    def ping(self) -> Push:
+        """A test of the connection."""
+        return self._push(EventKind.ping)
+
+    def other(self, what: str = "") -> Push:
+        """An event that is no push; `what` is the forge's finer word, if it has one."""
+        return self._push(EventKind.other, reason=f"event_not_a_push: {what or self.type}")
+
+    def push(
+        self, *, repository: str, sender: str, moves: Iterable[Change | Unfollowed], empty: str = "no_changes"
+    ) -> Push:
+        """A push. `empty` is the reason why it asks for nothing if nothing moved.
+
+        Raises:
+            MalformedDelivery: it does not say of which repository.
+        """
+        if not repository:
+            raise MalformedDelivery(
+                "cannot read the delivery: the push does not name its repository",
+                "Send what the forge documents",
+            )
+        found = list(moves)
+        changes = tuple(move for move in found if isinstance(move, Change))
+        skipped = [move.ref for move in found if isinstance(move, Unfollowed)]
+        reason = f"ref_not_followed: {skipped[0][:LONGEST_SHOWN_REF]}" if skipped else empty
+        return Push(
+            forge=self.forge,
+            type=self.type,
+            kind=EventKind.push,
+            delivery_id=self.delivery_id,
+            repository=repository,
+            sender=sender,
+            changes=changes,
+            reason="" if changes else reason,
+        )
+
+    def _push(self, kind: EventKind, reason: str = "") -> Push:
+        return Push(forge=self.forge, type=self.type, kind=kind, delivery_id=self.delivery_id, reason=reason)
+
+
+def split_ref(ref: str) -> tuple[RefKind, str] | None:
+    """Kind and name of a full ref, None for one that is neither branch nor tag.
+
+    Raises:
+        MalformedDelivery: git would refuse the name, or it is not a full one.
+    """
+    for kind in RefKind:
+        if ref.startswith(kind.prefix):
+            return kind, checked_name(ref.removeprefix(kind.prefix))
+    if not ref.startswith("refs/") or not is_ref_name(ref):
+        raise _bad_ref()
+    return None
+
+
+def checked_name(name: str) -> str:
+    """`name`, if git accepts it for a branch or a tag.
+
+    Raises:
+        MalformedDelivery: it does not.
+    """
+    if not is_ref_name(name):
+        raise _bad_ref()
+    return name
+
+
+def sha_of(holder: Object, key: str) -> str:
+    """The object name in a field, zeros included; '' where it is missing, null or empty.
+
+    Raises:
+        MalformedDelivery: it is neither a full SHA-1 nor a full SHA-256 name.
+    """
+    value = text_of(holder, key)
+    if value and not is_sha(value) and not is_zero_sha(value):
+        raise MalformedDelivery(
+            f"cannot read the delivery: `{key}` is no full object name", "Send what the forge documents"
+        )
+    return value
+
+
+def moved(change: Change) -> Change:
+    """`change` with what follows from it: no commit for a deletion, created and deleted by zero names.
+
+    Raises:
+        MalformedDelivery: it neither deletes the ref nor says what the ref is now.
+    """
+    gone = change.deleted or is_zero_sha(change.after)
+    if not gone and not change.commit:
+        raise MalformedDelivery(
+            "cannot read the delivery: it does not tell the commit that was pushed",
+            "Send what the forge documents",
+        )
+    return Change(
+        kind=change.kind,
+        name=change.name,
+        before=change.before,
+        after=change.after,
+        commit="" if gone else change.commit,
+        created=not gone and (change.created or is_zero_sha(change.before)),
+        deleted=gone,
+        forced=change.forced,
+    )
+
+
+def full_name(repository: Object) -> str:
+    """`owner/name` of a repository as GitHub, Gitea, Forgejo and Gogs describe it; '' if it is not told.
+
+    Raises:
+        MalformedDelivery: a field that is used has another type.
+    """
+    told = text_of(repository, "full_name")
+    if told:
+        return told
+    owner = first_text(object_of(repository, "owner"), "login", "username", "name")
+    name = text_of(repository, "name")
+    return f"{owner}/{name}" if owner and name else ""
+
+
+def _bad_ref() -> MalformedDelivery:
+    return MalformedDelivery(
+        "cannot read the delivery: the name of its ref is one that git refuses",
+        "Send a full ref as git names it",
+    )

@@ -1,0 +1,118 @@
+"""GitHub and GitHub Enterprise Server.
+
+https://docs.github.com/en/webhooks/webhook-events-and-payloads#push
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fraisier.application.ports import Headers
+from fraisier.domain.errors import BadSignature
+from fraisier.domain.push import Change, Push, RefKind, is_sha
+from fraisier.git.changes import Event, Unfollowed, full_name, moved, sha_of, split_ref
+from fraisier.git.headers import credential, event_of, single
+from fraisier.git.payload import (
+    Object,
+    check_shape,
+    first_text,
+    flag_of,
+    object_of,
+    read_object,
+    text_of,
+)
+from fraisier.git.signatures import check_prefixed
+
+EVENT, DELIVERY, SIGNATURE = "x-github-event", "x-github-delivery", "x-hub-signature-256"
+OLD_SIGNATURE = "x-hub-signature"
+
+# Gitea, Forgejo and Gogs send X-GitHub-Event beside their own; these come from GitHub alone.
+_OF_OTHERS = ("x-gitea-event", "x-forgejo-event", "x-gogs-event")
+_ONLY_HERE = ("x-github-hook-id", "x-github-enterprise-host", "x-github-enterprise-version")
+_SHAPE = {
+    "commits": list,
+    "head_commit": dict,
+    "base_ref": str,
+    "compare": str,
+    "pusher": dict,
+    "sender": dict,
+}
+
+
+class GitHub:
+    """Deliveries of GitHub, signed in X-Hub-Signature-256 over the raw body, form or JSON."""
+
+    kind = "github"
+
+    def recognises(self, headers: Headers) -> bool:
+        """Whether the headers are GitHub's own, not the copies that Gitea and its kin send."""
+        if any(name in headers for name in _ONLY_HERE):
+            return True
+        return EVENT in headers and not any(name in headers for name in _OF_OTHERS)
+
+    def verify(self, headers: Headers, body: bytes, secrets: Sequence[bytes], *, now: float) -> None:  # noqa: ARG002
+        """See `Forge.verify`. The SHA-1 signature of old is never enough."""
+        if SIGNATURE not in headers and credential(headers, OLD_SIGNATURE):
+            raise BadSignature(
+                "cannot verify the delivery: it is signed with SHA-1 only",
+                "Let the forge, or the proxy before Fraisier, send X-Hub-Signature-256",
+            )
+        check_prefixed(headers, SIGNATURE, body, secrets)
+
+    def parse(self, headers: Headers, body: bytes) -> Push:
+        """See `Forge.parse`. `create` and `delete` come in addition to `push` and are left aside."""
+        event = Event(forge=self.kind, type=event_of(headers, EVENT), delivery_id=single(headers, DELIVERY))
+        payload = read_object(headers, body)
+        if event.type == "ping":
+            return event.ping()
+        if event.type != "push":
+            return event.other()
+        check_shape(payload, _SHAPE)
+        return event.push(
+            repository=full_name(object_of(payload, "repository")),
+            sender=sender_of(payload),
+            moves=[change_of(payload)],
+        )
+
+
+def change_of(payload: Object) -> Change | Unfollowed:
+    """The one ref of a push as GitHub, Gitea, Forgejo and Gogs tell it.
+
+    Raises:
+        MalformedDelivery: a field that is used is not as documented.
+    """
+    ref = text_of(payload, "ref")
+    split = split_ref(ref)
+    if split is None:
+        return Unfollowed(ref)
+    kind, name = split
+    after = sha_of(payload, "after")
+    return moved(
+        Change(
+            kind=kind,
+            name=name,
+            before=sha_of(payload, "before"),
+            after=after,
+            commit=_commit(payload, after) if kind is RefKind.tag else after,
+            created=flag_of(payload, "created") or False,
+            deleted=flag_of(payload, "deleted") or False,
+            forced=flag_of(payload, "forced") or False,
+        )
+    )
+
+
+def _commit(payload: Object, after: str) -> str:
+    """What a tag points to: of an annotated one `after` is the tag's own object."""
+    head = sha_of(object_of(payload, "head_commit"), "id")
+    return head if is_sha(head) else after
+
+
+def sender_of(payload: Object) -> str:
+    """Who pushed: the login of `sender`, else of `pusher`; '' if neither is told.
+
+    Raises:
+        MalformedDelivery: a field that is used has another type.
+    """
+    return first_text(object_of(payload, "sender"), "login", "username") or first_text(
+        object_of(payload, "pusher"), "login", "username", "name"
+    )

@@ -1,0 +1,223 @@
+"""From the bytes of a delivery to a JSON object, and from its fields to values of the right type.
+
+A body is read only after it was verified, but a forge's users write much of it, so it may still be hostile:
+refused are other content types and encodings, what is no UTF-8, NaN, infinite numbers, lone surrogates,
+nesting beyond 254 levels, a key that an object has twice, and anything that is no object.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from fraisier.application.ports import Headers
+from fraisier.domain.errors import MalformedDelivery, UnsupportedMediaType
+from fraisier.git.headers import single
+
+Object = Mapping[str, Any]
+
+LONGEST_TEXT = 1024  # characters of a repository's or a person's name
+MOST_FORM_FIELDS = 16
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
+_FORM = "application/x-www-form-urlencoded"
+_NOTHING: Object = {}
+
+
+def read_object(headers: Headers, body: bytes) -> Object:
+    """The JSON object that the delivery carries, as its body or in a form's field `payload`.
+
+    Raises:
+        UnsupportedMediaType: neither JSON nor a form, or compressed, or not in UTF-8.
+        MalformedDelivery: the body is not what its content type says, or no object.
+    """
+    return parse_object(form_payload(body) if is_form(headers) else body)
+
+
+def is_form(headers: Headers) -> bool:
+    """Whether the body is a form; it is JSON otherwise, also where the content type is missing.
+
+    Raises:
+        UnsupportedMediaType: the content type is neither, or the body is compressed.
+    """
+    encoding = single(headers, "content-encoding").lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedMediaType(
+            f"cannot read a body with Content-Encoding {encoding}", "Forges send their bodies uncompressed"
+        )
+    kind, _, parameters = single(headers, "content-type").lower().partition(";")
+    kind = kind.strip()
+    if kind not in ("", "application/json", _FORM) and not _is_vendors_json(kind):
+        raise UnsupportedMediaType(
+            f"cannot read a body of content type {kind}", f"Set application/json or {_FORM} in the webhook"
+        )
+    if parameters:
+        _check_charset(parameters)
+    return kind == _FORM
+
+
+def _is_vendors_json(kind: str) -> bool:
+    return kind.startswith("application/") and kind.endswith("+json")
+
+
+def _check_charset(parameters: str) -> None:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip().strip('"') not in _CHARSETS:
+            raise UnsupportedMediaType(
+                f"cannot read a body in the character set {value.strip()}", "Forges send UTF-8"
+            )
+
+
+def form_payload(body: bytes) -> bytes:
+    """The decoded field `payload` of a form.
+
+    Raises:
+        MalformedDelivery: there is none, or more than one, or its percent-encoding is broken.
+    """
+    if body.count(b"&") >= MOST_FORM_FIELDS:
+        raise _malformed("the form has too many fields", "A form carries one field, `payload`")
+    found = [value for name, _, value in (f.partition(b"=") for f in body.split(b"&")) if name == b"payload"]
+    if len(found) != 1:
+        raise _malformed(
+            f"the form has {len(found)} fields `payload` instead of one",
+            "A form carries one field, `payload`",
+        )
+    return _percent_decoded(found[0])
+
+
+def _percent_decoded(value: bytes) -> bytes:
+    # Quoted-printable differs from percent-encoding only in its sign, and the standard library decodes it in
+    # C in one buffer; urllib's decoder makes an object per escape, 40 times the memory of a large body.
+    if _BAD_ESCAPE.search(value):
+        raise _malformed("the form's percent-encoding is broken", "Send the form as the forge does")
+    return binascii.a2b_qp(value.replace(b"+", b" ").replace(b"=", b"%3D").replace(b"%", b"="))
+
+
+def parse_object(text: bytes) -> Object:
+    """A JSON object of which every object has each of its keys once.
+
+    Raises:
+        MalformedDelivery: it is none.
+    """
+    try:
+        parsed = orjson.loads(text)
+        if not isinstance(parsed, dict):
+            raise _malformed("the payload is no JSON object", "Send the forge's own payload")
+        if _may_have_lost_keys(text, parsed):
+            json.loads(text, object_pairs_hook=_unique, parse_int=str, parse_float=str)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError) as error:
+        raise _malformed(
+            "the payload is no JSON, or nested too deeply", "Send the forge's own payload"
+        ) from error
+    return parsed
+
+
+def _may_have_lost_keys(text: bytes, parsed: dict[str, Any]) -> bool:
+    """False only where no key can have been dropped as a duplicate.
+
+    orjson keeps the last of two equal keys and says nothing. Each key brings a colon, so written out again
+    such an object has fewer colons than the text had. A colon that the text has escaped would make up for
+    a lost one: those are counted, too, on the text's side. Serialising also refuses nesting beyond 254.
+    """
+    colons = text.count(b":") + text.count(b"\\u003a") + text.count(b"\\u003A")
+    return orjson.dumps(parsed).count(b":") != colons
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    keys = {key for key, _ in pairs}
+    if len(keys) != len(pairs):
+        raise _malformed("an object of the payload has the same key twice", "Send the forge's own payload")
+
+
+def _malformed(why: str, hint: str) -> MalformedDelivery:
+    return MalformedDelivery(f"cannot read the delivery: {why}", hint)
+
+
+def _wrong(key: str, wanted: str) -> MalformedDelivery:
+    return _malformed(f"`{key}` is no {wanted}", "Send what the forge documents")
+
+
+def text_of(holder: Object, key: str) -> str:
+    """The text in a field, '' where it is missing or null.
+
+    Raises:
+        MalformedDelivery: it is no text, longer than LONGEST_TEXT, or has control characters.
+    """
+    value = holder.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT or _CONTROL.search(value):
+        raise _wrong(key, f"text of at most {LONGEST_TEXT} characters without control characters")
+    return value
+
+
+def first_text(holder: Object, *keys: str) -> str:
+    """The first of these fields that is not empty, else ''.
+
+    Raises:
+        MalformedDelivery: as `text_of`.
+    """
+    for key in keys:
+        found = text_of(holder, key)
+        if found:
+            return found
+    return ""
+
+
+def flag_of(holder: Object, key: str) -> bool | None:
+    """The truth value in a field, None where it is missing or null.
+
+    Raises:
+        MalformedDelivery: it is neither true nor false.
+    """
+    value = holder.get(key)
+    if value is None or isinstance(value, bool):
+        return value
+    raise _wrong(key, "truth value")
+
+
+def object_of(holder: Object, key: str) -> Object:
+    """The object in a field, an empty one where it is missing or null.
+
+    Raises:
+        MalformedDelivery: it is no object.
+    """
+    value = holder.get(key)
+    if value is None:
+        return _NOTHING
+    if not isinstance(value, dict):
+        raise _wrong(key, "object")
+    return value
+
+
+def objects_of(holder: Object, key: str) -> list[Object]:
+    """The objects of the list in a field, none where it is missing or null.
+
+    Raises:
+        MalformedDelivery: it is no list, or one of its items is no object.
+    """
+    value = holder.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise _wrong(key, "list of objects")
+    return value
+
+
+def check_shape(holder: Object, shape: Mapping[str, type | tuple[type, ...]]) -> None:
+    """Refuse a push whose documented fields have other types; each may be missing or null.
+
+    Raises:
+        MalformedDelivery: one has.
+    """
+    for key, wanted in shape.items():
+        value = holder.get(key)
+        if value is not None and not isinstance(value, wanted):
+            raise _wrong(key, "value of the documented type")
