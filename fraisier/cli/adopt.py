@@ -1,0 +1,35 @@
+"""`fraisier adopt`."""
+
+from __future__ import annotations
+
+import click
+
+from fraisier.cli.options import environment_argument, fraise_argument
+from fraisier.cli.session import Session, asker
+from fraisier.domain.errors import EXIT_ENDED_OTHERWISE
+
+
+@click.command("adopt")
+@fraise_argument()
+@environment_argument()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def command(session: Session, fraise: str, environment: str, *, yes: bool) -> None:
+    """Take over the folder of ENVIRONMENT that another installation, or an older database, owns.
+
+    Needed after the database was restored from a backup, or after a move to another machine. The other
+    installation's running commands there are ended; it can change nothing there any more.
+
+    \b
+    Examples:
+      fraisier adopt api production
+      fraisier adopt api production --yes
+    """
+    key = session.key(fraise, environment)
+    where = session.configuration.environments[key]
+    question = f"Take over {where.app_path} on {', '.join(where.hosts)} from whoever owns it?"
+    if not yes and not click.confirm(question, err=True):
+        raise click.exceptions.Exit(EXIT_ENDED_OTHERWISE)
+    with session.fraisier() as fraisier:
+        fraisier.adopt(key, by=asker())
+    click.echo(f"{key} belongs to this installation now.")

@@ -1,0 +1,90 @@
+"""Where every error of a command becomes a message on stderr and an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from fraisier.cli.text import printable
+from fraisier.domain.errors import EXIT_ENDED_OTHERWISE, FraisierError, InvalidConfig, exit_status
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+EXIT_TERMINATED = 143  # 128 + SIGTERM
+EXIT_OUTPUT_CLOSED = 141  # 128 + SIGPIPE
+
+
+class OutputClosed(Exception):
+    """Whoever read our output went away."""
+
+
+def report(error: Exception, *, as_json: bool) -> int:
+    """Print `error` on stderr, as one JSON document if asked for; returns the exit status."""
+    if isinstance(error, OutputClosed | BrokenPipeError):
+        _forget_stdout()
+        return EXIT_OUTPUT_CLOSED
+    if isinstance(error, click.exceptions.Abort):
+        return EXIT_INTERRUPTED
+    if os.environ.get("FRAISIER_DEBUG"):
+        traceback.print_exception(error)
+    document, status = _describe(error)
+    _print(document, as_json=as_json)
+    return status
+
+
+def _describe(error: Exception) -> tuple[dict[str, Any], int]:
+    """The error as `{"code", "message", "hint"}`, and the exit status."""
+    if isinstance(error, InvalidConfig):
+        problems = [
+            {"file": p.file, "line": p.line, "column": p.column, "message": p.message} for p in error.problems
+        ]
+        message = error.message.split("\n", 1)[0]
+        document = {"code": error.code, "message": message, "hint": error.hint, "problems": problems}
+        return document, exit_status(error)
+    if isinstance(error, FraisierError):
+        return {"code": error.code, "message": error.message, "hint": error.hint}, exit_status(error)
+    if isinstance(error, click.ClickException):
+        return _usage(error), error.exit_code
+    return _unexpected(error), EXIT_ENDED_OTHERWISE
+
+
+def _usage(error: click.ClickException) -> dict[str, Any]:
+    command = getattr(error, "ctx", None)
+    path = command.command_path if command is not None else "fraisier"
+    message = f"cannot understand the command: {error.format_message()}"
+    return {"code": "usage", "message": message, "hint": f"See `{path} --help`"}
+
+
+def _unexpected(error: Exception) -> dict[str, Any]:
+    message = f"cannot go on: {type(error).__name__}: {error}"
+    hint = "This was not expected. Set FRAISIER_DEBUG=1 to see the traceback"
+    return {"code": "internal", "message": message, "hint": hint}
+
+
+def _print(document: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"error": document}), err=True)
+        return
+    name = click.style("fraisier:", fg="red", bold=True) if _coloured() else "fraisier:"
+    first, *more = printable(document["message"], keep="\n").splitlines() or [""]
+    lines = [f"{name} {first}", *(f"  {line}" for line in more)]
+    for problem in document.get("problems", ()):
+        lines.append("  {file}:{line}:{column}: {message}".format_map(problem))
+    lines += [f"  {line}" for line in printable(document["hint"], keep="\n").splitlines()]
+    click.echo("\n".join(lines), err=True, color=_coloured())
+
+
+def _coloured() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _forget_stdout() -> None:
+    """Send what is still buffered nowhere, or the interpreter complains when it ends."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return  # not a real file: nothing will be flushed to it

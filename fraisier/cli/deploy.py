@@ -1,0 +1,74 @@
+"""`fraisier deploy`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from fraisier.cli.options import (
+    check_commit,
+    commit_options,
+    environment_argument,
+    fraise_argument,
+    json_option,
+    wait_option,
+)
+from fraisier.cli.session import Session, asker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The command line of `deploy`."""
+
+    fraise: str
+    environment: str
+    commit: str
+    ref: str
+    force: bool
+    wait: bool
+    dry_run: bool
+    as_json: bool
+
+
+@click.command("deploy")
+@fraise_argument()
+@environment_argument()
+@commit_options
+@click.option("--force", is_flag=True, help="Deploy even a commit that failed here before.")
+@wait_option
+@click.option("--dry-run", is_flag=True, help="Change nothing; the same as `fraisier plan`.")
+@json_option
+@click.pass_obj
+def command(session: Session, **options: Any) -> None:
+    """Bring ENVIRONMENT of FRAISE to a commit, and watch until it has ended.
+
+    Without --commit or --ref it is the tip of the branch that the environment follows (or its newest
+    tag). Where no worker lives, this process performs the deployment itself. Ctrl-C lets a worker's
+    deployment go on, and cancels one that this process performs.
+
+    \b
+    Examples:
+      fraisier deploy api production
+      fraisier deploy api production --commit 5f1c0d…  (all 40 digits)
+      fraisier deploy api staging --ref feature/login
+      fraisier deploy api production --no-wait         print the id, and go
+      fraisier deploy api production --force           a commit that failed before
+    """
+    wanted = Wanted(**options)
+    check_commit(wanted.commit, wanted.ref)
+    key = session.key(wanted.fraise, wanted.environment)
+    with session.fraisier() as fraisier:
+        if wanted.dry_run:
+            from fraisier.cli.plan import print_plan
+
+            plan = fraisier.plan(key, commit=wanted.commit, ref=wanted.ref)
+            print_plan(plan, key, as_json=wanted.as_json)
+            return
+        from fraisier.cli.waiting import conclude
+
+        requested = fraisier.request_deployment(
+            key, commit=wanted.commit, ref=wanted.ref, by=asker(), force=wanted.force
+        )
+        conclude(fraisier, requested, wait=wanted.wait, as_json=wanted.as_json)

@@ -1,0 +1,80 @@
+"""Arguments and options that several commands share, with completion of names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from fraisier.cli.session import Session
+
+Decorator = Callable[[Any], Any]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+wait_option = click.option(
+    "--wait/--no-wait", default=True, help="Watch until it has ended (the default), or only print its id."
+)
+
+
+def _session(ctx: click.Context) -> Session:
+    return Session(ctx.find_root().params.get("config_path"))
+
+
+def _fraises(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in _known(ctx) if name.startswith(incomplete)]
+
+
+def _environments(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    names = _known(ctx).get(ctx.params.get("fraise") or "", ())
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _known(ctx: click.Context) -> Mapping[str, tuple[str, ...]]:
+    """Environments by fraise. A configuration that cannot be read completes nothing."""
+    from fraisier.domain.errors import FraisierError
+
+    try:
+        fraises = _session(ctx).configuration.fraises
+    except FraisierError:
+        return {}
+    return {name: tuple(fraise.environments) for name, fraise in fraises.items()}
+
+
+def fraise_argument(*, required: bool = True) -> Decorator:
+    """The FRAISE argument."""
+    return click.argument(
+        "fraise", required=required, default=None if required else "", shell_complete=_fraises
+    )
+
+
+def environment_argument(*, required: bool = True) -> Decorator:
+    """The ENVIRONMENT argument."""
+    default = None if required else ""
+    return click.argument("environment", required=required, default=default, shell_complete=_environments)
+
+
+def commit_options(command: Any) -> Any:
+    """`--commit SHA | --ref NAME`; `check_commit` refuses both."""
+    ref = click.option("--ref", default="", metavar="NAME", help="The tip of another branch or tag.")
+    commit = click.option("--commit", default="", metavar="SHA", help="This commit, in full.")
+    return commit(ref(command))
+
+
+def check_commit(commit: str, ref: str) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        UsageError: both a commit and a ref, or something that is neither.
+    """
+    from fraisier.domain.push import is_ref_name, is_sha
+
+    if commit and ref:
+        raise click.UsageError("--commit and --ref exclude each other.")
+    if commit and not is_sha(commit):
+        raise click.BadParameter(
+            f"{commit!r} is no full object name (40 or 64 hexadecimal digits in lower case).",
+            param_hint="--commit",
+        )
+    if ref and not is_ref_name(ref.removeprefix("refs/heads/").removeprefix("refs/tags/")):
+        raise click.BadParameter(f"{ref!r} is no name that git accepts.", param_hint="--ref")

@@ -1,0 +1,66 @@
+"""`fraisier plan`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fraisier.cli.options import (
+    check_commit,
+    commit_options,
+    environment_argument,
+    fraise_argument,
+    json_option,
+)
+from fraisier.cli.screen import Screen, print_json
+from fraisier.cli.session import Session
+from fraisier.cli.text import printable
+
+if TYPE_CHECKING:
+    from fraisier.domain.fraise import EnvironmentKey
+    from fraisier.domain.plan import Plan
+
+
+@click.command("plan")
+@fraise_argument()
+@environment_argument()
+@commit_options
+@json_option
+@click.pass_obj
+def command(session: Session, fraise: str, environment: str, *, commit: str, ref: str, as_json: bool) -> None:
+    """Show what a deployment of ENVIRONMENT would do, command by command. Changes nothing.
+
+    \b
+    Examples:
+      fraisier plan api production
+      fraisier plan api staging --ref feature/login
+    """
+    check_commit(commit, ref)
+    key = session.key(fraise, environment)
+    with session.fraisier() as fraisier:
+        print_plan(fraisier.plan(key, commit=commit, ref=ref), key, as_json=as_json)
+
+
+def print_plan(plan: Plan, key: EnvironmentKey, *, as_json: bool) -> None:
+    """The plan's steps and the commands of each."""
+    if as_json:
+        print_json(_document(plan, key))
+        return
+    screen = Screen.of_stdout()
+    screen.say(f"A deployment of {screen.style(str(key), bold=True)} would make release {plan.release}:")
+    for number, step in enumerate(plan.steps, 1):
+        screen.say(f"{number:>3}. {screen.style(step.name, 'cyan')}")
+        for act in step.acts:
+            command, _, remark = printable(act.describe(), keep="\n").partition("    # ")
+            remark = screen.style(f"  # {remark}", dim=True) if remark else ""
+            screen.say("       " + command.replace("\n", "\n       ") + remark)
+    screen.say(screen.style("Nothing was changed.", dim=True))
+
+
+def _document(plan: Plan, key: EnvironmentKey) -> dict[str, Any]:
+    steps = [
+        {"name": step.name, "phase": step.phase, "acts": [act.describe() for act in step.acts]}
+        for step in plan.steps
+    ]
+    return {"fraise_id": key.fraise, "environment": key.environment, "release": plan.release, "steps": steps}

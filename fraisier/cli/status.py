@@ -1,0 +1,75 @@
+"""`fraisier status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fraisier.cli import tables
+from fraisier.cli.options import environment_argument, fraise_argument, json_option
+from fraisier.cli.screen import Screen, print_rows
+from fraisier.cli.session import Session
+
+if TYPE_CHECKING:
+    from fraisier.application.ports import Row, Store
+
+HEALTH = {None: "", True: "healthy", False: "unhealthy", 1: "healthy", 0: "unhealthy"}
+COLUMNS = (
+    tables.text("Fraise", "fraise_id"),
+    tables.text("Environment", "environment"),
+    tables.status("Status", "status"),
+    tables.commit("Commit", "current_commit"),
+    tables.text("Release", "current_release"),
+    tables.status("Health", "health"),
+    tables.moment("Last deployed", "last_deployed"),
+    tables.text("Now", "now", flexible=True),
+)
+
+
+@click.command("status")
+@fraise_argument(required=False)
+@environment_argument(required=False)
+@json_option
+@click.pass_obj
+def command(session: Session, fraise: str, environment: str, *, as_json: bool) -> None:
+    """Show what runs in every environment, or in those of FRAISE, or in ENVIRONMENT.
+
+    STATUS is what became of the newest deployment; COMMIT and RELEASE are what runs, also after a
+    deployment that failed.
+
+    \b
+    Examples:
+      fraisier status
+      fraisier status api production
+      fraisier status --json
+    """
+    keys = session.keys(fraise, environment)
+    with session.store() as store:
+        rows = store.fraise_status(fraise, environment)
+        if as_json:
+            print_rows(rows)
+            return
+        shown = [_shown(store, row) for row in rows]
+    present = {(row["fraise_id"], row["environment"]) for row in shown}
+    missing = [key for key in keys if (key.fraise, key.environment) not in present]
+    shown += [
+        {"fraise_id": key.fraise, "environment": key.environment, "now": "never deployed"} for key in missing
+    ]
+    tables.print_table(Screen.of_stdout(), COLUMNS, shown)
+
+
+def _shown(store: Store, row: Row) -> dict[str, Any]:
+    return {**row, "health": HEALTH[row["healthy"]], "now": _now(store, row)}
+
+
+def _now(store: Store, row: Row) -> str:
+    """What the environment is busy with, or what it waits for."""
+    if row["running_deployment_id"]:
+        steps = store.steps(row["running_deployment_id"])
+        return str(steps[-1]["step"]) if steps else "begins"
+    if row["pending"]:
+        return f"{row['pending']} waiting"
+    if row["paused"]:
+        return "paused"
+    return "never deployed" if row["status"] is None else ""
