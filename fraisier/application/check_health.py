@@ -1,0 +1,101 @@
+"""Waits until a unit's new invocation is healthy, or certainly is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fraisier.application.control import Control
+from fraisier.application.ports import Clock, Health, UnitState
+from fraisier.domain.errors import Cause, StepFailed
+
+CRASH_LOOP = 3  # restarts by the process manager itself after which nobody has to wait for the timeout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What is watched, and how long. Times in seconds.
+
+    `look` asks the process manager (None: nothing is managed), `probe` asks the service (None: the unit's
+    state is all there is). `old` is the invocation before the restart: it counts for nothing.
+    """
+
+    look: Callable[[], UnitState] | None
+    probe: Callable[[], Health] | None
+    old: str = ""
+    passes: int = 2
+    interval: float = 1.0
+    timeout: float = 30.0
+
+
+class CheckHealth:
+    """Healthy is: N passes in a row of the same new invocation, without a restart in between."""
+
+    def __init__(self, clock: Clock, wait: Callable[[float], bool]) -> None:
+        """`wait` sleeps for some seconds and returns True as soon as the deployment is to stop."""
+        self._clock = clock
+        self._wait = wait
+
+    def __call__(self, watch: Watch, say: Callable[[str], None], control: Control) -> None:
+        """Return when healthy.
+
+        Raises:
+            StepFailed: unhealthy, with what was last seen.
+            Stopped: it was told to stop.
+        """
+        deadline = self._clock.monotonic() + watch.timeout
+        row, seen, last = 0, ("", 0), ""
+        while True:
+            state, health = _observe(watch)
+            if (state.invocation, state.restarts) != seen:
+                row, seen = 0, (state.invocation, state.restarts)
+            row = row + 1 if health.passed else 0
+            if health.detail != last:
+                say(health.detail)
+                last = health.detail
+            if row >= watch.passes:
+                return
+            if state.restarts >= CRASH_LOOP:
+                raise _unhealthy(f"the unit crashed and was restarted {state.restarts} times")
+            if _is_dead(state, watch):
+                raise _unhealthy(f"the unit is not running: {state.detail or health.detail}")
+            if self._clock.monotonic() + watch.interval > deadline:
+                raise _unhealthy(
+                    f"no {watch.passes} passes in a row within {watch.timeout:g} s: {health.detail}"
+                )
+            if self._wait(watch.interval):
+                control.check_halt()
+                control.check()
+
+
+def _observe(watch: Watch) -> tuple[UnitState, Health]:
+    state = watch.look() if watch.look else UnitState(known=True, running=True)
+    if not state.running or not state.settled:
+        return state, Health(passed=False, detail=state.detail or "the unit is starting")
+    if watch.look and state.invocation == watch.old:
+        return state, Health(passed=False, detail="the old invocation of the unit still runs")
+    if state.restarts:
+        return state, Health(
+            passed=False, detail=f"the unit was restarted {state.restarts} times: it crashes"
+        )
+    if watch.probe is None:
+        return state, Health(passed=True, detail="the unit runs")
+    health = watch.probe()
+    if not health.passed or watch.look is None:
+        return state, health
+    after = watch.look()
+    if (after.invocation, after.restarts) != (state.invocation, state.restarts):
+        return after, Health(passed=False, detail="the unit was restarted during the check")
+    return state, health
+
+
+def _is_dead(state: UnitState, watch: Watch) -> bool:
+    return watch.look is not None and state.settled and not state.running
+
+
+def _unhealthy(message: str) -> StepFailed:
+    return StepFailed(
+        Cause.unhealthy,
+        f"cannot call the release healthy: {message}",
+        "Look at the unit's own log: fraisier logs FRAISE ENVIRONMENT --unit",
+    )

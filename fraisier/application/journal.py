@@ -1,0 +1,106 @@
+"""One attempt's journal: every step is on disk before it begins and after it has ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fraisier.application.control import Control, Reason, Stopped
+from fraisier.application.perform import Scene
+from fraisier.application.ports import Claim, Job, Listener, Store
+from fraisier.application.step_output import StepOutput
+from fraisier.domain.errors import (
+    Cause,
+    ForeignOwner,
+    FraisierError,
+    StepFailed,
+    StoreUnavailable,
+    TokenOutdated,
+)
+from fraisier.domain.plan import Step, StepState
+from fraisier.domain.secret import Redactor
+
+
+class Journal:
+    """Writes the steps of one attempt of a claimed deployment."""
+
+    def __init__(
+        self, store: Store, claim: Claim, control: Control, redactor: Redactor, listener: Listener
+    ) -> None:
+        self._store = store
+        self._claim = claim
+        self._control = control
+        self._redactor = redactor
+        self._listener = listener
+        self.attempt = 0
+
+    def begin(self, resolved: str) -> None:
+        """A new attempt, with the environment that it works on."""
+        self.attempt = self._store.begin_attempt(self._claim, resolved=resolved)
+
+    @contextmanager
+    def step(self, step: Step, release: str, stop: threading.Event) -> Iterator[Scene]:
+        """Journal `step` around its acts, and give them a place to write to."""
+        claim, name = self._claim, step.name
+        number = self._store.begin_step(claim, self.attempt, phase=step.phase, name=name, release=release)
+        self._tell("step_started", step)
+        output = StepOutput(self._redactor, lambda text: self._store.write_output(claim, number, text))
+        try:
+            yield Scene(name, Job(stop=stop, output=output), output)
+        except (TokenOutdated, StoreUnavailable):
+            raise
+        except Exception as failure:
+            self._end(number, step, output, failure)
+            raise
+        else:
+            self._end(number, step, output, None)
+
+    def redact(self, text: str) -> str:
+        """`text` without secrets."""
+        return self._redactor.text(text)
+
+    def _end(self, number: int, step: Step, output: StepOutput, failure: Exception | None) -> None:
+        error = self.redact(explain(failure).message) if failure else ""
+        if error:
+            output.line(error)
+        state = self._state(failure)
+        self._store.end_step(self._claim, number, state=state, tail=output.close(), error=error)
+        self._tell("step_ended", step, state=state.value, error=error)
+
+    def _state(self, failure: Exception | None) -> StepState:
+        if failure is None:
+            return StepState.success
+        if self._control.reason in (Reason.shutdown, Reason.lost):
+            return StepState.interrupted
+        cancelled = isinstance(failure, Stopped) or explain(failure).cause is Cause.cancelled
+        return StepState.cancelled if cancelled else StepState.failed
+
+    def _tell(self, event: str, step: Step, **fields: str) -> None:
+        deployment = self._claim.deployment
+        told = {"deployment": deployment.id, "environment": str(deployment.environment)}
+        self._listener(event, {**told, "step": step.name.value, "phase": step.phase.value, **fields})
+
+
+def explain(failure: BaseException) -> StepFailed:
+    """Any failure as one with a cause that a person can read."""
+    if isinstance(failure, StepFailed):
+        return failure
+    if isinstance(failure, Stopped):
+        return StepFailed(Cause.cancelled, f"cannot go on: {failure.reason.value}")
+    if isinstance(failure, ForeignOwner):
+        return StepFailed(Cause.owner, failure.message, failure.hint)
+    if isinstance(failure, FraisierError):
+        return StepFailed(Cause.preflight, failure.message, failure.hint)
+    if isinstance(failure, OSError):
+        full = failure.errno in _NO_SPACE
+        return StepFailed(Cause.disk if full else Cause.host, f"cannot use the host: {failure}")
+    kind = type(failure).__name__
+    return StepFailed(
+        Cause.internal,
+        f"cannot go on: {kind}: {failure}",
+        "This is a defect of Fraisier; please report it with the worker's log",
+    )
+
+
+_NO_SPACE = (28, 122)  # ENOSPC, EDQUOT

@@ -1,0 +1,280 @@
+"""Performs the acts of a plan: one small method per act, found in one table."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fraisier.application.check_health import CheckHealth as WatchHealth
+from fraisier.application.check_health import Watch
+from fraisier.application.control import Control
+from fraisier.application.ports import Ground, Health, Host, Job, UnitState, Unpacking
+from fraisier.application.preflight import preflight, require
+from fraisier.application.release_marker import Marker, read_marker, running_release, write_marker
+from fraisier.application.step_output import StepOutput
+from fraisier.application.tools import Tools
+from fraisier.deployers.common import Candidate, command_env
+from fraisier.domain.errors import Cause, StepFailed
+from fraisier.domain.fraise import Environment, HealthCheck
+from fraisier.domain.plan import (
+    Act,
+    CheckHealth,
+    Command,
+    InstallFile,
+    LinkShared,
+    Preflight,
+    Prune,
+    Seal,
+    StepName,
+    Switch,
+    UnitCommand,
+    Unpack,
+)
+from fraisier.domain.release import Layout, is_release_name, releases_to_prune
+
+# What a `shared` entry becomes, as the environment's user: the release's own copy makes room for the link.
+_LINK = 'case "$3" in */) mkdir -p "$1";; esac; mkdir -p "$(dirname "$2")"; rm -rf "$2"; ln -s "$1" "$2"'
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """One attempt at work: where, with what, on which release, and how it is stopped."""
+
+    tools: Tools
+    environment: Environment
+    ground: Ground
+    deployment: str
+    candidate: Candidate
+    control: Control
+    previous: str = ""
+    invocation_before: str = ""
+    host: Host = field(init=False)
+    layout: Layout = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.host = self.tools.host(self.environment)
+        self.layout = Layout(self.environment.app_path)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What one step gives to each of its acts."""
+
+    step: StepName
+    job: Job
+    output: StepOutput
+
+
+class Perform:
+    """Performs one act at a time for one stage."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._table: dict[type, Callable[[Any, Scene], None]] = {
+            Preflight: self._preflight,
+            Unpack: self._unpack,
+            LinkShared: self._link_shared,
+            Command: self._command,
+            Seal: self._seal,
+            Switch: self._switch,
+            InstallFile: self._install_file,
+            UnitCommand: self._unit_command,
+            CheckHealth: self._check_health,
+            Prune: self._prune,
+        }
+
+    def __call__(self, act: Act, scene: Scene) -> None:
+        """Perform `act`.
+
+        Raises:
+            StepFailed: it did not work.
+            TokenOutdated: the environment belongs to another worker now.
+        """
+        self._table[type(act)](act, scene)
+
+    def adopt(self) -> None:
+        """Take the environment on the host over; ends what a dead worker left running."""
+        stage = self._stage
+        stage.host.adopt(stage.ground)
+
+    def _preflight(self, _: Preflight, scene: Scene) -> None:
+        stage = self._stage
+        problems = preflight(stage.environment, stage.host, stage.tools.target(stage.environment))
+        for problem in problems:
+            scene.output.line(f"{problem.message}{'. ' + problem.hint if problem.hint else ''}")
+        require(problems)
+        self.adopt()
+
+    def _unpack(self, act: Unpack, scene: Scene) -> None:
+        stage, source = self._stage, self._stage.environment.source
+        contents = stage.tools.repository.contents(source, stage.candidate.commit, act.root)
+        _require_key("submodules", used=contents.submodules, on=act.submodules)
+        _require_key("lfs", used=contents.lfs, on=act.lfs)
+        if act.root and not stage.tools.repository.has_path(source, stage.candidate.commit, act.root):
+            message = f"cannot deploy {act.root}: the commit has no such folder"
+            raise StepFailed(Cause.preflight, message, "Mend `root:` in fraises.yaml")
+        self._remove_unsealed(scene)
+        unpacking = Unpacking(
+            host=stage.host,
+            folder=act.folder,
+            root=act.root,
+            user=stage.environment.user,
+            submodules=act.submodules,
+            lfs=act.lfs,
+        )
+        with stage.host.guard(stage.ground):
+            stage.host.make_folder(act.folder, user=stage.environment.user)
+        stage.tools.repository.unpack(source, stage.candidate.commit, unpacking, scene.job)
+
+    def _remove_unsealed(self, scene: Scene) -> None:
+        """An interrupted build is thrown away and repeated in a new folder."""
+        stage = self._stage
+        for name in filter(is_release_name, stage.host.list(stage.layout.releases)):
+            if stage.host.read(stage.layout.marker(name)) is None:
+                scene.output.line(f"removing unfinished release {name}")
+                with stage.host.guard(stage.ground):
+                    stage.host.remove(stage.layout.release(name), user=stage.environment.user)
+
+    def _link_shared(self, act: LinkShared, scene: Scene) -> None:
+        stage = self._stage
+        if act.name.endswith("/"):
+            with stage.host.guard(stage.ground):
+                if stage.host.kind(act.shared) == "missing":
+                    stage.host.make_folder(act.shared, user=stage.environment.user)
+        argv = ("/bin/sh", "-ec", _LINK, "link_shared", act.shared, act.link, act.name)
+        self._require_success(Command(argv=argv, user=stage.environment.user, timeout=60.0), scene)
+
+    def _command(self, act: Command, scene: Scene) -> None:
+        scene.output.line(f"$ {act.describe().partition('    # in ')[0]}")
+        self._require_success(act, scene)
+
+    def _require_success(self, command: Command, scene: Scene) -> None:
+        stage = self._stage
+        code = stage.host.run(stage.ground, command, scene.job)
+        if code != 0:
+            cause = {StepName.migrate: Cause.migration}.get(scene.step, Cause.build)
+            ended = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
+            message = f"cannot {scene.step.value}: `{command.describe().partition('    # in ')[0]}` {ended}"
+            raise StepFailed(cause, message, f"See its output: fraisier logs {stage.deployment}")
+
+    def _seal(self, act: Seal, _: Scene) -> None:
+        stage = self._stage
+        with stage.host.guard(stage.ground):
+            stage.host.sync(act.folder)
+            marker = Marker(
+                release=act.release,
+                commit=stage.candidate.commit,
+                ref=stage.candidate.ref,
+                deployment=stage.deployment,
+                sealed_at=stage.tools.clock.now(),
+            )
+            write_marker(stage.host, stage.layout, marker)
+
+    def _switch(self, act: Switch, scene: Scene) -> None:
+        stage = self._stage
+        if act.release and read_marker(stage.host, stage.layout, act.release) is None:
+            message = f"cannot switch to release {act.release}: it is not whole"
+            raise StepFailed(Cause.host, message, "Deploy the commit again: fraisier deploy … --commit")
+        with stage.host.guard(stage.ground):
+            if act.release:
+                stage.host.point(act.current, act.to)
+            else:
+                stage.host.remove(act.current)
+        scene.output.line(f"current -> {act.to or 'nothing'}")
+
+    def _install_file(self, act: InstallFile, scene: Scene) -> None:
+        """Read as the environment's user: a link in the release must not make root read anything else."""
+        stage, found = self._stage, bytearray()
+        reader = Job(stop=scene.job.stop, output=found.extend)
+        command = Command(argv=("cat", "--", act.source), user=stage.environment.user, timeout=10.0)
+        if stage.host.run(stage.ground, command, reader) != 0:
+            message = f"cannot install {act.source}: the release does not have it"
+            raise StepFailed(Cause.restart, message, "Mend `unit_file:` in fraises.yaml, or commit the file")
+        with stage.host.guard(stage.ground):
+            if stage.host.read(act.destination) != bytes(found):
+                stage.host.write(act.destination, bytes(found))
+                scene.output.line(f"installed {act.destination}")
+
+    def _unit_command(self, act: UnitCommand, scene: Scene) -> None:
+        stage = self._stage
+        stage.invocation_before = self._look().invocation if stage.environment.target else ""
+        with stage.host.guard(stage.ground):
+            finished = stage.host.act(act.argv, timeout=act.timeout)
+        scene.output.line(f"$ {shlex.join(act.argv)}")
+        scene.job.output(finished.stdout + finished.stderr)
+        if finished.code != 0 and not act.allow_failure:
+            said = finished.stderr.decode(errors="replace").strip().splitlines()
+            message = f"cannot restart: `{shlex.join(act.argv)}` exited with {finished.code}"
+            raise StepFailed(Cause.restart, message + (f": {said[0]}" if said else ""), self._unit_hint())
+
+    def _unit_hint(self) -> str:
+        target, host = self._stage.environment.target, self._stage.host.name
+        return f"Look at the unit on {host}: systemctl status {target.unit}" if target else ""
+
+    def _look(self) -> UnitState:
+        stage = self._stage
+        target = stage.tools.target(stage.environment)
+        if target is None or stage.environment.target is None:
+            return UnitState(known=False, running=False)
+        return target.state(stage.environment.target, stage.host)
+
+    def _check_health(self, act: CheckHealth, scene: Scene) -> None:
+        stage = self._stage
+        check = act.check or HealthCheck(timeout=stage.environment.restart_timeout)
+        has_target = stage.environment.target is not None
+        watch = Watch(
+            look=self._look if has_target else None,
+            probe=self._probe(act.check, scene) if act.check else None,
+            old=stage.invocation_before,
+            passes=check.passes,
+            interval=check.interval,
+            timeout=check.timeout,
+        )
+        wait = scene.job.stop.wait
+        WatchHealth(stage.tools.clock, wait)(watch, scene.output.line, stage.control)
+
+    def _probe(self, check: HealthCheck, scene: Scene) -> Callable[[], Health]:
+        stage = self._stage
+        prober = stage.tools.probers[check.kind]
+        env = command_env(stage.environment, stage.candidate)
+
+        def run(command: Command) -> int:
+            return stage.host.run(stage.ground, command, scene.job)
+
+        return lambda: prober.probe(check, stage.environment, stage.candidate.folder, _with_env(run, env))
+
+    def _prune(self, act: Prune, scene: Scene) -> None:
+        stage = self._stage
+        running = running_release(stage.host, stage.layout)
+        present = list(stage.host.list(act.folder))
+        for name in releases_to_prune(present, keep=act.keep, running=running, previous=stage.previous):
+            with stage.host.guard(stage.ground):
+                stage.host.remove(stage.layout.marker(name))
+                stage.host.remove(stage.layout.release(name), user=stage.environment.user)
+            scene.output.line(f"removed release {name}")
+
+
+def _with_env(run: Callable[[Command], int], env: Any) -> Callable[[Command], int]:
+    """A health command sees the environment that a build command sees."""
+
+    def with_env(command: Command) -> int:
+        return run(
+            Command(
+                argv=command.argv,
+                cwd=command.cwd,
+                user=command.user,
+                env={**env, **command.env},
+                env_file=command.env_file,
+                timeout=command.timeout,
+            )
+        )
+
+    return with_env
+
+
+def _require_key(key: str, *, used: bool, on: bool) -> None:
+    if used and not on:
+        message = f"cannot deploy the commit as it is: it uses {key}, which this environment does not fetch"
+        raise StepFailed(Cause.preflight, message, f"Set `{key}: true` for the environment in fraises.yaml")

@@ -1,0 +1,53 @@
+"""The adapters that one deployment works with, chosen for its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fraisier.application.ports import Clock, Host, Migrations, Prober, Repository, Target
+from fraisier.deployers.common import Candidate, Parts, command_env
+from fraisier.domain.errors import UsageError
+from fraisier.domain.fraise import Environment
+from fraisier.domain.plan import TargetActs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """Every brand that is there, by name; and the things of which there is one."""
+
+    hosts: Mapping[str, Host]
+    targets: Mapping[str, Target]
+    probers: Mapping[str, Prober]
+    migrations: Mapping[str, Migrations]
+    repository: Repository
+    clock: Clock
+
+    def host(self, environment: Environment) -> Host:
+        """The host of an environment; this version performs on one."""
+        name = environment.hosts[0]
+        if name not in self.hosts:
+            raise UsageError(f"cannot reach host {name!r}: this version deploys on this machine only")
+        return self.hosts[name]
+
+    def target(self, environment: Environment) -> Target | None:
+        """What runs the release; None: files are switched, nothing is restarted."""
+        return self.targets[environment.target.kind] if environment.target else None
+
+    def parts(self, environment: Environment, release: Candidate) -> Parts:
+        """What the environment's brands contribute to a plan for `release`."""
+        target = self.target(environment)
+        acts = target.acts(environment, release.folder) if target else TargetActs()
+        migrations = self._migrations(environment)
+        if migrations is None:
+            return Parts(target=acts)
+        env = command_env(environment, release)
+        return Parts(
+            target=acts,
+            migrate_up=tuple(migrations.up(environment, release.folder, env)),
+            migrate_down=tuple(migrations.down(environment, release.folder, env)),
+        )
+
+    def _migrations(self, environment: Environment) -> Migrations | None:
+        database = environment.database
+        return self.migrations[database.framework] if database and database.up else None

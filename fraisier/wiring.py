@@ -1,0 +1,225 @@
+"""Chooses the adapters: read this to see what Fraisier is made of.
+
+Each table has one row per brand. Third parties add rows by entry points of the groups named here; a row
+of theirs never replaces one of ours. Adapters are imported when they are first needed, so that a command
+that only reads starts fast.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fraisier.application.tools import Tools
+from fraisier.domain.errors import UsageError
+
+if TYPE_CHECKING:
+    from fraisier.application.ports import (
+        Configuration,
+        EnvironmentCodec,
+        Forge,
+        Listener,
+        Problem,
+        Requested,
+        Store,
+    )
+    from fraisier.domain.deployment import Deployment, Trigger
+    from fraisier.domain.fraise import Environment, EnvironmentKey
+    from fraisier.domain.plan import Plan
+
+FORGES = {
+    "github": "fraisier.git.github:GitHub",
+    "gitlab": "fraisier.git.gitlab:GitLab",
+    "gitea": "fraisier.git.gitea:Gitea",
+    "bitbucket": "fraisier.git.bitbucket:Bitbucket",
+    "bitbucket_server": "fraisier.git.bitbucket_server:BitbucketServer",
+}
+TARGETS = {
+    "systemd": "fraisier.targets.systemd:Systemd",
+    "supervisord": "fraisier.targets.supervisord:Supervisord",
+}
+PROBERS = {
+    "http": "fraisier.health.http:Http",
+    "tcp": "fraisier.health.tcp:Tcp",
+    "command": "fraisier.health.command:CommandProbe",
+}
+MIGRATIONS = {"command": "fraisier.migrations.command:CommandPair"}
+GROUPS = {"fraisier.forges": FORGES, "fraisier.targets": TARGETS, "fraisier.migrations": MIGRATIONS}
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never jump."""
+        return time.monotonic()
+
+
+def brands(group: str) -> dict[str, Callable[[], Any]]:
+    """Every brand of a group, ours and third parties', as something that loads it."""
+    from importlib.metadata import entry_points  # slow to import, and needed by few commands
+
+    found: dict[str, Callable[[], Any]] = {point.name: point.load for point in entry_points(group=group)}
+    return found | {name: _loader(reference) for name, reference in GROUPS.get(group, {}).items()}
+
+
+def make(table: Mapping[str, str], group: str = "") -> dict[str, Any]:
+    """One object per row of a table, and per entry point of its group."""
+    if group:
+        return {name: load()() for name, load in brands(group).items()}
+    return {name: _loader(reference)()() for name, reference in table.items()}
+
+
+def forges() -> dict[str, Forge]:
+    """Every forge brand by name."""
+    return make(FORGES, "fraisier.forges")
+
+
+def load(path: str | None, *, environ: Mapping[str, str] | None = None) -> Configuration:
+    """The checked configuration from `path`, or from where it is usually found.
+
+    Raises:
+        UsageError: there is none, or it cannot be used (InvalidConfig).
+    """
+    from fraisier.config.load import load_configuration
+    from fraisier.config.locate import find_config
+
+    return load_configuration(find_config(path), environ=os.environ if environ is None else environ)
+
+
+def open_store(configuration: Configuration, *, readonly: bool = False) -> Store:
+    """The store that `database.url` names.
+
+    Raises:
+        StoreUnavailable: it cannot be opened.
+        UsageError: no store of this version fits the URL.
+    """
+    settings = configuration.settings
+    if not settings.database_url.startswith("sqlite:"):
+        message = f"cannot open {settings.database_url.partition(':')[0]} databases with this version"
+        raise UsageError(message, "Use sqlite:///path/of/fraisier.db")
+    from fraisier.database.sqlite import open_sqlite
+
+    return open_sqlite(settings.database_url, state_folder=settings.state_folder, readonly=readonly)
+
+
+def _loader(reference: str) -> Callable[[], Any]:
+    module, _, name = reference.partition(":")
+    return lambda: getattr(import_module(module), name)
+
+
+def _silent(event: str, fields: Mapping[str, Any]) -> None:
+    """The listener of someone who does not listen."""
+
+
+@dataclass
+class Fraisier:
+    """Everything put together for one process. `configuration` may be replaced (SIGHUP)."""
+
+    configuration: Configuration
+    store: Store
+    listener: Listener
+
+    @cached_property
+    def tools(self) -> Tools:
+        """The brands that deployments are performed with."""
+        from fraisier.git.repository import Mirrors
+        from fraisier.hosts.local import LocalHost
+        from fraisier.hosts.processes import LocalProcesses
+
+        mirrors = os.path.join(self.configuration.settings.state_folder, "mirrors")  # noqa: PTH118
+        return Tools(
+            hosts={"localhost": LocalHost()},
+            targets=make(TARGETS, "fraisier.targets"),
+            probers=make(PROBERS),
+            migrations=make(MIGRATIONS, "fraisier.migrations"),
+            repository=Mirrors(mirrors, LocalProcesses()),
+            clock=SystemClock(),
+        )
+
+    @property
+    def codec(self) -> EnvironmentCodec:
+        """Turns environments into text for the journal and back."""
+        from fraisier.config.codec import Codec
+
+        return Codec(os.environ, self.configuration)
+
+    def environment(self, key: EnvironmentKey) -> Environment:
+        """A configured environment.
+
+        Raises:
+            NotFound: no such environment.
+        """
+        from fraisier.application.request_deployment import find_environment
+
+        return find_environment(self.configuration.environments, key)
+
+    # ------------------------------------------------------------------------------------- verbs
+    def publish(self) -> None:
+        """Make the configuration known to everyone who shares the store."""
+        configuration = self.configuration
+        self.store.publish(
+            list(configuration.fraises.values()),
+            digest=configuration.digest,
+            documents=configuration.documents,
+        )
+
+    def request_deployment(
+        self,
+        key: EnvironmentKey,
+        *,
+        commit: str = "",
+        ref: str = "",
+        by: str,
+        trigger: Trigger | None = None,
+        force: bool = False,
+    ) -> Requested:
+        """See `application.request_deployment`."""
+        from fraisier.application.request_deployment import RequestDeployment
+        from fraisier.domain.deployment import Trigger
+
+        request = RequestDeployment(self.configuration.environments, self.store)
+        return request(key, commit=commit, ref=ref, by=by, trigger=trigger or Trigger.manual, force=force)
+
+    def roll_back(self, key: EnvironmentKey, *, to: str = "", by: str) -> Requested:
+        """See `application.roll_back`."""
+        from fraisier.application.roll_back import RollBack
+
+        return RollBack(self.configuration.environments, self.tools, self.store)(key, to=to, by=by)
+
+    def cancel(self, deployment: str, *, by: str) -> Deployment:
+        """See `Store.cancel`."""
+        return self.store.cancel(deployment, by=by)
+
+    def plan(self, key: EnvironmentKey, *, commit: str = "", ref: str = "") -> Plan:
+        """What a deployment would do; changes nothing."""
+        from fraisier.application.request_deployment import full_ref
+        from fraisier.deployers import api
+        from fraisier.deployers.common import candidate
+
+        environment = self.environment(key)
+        full = full_ref(environment, ref or environment.branch, needed=False)
+        release = candidate(environment, "NEXT", commit or "COMMIT", full)
+        return api.plan_deployment(environment, release, self.tools.parts(environment, release))
+
+    def preflight(self, environment: Environment) -> list[Problem]:
+        """What would keep a deployment of `environment` from working."""
+        from fraisier.application.preflight import preflight
+
+        return list(preflight(environment, self.tools.host(environment), self.tools.target(environment)))
+
+
+def assemble(
+    configuration: Configuration, *, store: Store | None = None, listener: Listener | None = None
+) -> Fraisier:
+    """Fraisier, put together for `configuration`."""
+    return Fraisier(configuration, store or open_store(configuration), listener or _silent)

@@ -1,0 +1,303 @@
+"""Claim, run, repeat: performs deployments, one thread each, at most one per environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import fraisier
+from fraisier.application.control import Control
+from fraisier.application.ports import Claim, Listener, Row, Store
+from fraisier.application.run_deployment import RunDeployment
+from fraisier.domain.deployment import Status
+from fraisier.domain.errors import Conflict, StoreUnavailable, TokenOutdated
+from fraisier.wiring import Fraisier
+
+SLOW_POLL = 5.0  # seconds; behind the wake-ups, in case one is lost
+PRUNE_EVERY = 6 * 3600.0
+RENEWALS_PER_LEASE = 3
+
+
+@dataclass(slots=True)
+class _Job:
+    """A claim that is being performed. `renewed_at` is monotonic seconds."""
+
+    claim: Claim
+    control: Control
+    renewed_at: float
+    thread: threading.Thread = field(init=False)
+
+
+class Worker:
+    """Performs deployments until it is stopped.
+
+    Every claim is renewed three times a lease; one that could not be renewed for two thirds of its lease
+    is given up and its processes are ended, before another worker can take it.
+    """
+
+    def __init__(self, parts: Fraisier) -> None:
+        self._parts = parts
+        self._store: Store = parts.store
+        self._listener: Listener = parts.listener
+        self._only = ""  # the id of the one deployment that is to be performed (`deploy --wait`)
+        settings = parts.configuration.settings
+        self._lease = settings.lease
+        self._concurrency = settings.concurrency
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._run = RunDeployment(parts.tools, self._store, parts.codec, parts.environment, self._tell)
+        self._jobs: dict[str, _Job] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._version = InstalledVersion()
+        self._last_prune = time.monotonic()
+        self.idle_because = ""  # why it claims nothing, for /ready and the log
+
+    # ------------------------------------------------------------------------------------- life
+    def start(self) -> None:
+        """Register and begin to claim, in threads of its own."""
+        self._store.register_worker(self.id, info=self._info())
+        self._unsubscribe = self._store.subscribe(self._wake.set)
+        self._threads = [
+            threading.Thread(target=self._claim_loop, name="worker-claim"),
+            threading.Thread(target=self._renew_loop, name="worker-renew"),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, grace: float) -> None:
+        """Stop claiming; let running steps end within `grace` seconds, then kill them; retire."""
+        self._stopping.set()
+        self._wake.set()
+        for job in self._running():
+            job.control.drain()
+        deadline = time.monotonic() + grace
+        for job in self._running():
+            job.thread.join(max(0.0, deadline - time.monotonic()))
+        for job in self._running():
+            job.control.shut_down()
+        for job in self._running():
+            job.thread.join()
+        for thread in self._threads:
+            thread.join()
+        self._unsubscribe()
+        try:
+            self._store.retire_worker(self.id)
+        except StoreUnavailable as error:
+            self._tell("worker_not_retired", {"error": str(error)})
+
+    def run_until(self, stopped: threading.Event, grace: float) -> None:
+        """Perform deployments until `stopped` is set, then stop within `grace` seconds."""
+        self.start()
+        stopped.wait()
+        self.stop(grace)
+
+    def perform(self, deployment: str, grace: float) -> None:
+        """Perform one deployment, and what is before it in its environment, until it has ended."""
+        self._only, self._concurrency = deployment, 1
+        ended = threading.Event()
+
+        def look() -> None:
+            self._wake.set()
+            if Status(self._store.deployment(deployment)["status"]).is_final:
+                ended.set()
+
+        unsubscribe = self._store.subscribe(look)
+        self.start()
+        try:
+            while not ended.wait(SLOW_POLL):
+                look()
+        finally:
+            unsubscribe()
+            self.stop(grace)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its threads run."""
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def busy(self) -> int:
+        """How many deployments it is performing."""
+        return len(self._jobs)
+
+    def cancel_own(self, by: str) -> None:
+        """Cancel everything that this worker performs (Ctrl-C of `deploy --wait`)."""
+        for job in self._running():
+            job.control.cancel(by)
+
+    # ------------------------------------------------------------------------------------- claiming
+    def _claim_loop(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            pause = SLOW_POLL
+            try:
+                self._pass_on_cancels()
+                while self._may_claim() and (claim := self._next_claim()) is not None:
+                    self._begin(claim)
+                due = self._store.next_due()
+                pause = min(SLOW_POLL, due) if due is not None else SLOW_POLL
+                self._keep_house()
+            except StoreUnavailable as error:
+                self._tell("store_unavailable", {"error": str(error)})
+                pause = 1.0
+            except Exception as error:  # noqa: BLE001 - the loop is a boundary: it must outlive a defect
+                self._tell("worker_error", {"error": repr(error), "exc_info": error})
+                pause = 1.0
+            self._wake.wait(max(pause, 0.01))
+
+    def _may_claim(self) -> bool:
+        reason = self._reason_to_idle()
+        if reason != self.idle_because:
+            self.idle_because = reason
+            self._tell("worker_idle" if reason else "worker_claims", {"reason": reason})
+        return not reason and len(self._jobs) < self._concurrency and not self._stopping.is_set()
+
+    def _reason_to_idle(self) -> str:
+        if self._version.has_changed():
+            return "another version of Fraisier was installed: restart this worker"
+        digest = self._parts.configuration.digest
+        if (published := self._store.published_digest()) and published != digest:
+            return "another configuration has been published: reload this worker (SIGHUP)"
+        return ""
+
+    def _next_claim(self) -> Claim | None:
+        environments = self._parts.configuration.environments
+        if self._only:
+            row = self._store.deployment(self._only)
+            if row["status"] not in ("pending", "running"):
+                return None
+            keys = [
+                k for k in environments if (k.fraise, k.environment) == (row["fraise_id"], row["environment"])
+            ]
+            return self._store.claim(self.id, lease=self._lease, environments=keys)
+        return self._store.claim(self.id, lease=self._lease, environments=list(environments))
+
+    def _begin(self, claim: Claim) -> None:
+        control = Control()
+        if claim.deployment.cancel_requested_by:
+            control.cancel(claim.deployment.cancel_requested_by)
+        job = _Job(claim, control, time.monotonic())
+        job.thread = threading.Thread(target=self._perform, args=(job,), name=f"deploy-{claim.environment}")
+        with self._lock:
+            self._jobs[claim.deployment.id] = job
+        job.thread.start()
+
+    def _perform(self, job: _Job) -> None:
+        claim = job.claim
+        told = {
+            "deployment": claim.deployment.id,
+            "environment": str(claim.environment),
+            "token": claim.token,
+        }
+        self._tell("deployment_claimed", told)
+        try:
+            ended = self._run(claim, job.control)
+            self._tell("deployment_ended", {**told, "status": ended.status.value if ended else "handed_back"})
+        except TokenOutdated:
+            self._tell("deployment_lost", told)
+        except (StoreUnavailable, Conflict) as error:
+            self._tell("deployment_left", {**told, "error": str(error)})
+        except Exception as error:  # noqa: BLE001 - one deployment must not take the worker along
+            self._tell("deployment_crashed", {**told, "error": repr(error), "exc_info": error})
+        finally:
+            with self._lock:
+                self._jobs.pop(claim.deployment.id, None)
+            self._wake.set()
+
+    # ------------------------------------------------------------------------------------- leases
+    def _renew_loop(self) -> None:
+        while not self._stopping.is_set() or self._jobs:
+            try:
+                self._renew()
+            except StoreUnavailable as error:
+                self._tell("lease_not_renewed", {"error": str(error)})
+            except Exception as error:  # noqa: BLE001 - see _claim_loop
+                self._tell("worker_error", {"error": repr(error), "exc_info": error})
+            self._give_up_stale()
+            pause = self._lease / RENEWALS_PER_LEASE / (1 if not self._stopping.is_set() else 10)
+            self._stopping.wait(pause) if not self._stopping.is_set() else time.sleep(min(pause, 0.1))
+
+    def _renew(self) -> None:
+        jobs = self._running()
+        asked_at = time.monotonic()
+        kept = self._store.renew(self.id, [job.claim for job in jobs], lease=self._lease)
+        for job in jobs:
+            if job.claim.environment in kept:
+                job.renewed_at = asked_at
+            elif job.claim.deployment.id in self._jobs:
+                job.control.lose()
+        self._pass_on_cancels()
+
+    def _give_up_stale(self) -> None:
+        for job in self._running():
+            if time.monotonic() - job.renewed_at > self._lease * 2 / 3:
+                job.control.lose()
+
+    def _pass_on_cancels(self) -> None:
+        if not self._jobs:
+            return
+        for deployment, by in self._store.cancel_requests(self.id).items():
+            if (job := self._jobs.get(deployment)) is not None:
+                job.control.cancel(by)
+
+    # ------------------------------------------------------------------------------------- house
+    def _keep_house(self) -> None:
+        if self._only or time.monotonic() - self._last_prune < PRUNE_EVERY:
+            return
+        self._last_prune = time.monotonic()
+        configuration = self._parts.configuration
+        pruned = dict(self._store.prune(retention=configuration.settings.retention))
+        sources = [fraise.source for fraise in configuration.fraises.values()]
+        pruned["mirrors"] = self._parts.tools.repository.prune(
+            sources, older_than=configuration.settings.retention
+        )
+        self._tell("pruned", pruned)
+
+    def _running(self) -> list[_Job]:
+        with self._lock:
+            return list(self._jobs.values())
+
+    def _info(self) -> Row:
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": fraisier.__version__,
+            "digest": self._parts.configuration.digest,
+        }
+
+    def _tell(self, event: str, fields: Row) -> None:
+        self._listener(event, {"worker": self.id, **fields})
+
+
+class InstalledVersion:
+    """Notices that another version of this package has been put on the disk."""
+
+    _pattern = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
+
+    def __init__(self, path: str = fraisier.__file__) -> None:
+        self._path = Path(path)
+        self._stamp: tuple[int, int] | None = None
+        self._changed = False
+
+    def has_changed(self) -> bool:
+        """Whether what is installed is another version than what runs."""
+        try:
+            status = self._path.stat()
+            stamp = (status.st_mtime_ns, status.st_ino)
+            if stamp != self._stamp:
+                found = self._pattern.search(self._path.read_text(encoding="utf-8"))
+                self._changed = found is not None and found[1] != fraisier.__version__
+                self._stamp = stamp
+        except OSError:
+            return True  # in the middle of an upgrade
+        return self._changed
