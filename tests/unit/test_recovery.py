@@ -1,0 +1,120 @@
+"""What a deployment whose worker died goes on with, for a death at every place."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fraisier.domain.errors import Cause
+from fraisier.domain.plan import Phase, StepName, StepState
+from fraisier.domain.recovery import Course, resume
+
+FORWARD = [
+    StepName.preflight, StepName.fetch, StepName.prepare, StepName.link_shared, StepName.build, StepName.migrate,
+    StepName.activate, StepName.restart, StepName.check_health, StepName.finish,
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    name: StepName
+    state: StepState = StepState.success
+    phase: Phase = Phase.deploy
+    attempt: int = 1
+    release: str = "7-abc"
+    error: str = ""
+
+
+def until(name: StepName, state: StepState) -> list[Entry]:
+    """A journal whose last entry is `name` in `state`, all before it well."""
+    before = FORWARD[: FORWARD.index(name)]
+    return [*map(Entry, before), Entry(name, state)]
+
+
+def test_an_empty_journal_starts_at_the_first_step():
+    assert resume([]).course is Course.start_over
+
+
+@pytest.mark.parametrize("name", FORWARD[:5])
+@pytest.mark.parametrize("state", [StepState.running, StepState.interrupted, StepState.success])
+def test_a_death_before_the_migration_starts_over_in_a_new_folder(name, state):
+    assert resume(until(name, state)).course is Course.start_over
+
+
+@pytest.mark.parametrize("state", [StepState.running, StepState.interrupted])
+def test_an_interrupted_migration_is_never_repeated(state):
+    resumption = resume(until(StepName.migrate, state))
+    assert (resumption.course, resumption.cause) == (Course.conclude, Cause.migration_interrupted)
+    assert "between" in resumption.error
+
+
+def test_a_migration_that_was_done_is_not_done_again():
+    resumption = resume(until(StepName.migrate, StepState.success))
+    assert (resumption.course, resumption.release, resumption.migrated) == (Course.go_on, "7-abc", True)
+
+
+@pytest.mark.parametrize("name", FORWARD[6:])
+@pytest.mark.parametrize("state", [StepState.running, StepState.interrupted, StepState.success])
+def test_a_death_at_or_after_the_switch_goes_on_with_the_same_release(name, state):
+    resumption = resume(until(name, state))
+    assert (resumption.course, resumption.release) == (Course.go_on, "7-abc")
+
+
+@pytest.mark.parametrize("name", [StepName.restart, StepName.check_health])
+def test_a_release_that_had_failed_is_rolled_back(name):
+    journal = until(name, StepState.failed)
+    assert resume(journal).course is Course.roll_back
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"), [(StepName.build, Cause.build), (StepName.migrate, Cause.migration)]
+)
+def test_a_failure_before_the_switch_only_lacks_its_ending(name, cause):
+    resumption = resume(until(name, StepState.failed))
+    assert (resumption.course, resumption.cause) == (Course.conclude, cause)
+
+
+def test_a_way_back_that_had_begun_is_gone_to_its_end():
+    journal = [
+        *until(StepName.check_health, StepState.failed)[:-1],
+        Entry(StepName.check_health, StepState.failed, error="HTTP 503"),
+        Entry(StepName.activate, StepState.running, Phase.rollback, release="6-old"),
+    ]
+    resumption = resume(journal)
+    assert (resumption.course, resumption.cause) == (Course.roll_back, Cause.unhealthy)
+    assert (resumption.release, resumption.error) == ("7-abc", "HTTP 503")
+
+
+def test_a_database_that_was_taken_back_is_not_taken_back_twice():
+    journal = [
+        *until(StepName.restart, StepState.failed),
+        Entry(StepName.migrate, StepState.success, Phase.rollback),
+        Entry(StepName.activate, StepState.running, Phase.rollback),
+    ]
+    assert resume(journal).undone
+
+
+def test_a_retry_remembers_the_migration_of_an_earlier_attempt():
+    journal = [
+        *until(StepName.migrate, StepState.success),
+        Entry(StepName.preflight, StepState.running, attempt=2),
+    ]
+    resumption = resume(journal)
+    assert (resumption.course, resumption.migrated) == (Course.start_over, True)
+
+
+_entries = st.builds(
+    Entry,
+    st.sampled_from(StepName),
+    st.sampled_from(StepState),
+    st.sampled_from(Phase),
+    st.integers(1, 3),
+)
+
+
+@given(st.lists(_entries, max_size=15))
+def test_every_journal_has_a_way_on(journal):
+    resumption = resume(sorted(journal, key=lambda entry: entry.attempt))
+    if resumption.course in (Course.conclude, Course.roll_back):
+        assert resumption.cause is not None
