@@ -1,0 +1,276 @@
+"""The verb of the receiver: is a delivery authentic, whose is it, and what does it ask for?
+
+Everything authentic is recorded, also what asks for nothing. Nothing of the body is parsed before one of
+our secrets has signed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from fraisier.application.ports import (
+    Clock,
+    Configuration,
+    Delivery,
+    Forge,
+    ForgeInstance,
+    Headers,
+    Received,
+)
+from fraisier.domain.deployment import Trigger, Wish
+from fraisier.domain.errors import BadSignature, NotFound
+from fraisier.domain.fraise import Environment, EnvironmentKey
+from fraisier.domain.push import Change, EventKind, Push, RefKind
+
+Record = Callable[[Delivery], "Future[Received]"]
+FindForge = Callable[[Headers, Mapping[str, Forge]], str]
+"""The brand that sent these headers. Raises UnknownForge: none did, or more than one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A delivery as it arrived. `addressed_to` is the forge that its URL names, '' = look at the headers."""
+
+    headers: Headers
+    body: bytes
+    addressed_to: str = ""
+    remote: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """An authentic delivery, and the promise that resolves once it is on disk."""
+
+    delivery: Delivery
+    stored: Future[Received]
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """What a matching secret allows: all fraises of a forge instance, or (`fraises`) only these."""
+
+    instance: ForgeInstance
+    fraises: frozenset[str] | None = None
+
+    def covers(self, environment: Environment) -> bool:
+        return self.fraises is None or environment.fraise in self.fraises
+
+
+class ReceivePush:
+    """Verify, parse, route, record. Safe to call from several threads, also during `reconfigure`."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        forges: Mapping[str, Forge],
+        find_forge: FindForge,
+        record: Record,
+        clock: Clock,
+    ) -> None:
+        self._forges = forges
+        self._find_forge = find_forge
+        self._record = record
+        self._clock = clock
+        self._directory = _Directory.of(configuration, forges)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration that deliveries are routed by now."""
+        return self._directory.configuration
+
+    def reconfigure(self, configuration: Configuration) -> None:
+        """Route by another configuration: a delivery sees the old one or the new one, never a mixture."""
+        self._directory = _Directory.of(configuration, self._forges)
+
+    def knows(self, name: str) -> bool:
+        """Whether `name` is a configured forge instance or a brand."""
+        return name in self._directory.instances
+
+    def providers(self) -> tuple[ForgeInstance, ...]:
+        """The configured forge instances."""
+        return self.configuration.settings.forges
+
+    def unknown(self, name: str) -> NotFound:
+        """What to raise for a name that is neither a configured forge nor a brand."""
+        known = ", ".join(sorted(self._directory.instances))
+        return NotFound(f"cannot find the forge {name[:100]!r}", f"This server knows {known}")
+
+    def __call__(self, letter: Letter) -> Acceptance:
+        """Record a delivery with the deployments that it asks for.
+
+        Raises:
+            UnknownForge: the headers are those of no forge, or of several.
+            NotFound: `addressed_to` names none.
+            BadSignature: none of our secrets signed it.
+            MalformedDelivery, UnsupportedMediaType: it is signed, but not what the forge documents.
+        """
+        directory = self._directory
+        now = self._clock.now()
+        grants = self._grants(directory, letter, now)
+        push = self._forges[grants[0].instance.kind].parse(letter.headers, letter.body)
+        wishes, reason = directory.route(push, grants)
+        delivery = Delivery(
+            push=push,
+            payload=letter.body,
+            received_at=now,
+            remote=letter.remote,
+            wishes=wishes,
+            reason=reason,
+        )
+        return Acceptance(delivery, self._record(delivery))
+
+    def _grants(self, directory: _Directory, letter: Letter, now: float) -> list[_Grant]:
+        grants: list[_Grant] = []
+        refusal: BadSignature | None = None
+        for instance in self._addressees(directory, letter):
+            try:
+                grants.append(self._grant(directory, instance, letter, now))
+            except BadSignature as error:
+                refusal = refusal or error
+        if grants:
+            return grants
+        raise refusal or BadSignature("cannot verify the delivery: no secret is configured for this forge")
+
+    def _addressees(self, directory: _Directory, letter: Letter) -> tuple[ForgeInstance, ...]:
+        if not letter.addressed_to:
+            brand = self._find_forge(letter.headers, self._forges)
+            return tuple(each for each in directory.instances[brand] if each.kind == brand)
+        found = directory.instances.get(letter.addressed_to)
+        if not found:
+            raise self.unknown(letter.addressed_to)
+        self._refuse_mixture(letter.headers)
+        return found
+
+    def _refuse_mixture(self, headers: Headers) -> None:
+        """Headers of several forges are no delivery of any, wherever they are addressed to."""
+        if not any(forge.recognises(headers) for forge in self._forges.values()):
+            return
+        self._find_forge(headers, self._forges)
+
+    def _grant(self, directory: _Directory, instance: ForgeInstance, letter: Letter, now: float) -> _Grant:
+        """The forge's secrets speak for all of its fraises, a fraise's own only for that fraise."""
+        verify = self._forges[instance.kind].verify
+        try:
+            verify(letter.headers, letter.body, instance.secrets, now=now)
+        except BadSignature:
+            owners: set[str] = set()
+            for secret, fraises in directory.own_secrets.get(instance.name, ()):
+                try:
+                    verify(letter.headers, letter.body, (secret,), now=now)
+                except BadSignature:
+                    continue
+                owners |= fraises
+            if not owners:
+                raise
+            return _Grant(instance, frozenset(owners))
+        return _Grant(instance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Directory:
+    """What one configuration means to the receiver; replaced as a whole."""
+
+    configuration: Configuration
+    instances: Mapping[str, tuple[ForgeInstance, ...]]  # by instance name and by brand
+    own_secrets: Mapping[str, tuple[tuple[bytes, frozenset[str]], ...]]  # by instance: secret, its fraises
+    environments: Mapping[tuple[str, str], tuple[Environment, ...]]  # by instance and repository
+    routed: Mapping[EnvironmentKey, frozenset[str]] = field(default_factory=dict)  # branches of `routes`
+
+    @classmethod
+    def of(cls, configuration: Configuration, forges: Iterable[str]) -> _Directory:
+        return cls(
+            configuration=configuration,
+            instances=_instances(configuration.settings.forges, forges),
+            own_secrets=_own_secrets(configuration),
+            environments=_environments(configuration),
+            routed=_routed(configuration.routes),
+        )
+
+    def route(self, push: Push, grants: Iterable[_Grant]) -> tuple[tuple[Wish, ...], str]:
+        """The deployments that a push asks for, one per environment, or why it asks for none."""
+        if push.kind is not EventKind.push:
+            return (), push.reason or ("" if push.kind is EventKind.ping else "event_not_a_push")
+        if not push.changes:
+            return (), push.reason or "no_changes"
+        wishes: dict[EnvironmentKey, Wish] = {}
+        known = forbidden = False
+        for grant in grants:
+            for environment in self.environments.get(_address(grant.instance.name, push.repository), ()):
+                known = True
+                if not grant.covers(environment):
+                    forbidden = True
+                    continue
+                for change in push.changes:
+                    if change.commit and not change.deleted and self._follows(environment, change):
+                        wishes[environment.key] = _wish(environment, change, push)
+        if wishes:
+            return tuple(wishes.values()), ""
+        if not known:
+            return (), "repository_not_configured"
+        if all(change.deleted or not change.commit for change in push.changes):
+            return (), "deleted"
+        return (), "secret_of_another_fraise" if forbidden else "ref_not_followed"
+
+    def _follows(self, environment: Environment, change: Change) -> bool:
+        branches = self.routed.get(environment.key)
+        if branches is not None and change.kind is RefKind.branch:
+            return change.name in branches
+        return environment.follows(change)
+
+
+def _wish(environment: Environment, change: Change, push: Push) -> Wish:
+    return Wish(
+        environment=environment.key,
+        ref=change.ref,
+        trigger=Trigger.webhook,
+        commit=change.commit,
+        tip=change.commit,
+        requested_by=push.sender,
+    )
+
+
+def _address(instance: str, repository: str) -> tuple[str, str]:
+    """Where a repository is. The forges treat names that differ only in case as one repository."""
+    return instance, repository.casefold()
+
+
+def _instances(
+    configured: Iterable[ForgeInstance], brands: Iterable[str]
+) -> dict[str, tuple[ForgeInstance, ...]]:
+    """By name and by brand. A brand that is not configured has no secret, so it refuses everything."""
+    found: dict[str, tuple[ForgeInstance, ...]] = {}
+    for instance in configured:
+        for name in {instance.name, instance.kind}:
+            found[name] = (*found.get(name, ()), instance)
+    for brand in brands:
+        found.setdefault(brand, (ForgeInstance(name=brand, kind=brand),))
+    return found
+
+
+def _own_secrets(configuration: Configuration) -> dict[str, tuple[tuple[bytes, frozenset[str]], ...]]:
+    owners: dict[str, dict[bytes, frozenset[str]]] = {}
+    for name, secrets in configuration.settings.fraise_secrets.items():
+        fraise = configuration.fraises[name]
+        known = owners.setdefault(fraise.source.forge, {})
+        for secret in secrets:
+            known[secret] = known.get(secret, frozenset()) | {name}
+    return {forge: tuple(known.items()) for forge, known in owners.items()}
+
+
+def _environments(configuration: Configuration) -> dict[tuple[str, str], tuple[Environment, ...]]:
+    found: dict[tuple[str, str], tuple[Environment, ...]] = {}
+    for environment in configuration.environments.values():
+        address = _address(environment.source.forge, environment.source.repository)
+        found[address] = (*found.get(address, ()), environment)
+    return found
+
+
+def _routed(routes: Mapping[str, tuple[EnvironmentKey, ...]]) -> dict[EnvironmentKey, frozenset[str]]:
+    found: dict[EnvironmentKey, frozenset[str]] = {}
+    for branch, keys in routes.items():
+        for key in keys:
+            found[key] = found.get(key, frozenset()) | {branch}
+    return found
