@@ -14,12 +14,13 @@ from fraisier.git.changes import Event, Unfollowed, checked_name, moved, sha_of
 from fraisier.git.headers import event_of, single
 from fraisier.git.payload import (
     Object,
-    check_shape,
-    first_text,
+    check_push,
     flag_of,
+    json_text,
+    label_of,
     object_of,
     objects_of,
-    read_object,
+    parse_object,
     text_of,
 )
 from fraisier.git.signatures import check_prefixed
@@ -66,13 +67,14 @@ class Bitbucket:
     def parse(self, headers: Headers, body: bytes) -> Push:
         """See `Forge.parse`. One push may carry several refs, or none."""
         event = Event(forge=self.kind, type=event_of(headers, EVENT), delivery_id=single(headers, _DELIVERY))
-        payload = read_object(headers, body)
+        text = json_text(headers, body)
+        payload = parse_object(text)
         if event.type != _PUSH:
             return event.other()
-        check_shape(payload, _SHAPE)
+        check_push(text, payload, _SHAPE)
         return event.push(
             repository=text_of(object_of(payload, "repository"), "full_name"),
-            sender=first_text(object_of(payload, "actor"), "username", "nickname", "display_name"),
+            sender=label_of(object_of(payload, "actor"), "username", "nickname", "display_name"),
             moves=moves_of(payload),
         )
 

@@ -14,12 +14,14 @@ from fraisier.git.changes import Event, Unfollowed, checked_name, moved, sha_of,
 from fraisier.git.headers import event_of, first
 from fraisier.git.payload import (
     Object,
-    check_shape,
+    check_push,
     first_text,
     flag_of,
+    json_text,
+    label_of,
     object_of,
     objects_of,
-    read_object,
+    parse_object,
     text_of,
 )
 from fraisier.git.signatures import check_prefixed
@@ -49,16 +51,17 @@ class BitbucketServer:
         event = Event(
             forge=self.kind, type=event_of(headers, EVENT), delivery_id=first(headers, *_DELIVERIES)
         )
-        payload = read_object(headers, body)
+        text = json_text(headers, body)
+        payload = parse_object(text)
         if event.type == _PING:
             return event.ping()
         if event.type != _PLUGINS_PUSH and event.type not in _PUSHES:
             return event.other()
-        check_shape(payload, _SHAPE)
+        check_push(text, payload, _SHAPE)
         plugins = event.type == _PLUGINS_PUSH
         return event.push(
             repository=_repository(object_of(payload, "repository")),
-            sender=first_text(object_of(payload, "actor"), "name", "username", "slug", "displayName"),
+            sender=label_of(object_of(payload, "actor"), "name", "username", "slug", "displayName"),
             moves=moves_of(payload) if plugins else [_move(each) for each in objects_of(payload, "changes")],
             empty=_LIMIT_EXCEEDED if flag_of(payload, "refLimitExceeded") else "no_changes",
         )

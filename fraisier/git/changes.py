@@ -9,7 +9,7 @@ from fraisier.domain.errors import MalformedDelivery
 from fraisier.domain.push import Change, EventKind, Push, RefKind, is_ref_name, is_sha, is_zero_sha
 from fraisier.git.payload import Object, first_text, object_of, text_of
 
-LONGEST_SHOWN_REF = 200  # characters of a ref in a reason
+LONGEST_SHOWN = 200  # characters of a ref or an event in a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Event:
 
     def other(self, what: str = "") -> Push:
         """An event that is no push; `what` is the forge's finer word, if it has one."""
-        return self._push(EventKind.other, reason=f"event_not_a_push: {what or self.type}")
+        return self._push(EventKind.other, reason=f"event_not_a_push: {(what or self.type)[:LONGEST_SHOWN]}")
 
     def push(
         self, *, repository: str, sender: str, moves: Iterable[Change | Unfollowed], empty: str = "no_changes"
@@ -51,7 +51,7 @@ class Event:
         found = list(moves)
         changes = tuple(move for move in found if isinstance(move, Change))
         skipped = [move.ref for move in found if isinstance(move, Unfollowed)]
-        reason = f"ref_not_followed: {skipped[0][:LONGEST_SHOWN_REF]}" if skipped else empty
+        reason = f"ref_not_followed: {skipped[0][:LONGEST_SHOWN]}" if skipped else empty
         return Push(
             forge=self.forge,
             type=self.type,

@@ -13,7 +13,7 @@ from fraisier.domain.push import Push
 from fraisier.git.changes import Event, full_name
 from fraisier.git.github import change_of, sender_of
 from fraisier.git.headers import event_of, first
-from fraisier.git.payload import check_shape, form_payload, is_form, object_of, read_object
+from fraisier.git.payload import check_push, form_payload, is_form, json_text, object_of, parse_object
 from fraisier.git.signatures import check_prefixed, is_signed, mismatch, present, usable
 
 # The youngest first: each sends the headers of those that it descends from, too.
@@ -50,12 +50,13 @@ class Gitea:
         event = Event(
             forge=self.kind, type=event_of(headers, *_EVENTS), delivery_id=first(headers, *_DELIVERIES)
         )
-        payload = read_object(headers, body)
+        text = json_text(headers, body)
+        payload = parse_object(text)
         if event.type == "ping":
             return event.ping()
         if event.type != "push":
             return event.other()
-        check_shape(payload, _SHAPE)
+        check_push(text, payload, _SHAPE)
         return event.push(
             repository=full_name(object_of(payload, "repository")),
             sender=sender_of(payload),

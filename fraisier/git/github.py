@@ -14,11 +14,12 @@ from fraisier.git.changes import Event, Unfollowed, full_name, moved, sha_of, sp
 from fraisier.git.headers import credential, event_of, single
 from fraisier.git.payload import (
     Object,
-    check_shape,
-    first_text,
+    check_push,
     flag_of,
+    json_text,
+    label_of,
     object_of,
-    read_object,
+    parse_object,
     text_of,
 )
 from fraisier.git.signatures import check_prefixed
@@ -62,12 +63,13 @@ class GitHub:
     def parse(self, headers: Headers, body: bytes) -> Push:
         """See `Forge.parse`. `create` and `delete` come in addition to `push` and are left aside."""
         event = Event(forge=self.kind, type=event_of(headers, EVENT), delivery_id=single(headers, DELIVERY))
-        payload = read_object(headers, body)
+        text = json_text(headers, body)
+        payload = parse_object(text)
         if event.type == "ping":
             return event.ping()
         if event.type != "push":
             return event.other()
-        check_shape(payload, _SHAPE)
+        check_push(text, payload, _SHAPE)
         return event.push(
             repository=full_name(object_of(payload, "repository")),
             sender=sender_of(payload),
@@ -113,6 +115,6 @@ def sender_of(payload: Object) -> str:
     Raises:
         MalformedDelivery: a field that is used has another type.
     """
-    return first_text(object_of(payload, "sender"), "login", "username") or first_text(
+    return label_of(object_of(payload, "sender"), "login", "username") or label_of(
         object_of(payload, "pusher"), "login", "username", "name"
     )

@@ -18,7 +18,16 @@ from fraisier.domain.errors import BadSignature
 from fraisier.domain.push import Change, Push, is_sha
 from fraisier.git.changes import Event, Unfollowed, moved, sha_of, split_ref
 from fraisier.git.headers import credential, event_of, first, single
-from fraisier.git.payload import Object, check_shape, first_text, object_of, read_object, text_of
+from fraisier.git.payload import (
+    Object,
+    check_push,
+    first_text,
+    json_text,
+    label_of,
+    object_of,
+    parse_object,
+    text_of,
+)
 from fraisier.git.signatures import mismatch, present, usable
 
 EVENT, TOKEN = "x-gitlab-event", "x-gitlab-token"
@@ -29,6 +38,7 @@ MOST_SIGNATURES = 16
 
 _VERSION = b"v1,"
 _PUSH_HOOKS = {"Push Hook": "push", "Tag Push Hook": "tag_push"}
+_PUSHES = ("push", "tag_push")
 _SYSTEM_HOOK = "System Hook"
 _SHAPE = {"commits": list, "project": dict, "repository": dict, "total_commits_count": int, "project_id": int}
 _URLS = ("git_http_url", "git_ssh_url", "homepage", "url")
@@ -63,14 +73,16 @@ class GitLab:
     def parse(self, headers: Headers, body: bytes) -> Push:
         """See `Forge.parse`. Of system hooks only `push` and `tag_push` are pushes."""
         event = Event(forge=self.kind, type=event_of(headers, EVENT), delivery_id=_delivery_id(headers, body))
-        payload = read_object(headers, body)
+        text = json_text(headers, body)
+        payload = parse_object(text)
         what = _what(event.type, payload)
-        if what not in ("push", "tag_push"):
+        if event.type in _PUSH_HOOKS or what in _PUSHES:
+            check_push(text, payload, _SHAPE)
+        if what not in _PUSHES:
             return event.other(what)
-        check_shape(payload, _SHAPE)
         return event.push(
             repository=_repository(payload),
-            sender=first_text(payload, "user_username", "user_name"),
+            sender=label_of(payload, "user_username", "user_name"),
             moves=[_move(payload)],
         )
 

@@ -2,7 +2,7 @@
 
 A body is read only after it was verified, but a forge's users write much of it, so it may still be hostile:
 refused are other content types and encodings, what is no UTF-8, NaN, infinite numbers, lone surrogates,
-nesting beyond 254 levels, a key that an object has twice, and anything that is no object.
+deep nesting, anything that is no object and, in a push, an object that has the same key twice.
 """
 
 from __future__ import annotations
@@ -21,23 +21,25 @@ from fraisier.git.headers import single
 
 Object = Mapping[str, Any]
 
-LONGEST_TEXT = 1024  # characters of a repository's or a person's name
+LONGEST_TEXT = 2048  # characters of a ref or of a repository's name
+LONGEST_LABEL = 200  # characters of a person's name
 MOST_FORM_FIELDS = 16
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 _FORM = "application/x-www-form-urlencoded"
+_SEND_YOURS = "Send the forge's own payload"
 _NOTHING: Object = {}
 
 
-def read_object(headers: Headers, body: bytes) -> Object:
-    """The JSON object that the delivery carries, as its body or in a form's field `payload`.
+def json_text(headers: Headers, body: bytes) -> bytes:
+    """The JSON that the delivery carries, as its body or in a form's field `payload`.
 
     Raises:
         UnsupportedMediaType: neither JSON nor a form, or compressed, or not in UTF-8.
-        MalformedDelivery: the body is not what its content type says, or no object.
+        MalformedDelivery: the form is none.
     """
-    return parse_object(form_payload(body) if is_form(headers) else body)
+    return form_payload(body) if is_form(headers) else body
 
 
 def is_form(headers: Headers) -> bool:
@@ -101,39 +103,59 @@ def _percent_decoded(value: bytes) -> bytes:
 
 
 def parse_object(text: bytes) -> Object:
-    """A JSON object of which every object has each of its keys once.
+    """The JSON object that `text` is.
 
     Raises:
         MalformedDelivery: it is none.
     """
     try:
         parsed = orjson.loads(text)
-        if not isinstance(parsed, dict):
-            raise _malformed("the payload is no JSON object", "Send the forge's own payload")
-        if _may_have_lost_keys(text, parsed):
-            json.loads(text, object_pairs_hook=_unique, parse_int=str, parse_float=str)
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError) as error:
-        raise _malformed(
-            "the payload is no JSON, or nested too deeply", "Send the forge's own payload"
-        ) from error
+    except orjson.JSONDecodeError as error:
+        raise _malformed(f"the payload is no JSON ({error.msg})", _SEND_YOURS) from error
+    if not isinstance(parsed, dict):
+        raise _malformed("the payload is no JSON object", _SEND_YOURS)
     return parsed
 
 
-def _may_have_lost_keys(text: bytes, parsed: dict[str, Any]) -> bool:
+def check_push(text: bytes, parsed: Object, shape: Mapping[str, type]) -> None:
+    """Refuse a push whose `text` has a key twice, or whose documented fields have other types than `shape`.
+
+    Only pushes are held to this: they deploy, and real payloads of other events do have keys twice
+    (GitLab's notes). Each field may be missing or null.
+
+    Raises:
+        MalformedDelivery: so it is.
+    """
+    if _may_have_lost_keys(text, parsed):
+        _search_twice(text)
+    for key, wanted in shape.items():
+        value = parsed.get(key)
+        if value is not None and not isinstance(value, wanted):
+            raise _wrong(key, "value of the documented type")
+
+
+def _may_have_lost_keys(text: bytes, parsed: Object) -> bool:
     """False only where no key can have been dropped as a duplicate.
 
-    orjson keeps the last of two equal keys and says nothing. Each key brings a colon, so written out again
-    such an object has fewer colons than the text had. A colon that the text has escaped would make up for
-    a lost one: those are counted, too, on the text's side. Serialising also refuses nesting beyond 254.
+    orjson keeps the last of two equal keys and says nothing, but what it dropped is missing when the object
+    is written out again. Most forges' text is then the same byte for byte. Otherwise colons are compared:
+    each key brings one. A colon that the text has escaped could make up for a lost one, so there the text
+    is searched.
     """
-    colons = text.count(b":") + text.count(b"\\u003a") + text.count(b"\\u003A")
-    return orjson.dumps(parsed).count(b":") != colons
+    try:
+        written = orjson.dumps(parsed)
+    except orjson.JSONEncodeError as error:  # its limit is 254 levels
+        raise _malformed("the payload is nested too deeply", _SEND_YOURS) from error
+    return written != text and (b"\\u003" in text or written.count(b":") != text.count(b":"))
+
+
+def _search_twice(text: bytes) -> None:
+    json.loads(text, object_pairs_hook=_unique, parse_int=str, parse_float=str)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
-    keys = {key for key, _ in pairs}
-    if len(keys) != len(pairs):
-        raise _malformed("an object of the payload has the same key twice", "Send the forge's own payload")
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise _malformed("an object of the payload has the same key twice", _SEND_YOURS)
 
 
 def _malformed(why: str, hint: str) -> MalformedDelivery:
@@ -168,6 +190,23 @@ def first_text(holder: Object, *keys: str) -> str:
         found = text_of(holder, key)
         if found:
             return found
+    return ""
+
+
+def label_of(holder: Object, *keys: str) -> str:
+    """The first of these fields that is not empty, fit to be shown: cut, and without control characters.
+
+    A person's name decides nothing, so an odd one must not lose a push.
+
+    Raises:
+        MalformedDelivery: it is no text.
+    """
+    for key in keys:
+        value = holder.get(key)
+        if value is not None and not isinstance(value, str):
+            raise _wrong(key, "text")
+        if value:
+            return _CONTROL.sub(" ", value[:LONGEST_LABEL])
     return ""
 
 
@@ -209,15 +248,3 @@ def objects_of(holder: Object, key: str) -> list[Object]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise _wrong(key, "list of objects")
     return value
-
-
-def check_shape(holder: Object, shape: Mapping[str, type | tuple[type, ...]]) -> None:
-    """Refuse a push whose documented fields have other types; each may be missing or null.
-
-    Raises:
-        MalformedDelivery: one has.
-    """
-    for key, wanted in shape.items():
-        value = holder.get(key)
-        if value is not None and not isinstance(value, wanted):
-            raise _wrong(key, "value of the documented type")
