@@ -1,0 +1,283 @@
+"""Files and folders on this machine: links and files switched atomically, and on disk when that returns.
+
+Root never follows another user's paths. Where a folder on the way belongs to somebody else, a link there
+could lead anywhere, so the act is performed as that user: what they could not do themselves does not happen.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from fraisier.application.ports import Finished
+from fraisier.domain.errors import Cause, StepFailed
+from fraisier.hosts.short import run_short
+from fraisier.hosts.users import Account, account, account_of
+
+LONGEST_ACT = 600.0  # seconds for removing a large folder as another user
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+# -- looking
+
+
+def kind(path: str) -> str:
+    """'missing', 'file', 'folder', 'link' or 'other'."""
+    try:
+        mode = os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    names = ((stat.S_ISLNK, "link"), (stat.S_ISDIR, "folder"), (stat.S_ISREG, "file"))
+    return next((name for test, name in names if test(mode)), "other")
+
+
+def read_link(path: str) -> str | None:
+    """What a symbolic link contains; None where there is none."""
+    try:
+        return str(Path(path).readlink())
+    except OSError as error:
+        if error.errno in {errno.EINVAL, errno.ENOENT, errno.ENOTDIR}:
+            return None
+        raise StepFailed(Cause.host, f"cannot read the link {path}: {error.strerror}") from error
+
+
+def names(folder: str) -> list[str]:
+    """Names in a folder, sorted; empty where there is none."""
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 names, not paths
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StepFailed(Cause.host, f"cannot list {folder}: {error.strerror}") from error
+
+
+def read(path: str, limit: int) -> bytes | None:
+    """The first `limit` bytes of a regular file; None where there is none that we may read."""
+    other = owner_on_the_way(path)
+    if other is not None and os.geteuid() == 0:
+        done = run_short(("head", "-c", str(limit), "--", path), timeout=30, who=account_of(other))
+        return done.stdout if done.code == 0 else None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb", buffering=0):
+        found = os.fstat(descriptor)
+        lured = other is not None and found.st_uid == os.geteuid()
+        return None if lured or not stat.S_ISREG(found.st_mode) else _read_all(descriptor, limit)
+
+
+def _read_all(descriptor: int, limit: int) -> bytes:
+    data = bytearray()
+    while len(data) < limit and (chunk := os.read(descriptor, min(limit - len(data), 1 << 20))):
+        data += chunk
+    return bytes(data)
+
+
+def free_bytes(path: str) -> int:
+    """Free space for users that are not root, which is what a build has."""
+    found = os.statvfs(nearest(path))
+    return found.f_bavail * found.f_frsize
+
+
+def writable(path: str) -> bool:
+    """Whether we may create things in `path`, or in its nearest parent that exists."""
+    found = nearest(path)
+    return found.is_dir() and os.access(found, os.W_OK | os.X_OK, effective_ids=True)
+
+
+def nearest(path: str) -> Path:
+    """`path`, or its nearest parent that exists."""
+    found = Path(path)
+    while not found.exists() and found != found.parent:
+        found = found.parent
+    return found
+
+
+def owner_on_the_way(path: str) -> int | None:
+    """The uid of the first part of `path` that belongs neither to root nor to us; None: there is none."""
+    ours = {0, os.geteuid()}
+    for part in reversed((PurePosixPath(path), *PurePosixPath(path).parents)):
+        try:
+            uid = os.lstat(part).st_uid
+        except OSError:
+            return None
+        if uid not in ours:
+            return uid
+    return None
+
+
+# -- short acts
+
+
+def make_folder(path: str, user: str, mode: int) -> None:
+    """Create a folder and its parents; the last one belongs to `user` and has `mode`."""
+    who = account(user)
+    other = _stranger(path)
+    if other is None and not who.is_ours and os.geteuid() != 0:
+        other = who
+    if other is not None:
+        _do(other, ("mkdir", "-p", "-m", f"{mode:o}", "--", path), f"cannot create {path}")
+        return
+    with _telling(f"cannot create {path}"):
+        existed = Path(path).is_dir()
+        Path(path).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not existed:
+                os.fchmod(descriptor, mode)
+            if not who.is_ours:
+                os.fchown(descriptor, who.uid, who.gid)
+        finally:
+            os.close(descriptor)
+
+
+def point(link: str, to: str) -> None:
+    """Make `link` a symbolic link to `to`, atomically and durably; never inside what it pointed to."""
+    if (other := _stranger(link)) is not None:
+        script = 'ln -sfn -- "$2" "$1.new" && mv -fT -- "$1.new" "$1"'
+        _do(other, ("/bin/sh", "-c", script, "sh", link, to), f"cannot make the link {link}")
+        return
+    with _telling(f"cannot make the link {link}"):
+        temporary = _beside(link)
+        temporary.symlink_to(to)
+        _put(temporary, link)
+
+
+def write(path: str, data: bytes, mode: int) -> None:
+    """Write a file, atomically and durably."""
+    if (other := _stranger(path)) is not None:
+        script = 'cat >"$1.new" && chmod "$2" "$1.new" && mv -fT -- "$1.new" "$1"'
+        argv = ("/bin/sh", "-c", script, "sh", path, f"{mode:o}")
+        _do(other, argv, f"cannot write {path}", stdin=data)
+        return
+    with _telling(f"cannot write {path}"):
+        temporary = _beside(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        _put(temporary, path)
+
+
+def _beside(path: str) -> Path:
+    """A new name in the same folder: always the same one, so that a crash leaves at most one file."""
+    found = Path(path)
+    temporary = found.with_name(f".{found.name}.new")
+    temporary.unlink(missing_ok=True)
+    return temporary
+
+
+def _put(temporary: Path, path: str) -> None:
+    try:
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(temporary.parent)
+
+
+def remove(path: str, user: str) -> None:
+    """Remove a link, a file or a whole folder; links are removed, never followed. Missing is fine."""
+    if (other := _stranger(path)) is not None:
+        _do(other, ("rm", "-rf", "--", path), f"cannot remove {path}", timeout=LONGEST_ACT)
+        return
+    with _telling(f"cannot remove {path}"):
+        if kind(path) == "folder":
+            _empty(path, account(user) if user else account(""))
+            _remove_tree(path)
+        else:
+            Path(path).unlink(missing_ok=True)
+        sync_folder(Path(path).parent)
+
+
+def _empty(path: str, who: Account) -> None:
+    """Remove what only the folder's own user can; the folder itself lies in ours."""
+    if os.geteuid() == 0 or who.is_ours or os.lstat(path).st_uid == os.geteuid():
+        return
+    script = 'chmod -R u+rwX -- "$1"; find "$1" -mindepth 1 -delete'
+    _do(who, ("/bin/sh", "-c", script, "sh", path), f"cannot empty {path}", timeout=LONGEST_ACT)
+
+
+def _remove_tree(path: str) -> None:
+    # shutil.rmtree works on descriptors, so no link that is swapped in can lead it away.
+    try:
+        shutil.rmtree(path)
+    except PermissionError:  # a build made a folder read-only, as Go's module cache does
+        for folder, _, _ in os.walk(path):
+            Path(folder).chmod(0o700)
+        shutil.rmtree(path)
+
+
+def sync(folder: str) -> None:
+    """Everything written to the file system of `folder` is on disk when this returns."""
+    with _telling(f"cannot sync {folder}"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if _libc.syncfs(descriptor) != 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        finally:
+            os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """A folder's own entries are on disk when this returns."""
+    if not folder.is_dir():
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _stranger(path: str) -> Account | None:
+    """Whoever owns a folder on the way to `path`, where root has to act as them."""
+    if os.geteuid() != 0:
+        return None
+    uid = owner_on_the_way(str(PurePosixPath(path).parent))
+    return None if uid is None else account_of(uid)
+
+
+def _do(
+    who: Account, argv: tuple[str, ...], failure: str, *, stdin: bytes = b"", timeout: float = 30
+) -> Finished:
+    done = run_short(argv, timeout=timeout, who=who, stdin=stdin)
+    if done.code != 0:
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise StepFailed(cause_of(said), f"{failure} as {who.name}: {said or f'exit code {done.code}'}")
+    return done
+
+
+def cause_of(said: str) -> Cause:
+    """Whether a tool's message (in the C locale) is about a full disk."""
+    full = ("No space left on device", "Disk quota exceeded")
+    return Cause.disk if any(text in said for text in full) else Cause.host
+
+
+@contextmanager
+def _telling(failure: str) -> Iterator[None]:
+    """Turn an OSError into a step's failure that a person can act on."""
+    try:
+        yield
+    except OSError as error:
+        raise os_failure(failure, error) from error
+
+
+def os_failure(failure: str, error: OSError) -> StepFailed:
+    """The step's failure for an error of the operating system. A full disk or a fault is tried again."""
+    text = f"{failure}: {error.strerror or error}"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StepFailed(Cause.disk, text, "Free some space; Fraisier tries again")
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        us = account("").name
+        return StepFailed(Cause.preflight, text, f"Fraisier runs as {us}: let {us} write there, or own it")
+    return StepFailed(Cause.host, text)

@@ -1,0 +1,186 @@
+"""What one environment owns on this machine: `<app_path>/.fraisier/` with its lock, token, owner and scopes.
+
+Whoever changes the environment holds the lock and has the token that was written last. A worker that was
+paused and replaced finds a higher token when it wakes, and is refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from fraisier.application.ports import Ground
+from fraisier.domain.errors import Cause, ForeignOwner, StepFailed, TokenOutdated
+from fraisier.domain.release import Layout
+from fraisier.hosts import files
+
+LOCK_PATIENCE = 100.0  # seconds; the longest short act, a unit's restart, holds the lock for 90
+_POLL = 0.01
+_OURS = {"releases", "shared", "current", ".fraisier"}
+
+
+def prepare(ground: Ground) -> None:
+    """Create `app_path` and the folders in it, where they are missing.
+
+    Raises:
+        StepFailed: preflight, if we may not, or if somebody else put a `.fraisier` there.
+    """
+    layout = Layout(ground.app_path)
+    own = Path(layout.own)
+    foreign = set(files.names(layout.app_path)) - _OURS  # a person's files: preflight will have a word
+    for folder in (layout.app_path, *(() if foreign else (layout.releases, layout.shared))):
+        if not Path(folder).is_dir():
+            files.make_folder(folder, "", 0o755)
+    try:
+        own.mkdir(mode=0o700, exist_ok=True)
+        _check_ours(own)
+        for inner in (scopes_folder(ground), own / "releases"):
+            inner.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise files.os_failure(f"cannot create {own}", error) from error
+
+
+def _check_ours(own: Path) -> None:
+    found = own.lstat()
+    if own.is_symlink() or not own.is_dir() or found.st_uid != os.geteuid():
+        message = f"cannot use {own}: it is no folder of Fraisier's own user (uid {found.st_uid} owns it)"
+        hint = f"Run as the user that owns it, or, if nobody needs it: sudo rm -rf {own}"
+        raise StepFailed(Cause.owner, message, hint)
+
+
+def scopes_folder(ground: Ground) -> Path:
+    """Where the environment's running scopes are recorded, a file each."""
+    return Path(Layout(ground.app_path).own, "scopes")
+
+
+@contextmanager
+def locked(ground: Ground, patience: float = LOCK_PATIENCE) -> Iterator[None]:
+    """Hold the environment's lock.
+
+    Raises:
+        TokenOutdated: there is no lock; the environment was removed, or never taken over.
+        StepFailed: host, if somebody else holds it for longer than `patience` seconds.
+    """
+    descriptor = _lock(Path(Layout(ground.app_path).own, "lock"), patience)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(path: Path, patience: float) -> int:
+    until = time.monotonic() + patience
+    while True:
+        descriptor = _open_lock(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+        else:
+            if _is_still(path, descriptor):
+                return descriptor
+            os.close(descriptor)
+        if time.monotonic() > until:
+            message = f"cannot lock {path}: another process has held it for {patience:g} s"
+            raise StepFailed(
+                Cause.host, message, f"See which one, and whether it is stopped: fuser -v {path}"
+            )
+        time.sleep(_POLL)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileNotFoundError as error:
+        raise _never_adopted(path.parent) from error
+    except OSError as error:
+        raise files.os_failure(f"cannot open {path}", error) from error
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether the locked file is the one that others would lock: the folder may have been replaced."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def check(ground: Ground) -> None:
+    """Return if the environment is still ours; call only while holding the lock.
+
+    Raises:
+        TokenOutdated: another worker, or another installation, has taken over.
+    """
+    newest, owner = token(ground), owner_of(ground)
+    if newest is None:
+        raise _never_adopted(Path(Layout(ground.app_path).own))
+    if newest != ground.token or owner != dict(ground.owner):
+        message = f"cannot change {ground.app_path}: it was taken over (token {ground.token}, now {newest})"
+        raise TokenOutdated(message, "Another worker goes on with it; nothing is to do here")
+
+
+def _never_adopted(own: Path) -> TokenOutdated:
+    return TokenOutdated(f"cannot change {own.parent}: it was not taken over", "The next attempt does that")
+
+
+def take(ground: Ground, *, force: bool) -> None:
+    """Write our owner and token; call only while holding the lock.
+
+    Raises:
+        ForeignOwner: another owner's, or the token there is above ours, and not `force`.
+    """
+    newest, owner = token(ground), owner_of(ground)
+    if owner is not None and owner != dict(ground.owner) and not force:
+        raise _foreign(ground, f"it belongs to {_spell(owner)}, and we are {_spell(ground.owner)}")
+    if newest is not None and newest > ground.token and not force:
+        why = f"its token is {newest}, above ours ({ground.token}): a restored backup, or a second machine"
+        raise _foreign(ground, why)
+    own = Layout(ground.app_path).own
+    # The token first: should we die in between, nobody who was outdated before has become valid again.
+    files.write(f"{own}/token", f"{ground.token}\n".encode(), 0o600)
+    if owner != dict(ground.owner):
+        files.write(f"{own}/owner", json.dumps(dict(ground.owner), sort_keys=True).encode() + b"\n", 0o600)
+
+
+def _foreign(ground: Ground, why: str) -> ForeignOwner:
+    fraise, environment = ground.owner.get("fraise", "FRAISE"), ground.owner.get("environment", "ENVIRONMENT")
+    hint = f"If it is to be ours from now on: fraisier adopt {fraise} {environment}"
+    return ForeignOwner(f"cannot take over {ground.app_path}: {why}", hint)
+
+
+def _spell(owner: Mapping[str, str]) -> str:
+    place = "/".join(owner.get(word, "?") for word in ("fraise", "environment"))
+    return f"{place} of installation {owner.get('installation', '?')}"
+
+
+def token(ground: Ground) -> int | None:
+    """The token that was written last; None: none yet."""
+    data = _read_own(ground, "token")
+    try:
+        return None if data is None else int(data)
+    except ValueError:
+        return None  # never half written by us; somebody else's hand is overruled by the next takeover
+
+
+def owner_of(ground: Ground) -> dict[str, str] | None:
+    """Who the environment belongs to; None: nobody yet."""
+    data = _read_own(ground, "owner")
+    try:
+        found = json.loads(data or b"null")
+    except ValueError:
+        return None
+    return {str(word): str(value) for word, value in found.items()} if isinstance(found, dict) else None
+
+
+def _read_own(ground: Ground, name: str) -> bytes | None:
+    try:
+        return Path(Layout(ground.app_path).own, name).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise files.os_failure(f"cannot read {name} in {Layout(ground.app_path).own}", error) from error

@@ -1,0 +1,120 @@
+"""Finding and ending every process of a session scope, where no cgroup keeps them together.
+
+A process belongs to a scope if it is in the session or group of the scope's first process, or carries the
+scope's cookie in its environment (a daemon that went into a session of its own still does), or descends from
+one that does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+COOKIE = "FRAISIER_SCOPE"  # the environment variable that marks a scope's processes
+_POLL = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A line of the process table. `started` is in clock ticks since boot; with the pid it is unique."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    started: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a scope's processes are known by. `pid` 0: the first process never was recorded."""
+
+    cookie: str
+    pid: int = 0
+    started: int = 0
+
+
+def started_at(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot; None: it is gone."""
+    found = _process(pid)
+    return None if found is None else found.started
+
+
+def members(marks: Marks) -> set[Process]:
+    """Every living process of the scope, except ourselves."""
+    table = {each.pid: each for each in map(_process, _pids()) if each is not None}
+    found = {each for each in table.values() if _in_session(each, marks, table) or _has_cookie(each, marks)}
+    size = -1
+    while size != len(found):
+        size = len(found)
+        pids = {each.pid for each in found}
+        found |= {each for each in table.values() if each.parent in pids}
+    return {each for each in found if each.pid != os.getpid()}
+
+
+def end(marks: Marks, *, grace: float, limit: float) -> bool:
+    """End every process of the scope: SIGTERM, after `grace` seconds SIGKILL until none is left.
+
+    Returns False if some were still there after `limit` seconds.
+    """
+    began = time.monotonic()
+    asked: set[Process] = set()
+    while found := members(marks):
+        passed = time.monotonic() - began
+        if passed > limit:
+            return False
+        for each in found:
+            if passed >= grace:
+                _send(each, signal.SIGKILL)
+            elif each not in asked:
+                _send(each, signal.SIGTERM)
+        asked |= found
+        time.sleep(_POLL)
+    return True
+
+
+def _send(process: Process, number: signal.Signals) -> None:
+    """Signal exactly this process, even if its pid has meanwhile been given to another."""
+    with suppress(ProcessLookupError, PermissionError):
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            if started_at(process.pid) == process.started:
+                signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)
+
+
+def _in_session(process: Process, marks: Marks, table: dict[int, Process]) -> bool:
+    if not marks.pid or marks.pid not in {process.session, process.group} or process.started < marks.started:
+        return False
+    leader = table.get(marks.pid)  # another one under this pid: the number was given out again
+    return leader is None or leader.started == marks.started
+
+
+def _has_cookie(process: Process, marks: Marks) -> bool:
+    wanted = f"{COOKIE}={marks.cookie}".encode()
+    try:
+        return wanted in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # gone, or another user's: then it is not of a scope that we may end
+        return False
+
+
+def _pids() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 names, not paths
+
+
+def _process(pid: int) -> Process | None:
+    try:
+        line = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # proc(5): the name, in parentheses, may hold anything; what follows are numbers.
+    state, parent, group, session, *rest = line.rpartition(b")")[2].split()
+    if state in {b"Z", b"X"}:
+        return None
+    return Process(pid, int(parent), int(group), int(session), int(rest[15]))
