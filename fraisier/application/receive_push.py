@@ -6,8 +6,7 @@ our secrets has signed it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from fraisier.application.ports import (
@@ -24,7 +23,9 @@ from fraisier.domain.errors import BadSignature, NotFound
 from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.push import Change, EventKind, Push, RefKind
 
-Record = Callable[[Delivery], "Future[Received]"]
+Record = Callable[[Delivery], Awaitable[Received]]
+"""Stores a delivery; resolves after the commit. Raises StoreUnavailable: nothing was stored."""
+
 FindForge = Callable[[Headers, Mapping[str, Forge]], str]
 """The brand that sent these headers. Raises UnknownForge: none did, or more than one."""
 
@@ -40,14 +41,6 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Acceptance:
-    """An authentic delivery, and the promise that resolves once it is on disk."""
-
-    delivery: Delivery
-    stored: Future[Received]
-
-
-@dataclass(frozen=True, slots=True)
 class _Grant:
     """What a matching secret allows: all fraises of a forge instance, or (`fraises`) only these."""
 
@@ -59,7 +52,11 @@ class _Grant:
 
 
 class ReceivePush:
-    """Verify, parse, route, record. Safe to call from several threads, also during `reconfigure`."""
+    """Verify, parse, route, record: `received = await record(read(letter))`.
+
+    Two calls, because reading is work for a processor and recording is waiting for a disk. `read` is safe to
+    call from several threads, also during `reconfigure`.
+    """
 
     def __init__(
         self,
@@ -72,7 +69,7 @@ class ReceivePush:
     ) -> None:
         self._forges = forges
         self._find_forge = find_forge
-        self._record = record
+        self.record = record
         self._clock = clock
         self._directory = _Directory.of(configuration, forges)
 
@@ -98,8 +95,8 @@ class ReceivePush:
         known = ", ".join(sorted(self._directory.instances))
         return NotFound(f"cannot find the forge {name[:100]!r}", f"This server knows {known}")
 
-    def __call__(self, letter: Letter) -> Acceptance:
-        """Record a delivery with the deployments that it asks for.
+    def read(self, letter: Letter) -> Delivery:
+        """An authentic delivery with the deployments that it asks for.
 
         Raises:
             UnknownForge: the headers are those of no forge, or of several.
@@ -112,7 +109,7 @@ class ReceivePush:
         grants = self._grants(directory, letter, now)
         push = self._forges[grants[0].instance.kind].parse(letter.headers, letter.body)
         wishes, reason = directory.route(push, grants)
-        delivery = Delivery(
+        return Delivery(
             push=push,
             payload=letter.body,
             received_at=now,
@@ -120,7 +117,6 @@ class ReceivePush:
             wishes=wishes,
             reason=reason,
         )
-        return Acceptance(delivery, self._record(delivery))
 
     def _grants(self, directory: _Directory, letter: Letter, now: float) -> list[_Grant]:
         grants: list[_Grant] = []

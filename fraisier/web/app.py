@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fraisier.application.ports import Configuration, Forge, Store
+from fraisier.application.ports import Configuration, Forge, Settings, Store
 from fraisier.application.receive_push import ReceivePush
 from fraisier.domain.errors import FraisierError, NotFound
 from fraisier.web import health
@@ -50,7 +50,7 @@ class App:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._config_problem = ""
-        settings = parts.receive_push.configuration.settings
+        settings = self.settings
         in_flight = InFlight(settings.max_in_flight, largest=settings.max_body)
         self._metrics = Metrics(parts.store.counts, lambda: in_flight.bytes)
         self._webhook = Webhook(parts.receive_push, Gate.of(settings), in_flight, self._metrics)
@@ -63,6 +63,11 @@ class App:
             await self._webhook(scope, receive, send)
         else:
             await self._rest(scope, receive, send)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in use."""
+        return self._parts.receive_push.configuration.settings
 
     def reconfigure(self, configuration: Configuration) -> None:
         """Work by another, checked configuration from the next request on."""

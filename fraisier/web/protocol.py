@@ -267,6 +267,10 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, error: FraisierError) -> None:
         """Answer in place of the application, and close."""
+        if self.phase is Phase.answering:  # what came after a whole request shall not cost it its answer
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -289,7 +293,7 @@ class _Exit:
 
     def close(self) -> None:
         connection = self._connection
-        if connection.cycle.more_body and connection.cycle.response_complete:
+        if connection.cycle.more_body or connection.flow.read_paused:
             connection.say_farewell()
         else:
             connection.transport.close()

@@ -17,7 +17,7 @@ import structlog
 import uvicorn
 import uvloop
 
-from fraisier.application.ports import Configuration
+from fraisier.application.ports import Configuration, Settings
 from fraisier.domain.errors import FraisierError, Unreachable
 from fraisier.web.app import App
 from fraisier.web.protocol import Bounds, Connection, Doorkeeper
@@ -88,7 +88,7 @@ def serve(app: App, sockets: Sequence[socket.socket], hooks: Hooks) -> None:
 
 
 async def _serve(app: App, sockets: Sequence[socket.socket], hooks: Hooks) -> None:
-    server = build_server(app, lambda: hooks.started(addresses(sockets)))
+    server = build_server(app, bounds_of(app.settings), lambda: hooks.started(addresses(sockets)))
     reloading = _Reloading(app, hooks.reload)
     with _signals(server, reloading):
         try:
@@ -97,9 +97,18 @@ async def _serve(app: App, sockets: Sequence[socket.socket], hooks: Hooks) -> No
             await asyncio.to_thread(hooks.stopping)
 
 
-def build_server(app: Any, started: Callable[[], None], bounds: Bounds | None = None) -> uvicorn.Server:
+def bounds_of(settings: Settings) -> Bounds:
+    """What a connection may cost with these settings and the file descriptors that we may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = Bounds().connections
+    if soft != resource.RLIM_INFINITY:
+        most = max(16, min(most, soft - _FILES_KEPT))
+    return Bounds(connections=most, silence=settings.body_timeout, discarded=2 * settings.max_body)
+
+
+def build_server(app: Any, bounds: Bounds, started: Callable[[], None]) -> uvicorn.Server:
     """uvicorn with our bounds and without what the hot path does not need."""
-    doorkeeper = Doorkeeper(bounds or Bounds(connections=_most_connections()))
+    doorkeeper = Doorkeeper(bounds)
     config = uvicorn.Config(
         app,
         http=partial(Connection, doorkeeper),  # type: ignore[arg-type] # any callable that makes protocols
@@ -112,12 +121,6 @@ def build_server(app: Any, started: Callable[[], None], bounds: Bounds | None = 
         timeout_graceful_shutdown=_GRACE,
     )
     return _Server(config, started)
-
-
-def _most_connections() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = Bounds().connections
-    return most if soft == resource.RLIM_INFINITY else max(16, min(most, soft - _FILES_KEPT))
 
 
 class _Server(uvicorn.Server):

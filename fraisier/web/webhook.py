@@ -18,7 +18,7 @@ import orjson
 import structlog
 
 from fraisier.application.ports import Delivery, Headers, Received, Settings
-from fraisier.application.receive_push import Acceptance, Letter, ReceivePush
+from fraisier.application.receive_push import Letter, ReceivePush
 from fraisier.domain.deployment import Deployment
 from fraisier.domain.errors import BadSignature, FraisierError, TooManyFailures, UnknownForge
 from fraisier.domain.push import Change, Push
@@ -34,7 +34,6 @@ from fraisier.web.errors import (
     refusal,
     respond,
 )
-from fraisier.web.handover import Handover
 from fraisier.web.limits import FailedAuthentications
 from fraisier.web.metrics import Metrics
 
@@ -75,7 +74,6 @@ class Webhook:
         self._receive_push = receive_push
         self._in_flight = in_flight
         self._metrics = metrics
-        self._handover = Handover()
         self._thread = ThreadPoolExecutor(1, "large-bodies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,10 +105,10 @@ class Webhook:
             letter = Letter(
                 headers=headers, body=body, addressed_to=addressed_to, remote=self._client(scope, headers)
             )
-            acceptance = await self._accept(letter)
-            received = await self._handover.wait(acceptance.stored)
-        self._metrics.accepted(acceptance.delivery.push.forge, received.status, time.perf_counter() - began)
-        return _accepted(acceptance.delivery, received)
+            delivery = await self._read(letter)
+            received = await self._receive_push.record(delivery)
+        self._metrics.accepted(delivery.push.forge, received.status, time.perf_counter() - began)
+        return _accepted(delivery, received)
 
     def _addressed_to(self, scope: Scope) -> str:
         """The forge that path or query name; both, if both do."""
@@ -138,11 +136,10 @@ class Webhook:
         peer = scope.get("client")
         return self.gate.addresses.client(peer[0] if peer else "", headers)
 
-    async def _accept(self, letter: Letter) -> Acceptance:
+    async def _read(self, letter: Letter) -> Delivery:
         if len(letter.body) <= _BLOCKING:
-            return self._receive_push(letter)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._receive_push, letter)
+            return self._receive_push.read(letter)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._receive_push.read, letter)
 
     def _refuse(self, error: FraisierError, scope: Scope) -> Answer:
         if isinstance(error, BadSignature):
