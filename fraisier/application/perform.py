@@ -177,6 +177,8 @@ class Perform:
         if act.release and read_marker(stage.host, stage.layout, act.release) is None:
             message = f"cannot switch to release {act.release}: it is not whole"
             raise StepFailed(Cause.host, message, "Deploy the commit again: fraisier deploy … --commit")
+        # Health counts only for what starts after this.
+        stage.invocation_before = self._look().invocation if act.release else ""
         with stage.host.guard(stage.ground):
             if act.release:
                 stage.host.point(act.current, act.to)
@@ -199,7 +201,6 @@ class Perform:
 
     def _unit_command(self, act: UnitCommand, scene: Scene) -> None:
         stage = self._stage
-        stage.invocation_before = self._look().invocation if stage.environment.target else ""
         with stage.host.guard(stage.ground):
             finished = stage.host.act(act.argv, timeout=act.timeout)
         scene.output.line(f"$ {shlex.join(act.argv)}")
