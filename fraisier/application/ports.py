@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fraisier.domain.deployment import Deployment, Status, Wish
 from fraisier.domain.errors import Cause
@@ -19,6 +19,10 @@ from fraisier.domain.fraise import Environment, EnvironmentKey, Fraise, HealthCh
 from fraisier.domain.plan import Act, Command, Phase, StepName, StepState, TargetActs, UnitCommand
 from fraisier.domain.push import Push
 from fraisier.domain.secret import Secret
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from asyncio import Future as AsyncFuture
 
 Row = Mapping[str, Any]  # a row of a view: JSON types only, keys as in the view
 
@@ -193,6 +197,10 @@ class Store(Protocol):
         """Store the event and the deployments it asks for; resolves after the commit."""
         ...
 
+    def record_async(self, delivery: Delivery, loop: AbstractEventLoop) -> AsyncFuture[Received]:
+        """`record` for an event loop, called in its thread: all of one commit are answered together."""
+        ...
+
     def request(self, wish: Wish) -> Requested:
         """Decide on one wish (`domain.deployment.decide`) and store what follows. Wakes the workers.
 
@@ -305,6 +313,7 @@ class Store(Protocol):
         ...
 
     # -- reading: rows of the views; filters that are '' or None do not filter
+    def fraises(self, fraise: str = "") -> Sequence[Row]: ...
     def fraise_status(self, fraise: str = "", environment: str = "") -> Sequence[Row]: ...
     def history(
         self, fraise: str = "", environment: str = "", *, status: str = "", limit: int = 20, offset: int = 0

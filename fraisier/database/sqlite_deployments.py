@@ -1,0 +1,141 @@
+"""Rows of tb_deployments: to and from the domain's object, and the one place that changes a status."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from fraisier.database.clocks import iso, unix, unix_or_none
+from fraisier.database.sqlite_transaction import Transaction
+from fraisier.domain.deployment import Deployment, Status, Trigger
+from fraisier.domain.errors import Cause, NotFound
+from fraisier.domain.fraise import EnvironmentKey
+
+_INSERT = """
+INSERT INTO tb_deployments (id, fraise, environment, ref, "commit", status, trigger, requested_by,
+    requested_at, event, force, release, completed_at, cause, error_message, hint)
+"""
+_INSERT_WIDTH = 16
+
+_BY_ID = "SELECT * FROM tb_deployments WHERE id = ?"
+
+# What may change about a deployment. Its wish never does; triggers of the schema hold that.
+_CHANGE = """
+UPDATE tb_deployments
+   SET status = :status, "commit" = :commit, started_at = :started_at, completed_at = :completed_at,
+       duration = :duration, cause = :cause, error_message = :error, hint = :hint, release = :release,
+       previous_release = :previous_release, cancel_requested_by = :cancel_requested_by,
+       not_before = :not_before, retry_at = :retry_at, retry_boot = :retry_boot
+ WHERE id = :id
+"""
+
+
+def insert_deployments(tx: Transaction, deployments: Sequence[Deployment]) -> None:
+    """Store new deployments, and count them."""
+    tx.insert(_INSERT, _INSERT_WIDTH, [_new_row(each) for each in deployments])
+    for each in deployments:
+        place = (each.environment.fraise, each.environment.environment)
+        tx.count_deployment(place, iso(each.requested_at), each.status.value, 1)
+
+
+def _new_row(deployment: Deployment) -> tuple[object, ...]:
+    return (
+        deployment.id,
+        deployment.environment.fraise,
+        deployment.environment.environment,
+        deployment.ref,
+        deployment.commit,
+        deployment.status.value,
+        deployment.trigger.value,
+        deployment.requested_by,
+        iso(deployment.requested_at),
+        deployment.event_id or None,
+        int(deployment.force),
+        deployment.release,
+        None if deployment.completed_at is None else iso(deployment.completed_at),
+        deployment.cause and deployment.cause.value,
+        deployment.error_message,
+        deployment.hint,
+    )
+
+
+def deployment_of(row: sqlite3.Row) -> Deployment:
+    """The domain's object of a row."""
+    return Deployment(
+        id=row["id"],
+        environment=EnvironmentKey(row["fraise"], row["environment"]),
+        ref=row["ref"],
+        commit=row["commit"],
+        status=Status(row["status"]),
+        trigger=Trigger(row["trigger"]),
+        requested_by=row["requested_by"],
+        requested_at=unix(row["requested_at"]),
+        force=bool(row["force"]),
+        event_id=row["event"] or "",
+        started_at=unix_or_none(row["started_at"]),
+        completed_at=unix_or_none(row["completed_at"]),
+        cause=Cause(row["cause"]) if row["cause"] else None,
+        error_message=row["error_message"],
+        hint=row["hint"],
+        release=row["release"],
+        previous_release=row["previous_release"],
+        cancel_requested_by=row["cancel_requested_by"],
+        not_before=unix_or_none(row["not_before"]) or 0.0,
+    )
+
+
+def load_deployment(tx: Transaction, deployment: str) -> Deployment:
+    """The deployment with that id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = tx.row(_BY_ID, (deployment,))
+    if row is None:
+        message = f"cannot find the deployment {deployment!r}"
+        raise NotFound(message, "See `fraisier history`")
+    return deployment_of(row)
+
+
+def change_deployment(
+    tx: Transaction, before: Deployment, after: Deployment, *, retry_at: float | None = None
+) -> None:
+    """Store `after`, which came of `before` by the domain's rules, and count the change.
+
+    Raises:
+        ForbiddenTransition: its status may not follow.
+    """
+    if after.status is not before.status:
+        before.status.check(after.status)
+    duration = _duration(after)
+    tx.execute(
+        _CHANGE,
+        {
+            "id": after.id,
+            "status": after.status.value,
+            "commit": after.commit,
+            "started_at": None if after.started_at is None else iso(after.started_at),
+            "completed_at": None if after.completed_at is None else iso(after.completed_at),
+            "duration": duration,
+            "cause": after.cause and after.cause.value,
+            "error": after.error_message,
+            "hint": after.hint,
+            "release": after.release,
+            "previous_release": after.previous_release,
+            "cancel_requested_by": after.cancel_requested_by,
+            "not_before": iso(after.not_before) if after.not_before else None,
+            "retry_at": retry_at,
+            "retry_boot": "" if retry_at is None else tx.clocks.boot_id,
+        },
+    )
+    if after.status is not before.status:
+        place, requested = (after.environment.fraise, after.environment.environment), iso(after.requested_at)
+        tx.count_deployment(place, requested, before.status.value, -1)
+        tx.count_deployment(place, requested, after.status.value, 1, duration)
+
+
+def _duration(deployment: Deployment) -> float | None:
+    if deployment.started_at is None or deployment.completed_at is None:
+        return None
+    # Wall clocks jump; nobody is served by a negative duration.
+    return max(0.0, round(deployment.completed_at - deployment.started_at, 6))

@@ -1,0 +1,152 @@
+"""Keeping house: what is published, who works, what is pruned."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from fraisier.application.ports import Row
+from fraisier.database.clocks import iso
+from fraisier.database.sqlite_receive import time_ordered_uuid
+from fraisier.database.sqlite_transaction import Transaction
+from fraisier.domain.fraise import EnvironmentKey, Fraise
+
+SIGN_OF_LIFE = 15.0  # seconds that a worker counts as alive after it registered, until it renews
+
+_INSTALLATION = "SELECT id FROM tb_installation"
+_DIGEST = "SELECT digest FROM tb_installation"
+_PUBLISHED = "UPDATE tb_installation SET digest = ?, published_at = ?"
+
+_HIDE_FRAISES = "UPDATE tb_fraises SET published = 0 WHERE published"
+_HIDE_ENVIRONMENTS = "UPDATE tb_environments SET published = 0 WHERE published"
+_PUBLISH_FRAISE = """
+INSERT INTO tb_fraises (name, id, type, description, forge, repository) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (name) DO UPDATE
+   SET type = excluded.type, description = excluded.description, forge = excluded.forge,
+       repository = excluded.repository, published = 1
+"""
+_PUBLISH_ENVIRONMENT = """
+INSERT INTO tb_environments (fraise, name, id, document) VALUES (?, ?, ?, ?)
+    ON CONFLICT (fraise, name) DO UPDATE SET document = excluded.document, published = 1
+"""
+
+_REGISTER = """
+INSERT INTO tb_workers (id, host, pid, version, info, started_at, seen_at, alive_until, boot)
+VALUES (:id, :host, :pid, :version, :info, :now, :now, :alive_until, :boot)
+    ON CONFLICT (id) DO UPDATE
+   SET host = excluded.host, pid = excluded.pid, version = excluded.version, info = excluded.info,
+       started_at = excluded.started_at, seen_at = excluded.seen_at, alive_until = excluded.alive_until,
+       boot = excluded.boot, retired_at = NULL
+"""
+_RETIRE = "UPDATE tb_workers SET retired_at = ? WHERE id = ?"
+_LIVE_WORKERS = """
+SELECT id, host, pid, version, started_at, seen_at, info FROM tb_workers
+ WHERE retired_at IS NULL AND boot = ? AND alive_until > ? ORDER BY started_at, id
+"""
+
+# Rows come in the order of time, so that pruning walks from the oldest and stops at the first it keeps.
+_OLDEST_PAYLOADS = """
+SELECT pk, received_at FROM tb_webhook_events
+ WHERE pk > (SELECT pruned_event FROM tb_installation) ORDER BY pk LIMIT ?
+"""
+_PRUNE_PAYLOADS = """
+UPDATE tb_webhook_events SET payload = NULL
+ WHERE pk > (SELECT pruned_event FROM tb_installation) AND pk <= ? AND payload IS NOT NULL
+"""
+_NOTE_PRUNED = "UPDATE tb_installation SET pruned_event = ?"
+_OLDEST_OUTPUT = "SELECT seq, written_at FROM tb_step_output ORDER BY seq LIMIT ?"
+_PRUNE_OUTPUT = "DELETE FROM tb_step_output WHERE seq <= ?"
+_FORGET_WORKERS = """
+DELETE FROM tb_workers
+ WHERE seen_at < ? AND id NOT IN (SELECT lease_worker FROM tb_environments)
+"""
+PRUNE_CHUNK = 200  # rows per transaction: others write in between
+
+
+def installation(connection: sqlite3.Connection) -> str:
+    """The id that this database was created with."""
+    return str(connection.execute(_INSTALLATION).fetchone()[0])
+
+
+def published_digest(connection: sqlite3.Connection) -> str:
+    """The digest of what is published."""
+    return str(connection.execute(_DIGEST).fetchone()[0])
+
+
+def publish(
+    tx: Transaction, fraises: Sequence[Fraise], digest: str, documents: Mapping[EnvironmentKey, Row]
+) -> None:
+    """Replace what is published. What is no longer there is hidden, with its history kept."""
+    tx.execute(_HIDE_ENVIRONMENTS)
+    tx.execute(_HIDE_FRAISES)
+    for fraise in fraises:
+        source, new_id = fraise.source, time_ordered_uuid(tx.now)
+        tx.execute(
+            _PUBLISH_FRAISE,
+            (fraise.name, new_id, fraise.type.value, fraise.description, source.forge, source.repository),
+        )
+        for name in fraise.environments:
+            document = documents.get(EnvironmentKey(fraise.name, name), {})
+            text = orjson.dumps(document, default=str).decode()
+            tx.execute(_PUBLISH_ENVIRONMENT, (fraise.name, name, time_ordered_uuid(tx.now), text))
+    tx.execute(_PUBLISHED, (digest, iso(tx.now)))
+    tx.audit(
+        actor="fraisier", action="publish", subject=digest, detail={"fraises": [f.name for f in fraises]}
+    )
+    tx.wakes = True
+
+
+def register_worker(tx: Transaction, worker: str, info: Row) -> None:
+    """A worker begins."""
+    values: dict[str, Any] = {
+        "id": worker,
+        "host": str(info.get("host", "")),
+        "pid": int(info.get("pid") or 0),
+        "version": str(info.get("version", "")),
+        "info": orjson.dumps(info, default=str).decode(),
+        "now": iso(tx.now),
+        "alive_until": tx.clocks.boottime() + SIGN_OF_LIFE,
+        "boot": tx.clocks.boot_id,
+    }
+    tx.execute(_REGISTER, values)
+    tx.wakes = True
+
+
+def retire_worker(tx: Transaction, worker: str) -> None:
+    """A worker ends; whatever it had leased is free."""
+    tx.execute(_RETIRE, (iso(tx.now), worker))
+    tx.wakes = True
+
+
+def live_workers(connection: sqlite3.Connection, *, boot: str, boottime: float) -> list[sqlite3.Row]:
+    """Workers whose last sign of life is recent enough."""
+    return connection.execute(_LIVE_WORKERS, (boot, boottime)).fetchall()
+
+
+def prune_payloads(tx: Transaction, before: str) -> tuple[int, bool]:
+    """Drop the oldest payloads received before `before`; how many, and whether there are more."""
+    rows = tx.execute(_OLDEST_PAYLOADS, (PRUNE_CHUNK,)).fetchall()
+    old = [pk for pk, received_at in rows if received_at < before]
+    if not old:
+        return 0, False
+    dropped = tx.execute(_PRUNE_PAYLOADS, (old[-1],)).rowcount
+    tx.execute(_NOTE_PRUNED, (old[-1],))
+    return dropped, len(old) == PRUNE_CHUNK
+
+
+def prune_output(tx: Transaction, before: str) -> tuple[int, bool]:
+    """Drop the oldest output written before `before`; how many pieces, and whether there are more."""
+    rows = tx.execute(_OLDEST_OUTPUT, (PRUNE_CHUNK,)).fetchall()
+    old = [seq for seq, written_at in rows if written_at < before]
+    if not old:
+        return 0, False
+    tx.execute(_PRUNE_OUTPUT, (old[-1],))
+    return len(old), len(old) == PRUNE_CHUNK
+
+
+def forget_workers(tx: Transaction, before: str) -> int:
+    """Drop workers that were last seen before `before`."""
+    return tx.execute(_FORGET_WORKERS, (before,)).rowcount

@@ -1,0 +1,194 @@
+"""What reads: rows of the views, as the CLI, the web and GraphQL show them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from fraisier.application.ports import Output, Row
+from fraisier.domain.errors import NotFound
+from fraisier.domain.plan import Phase, StepName
+
+# Columns of the views that hold JSON, and truth values that SQLite keeps as 0 and 1.
+_JSON = frozenset({"environments", "changes", "quarantined_commits", "info"})
+_TRUTH = frozenset({"healthy", "paused", "force"})
+_HIDDEN = frozenset({"position"})
+
+_FRAISES = "SELECT * FROM v_fraise WHERE (:fraise = '' OR fraise_id = :fraise) ORDER BY fraise_id"
+
+_STATUS = """
+SELECT * FROM v_fraise_status
+ WHERE (:fraise = '' OR fraise_id = :fraise) AND (:environment = '' OR environment = :environment)
+ ORDER BY fraise_id, environment
+"""
+
+_HISTORY = "SELECT * FROM v_deployment_history ORDER BY position DESC LIMIT :limit OFFSET :offset"
+
+# With a filter: the newest of each environment and status that it allows, each straight from the index;
+# then the newest of those. No index would serve every combination of filters, and none is needed.
+_HISTORY_OF_SOME = """
+SELECT h.* FROM v_deployment_history h
+ WHERE h.position IN (
+       SELECT d.pk
+         FROM tb_environments e
+        CROSS JOIN (VALUES ('pending'), ('running'), ('success'), ('failed'), ('rolled_back'),
+                           ('rollback_failed'), ('cancelled'), ('superseded')) s
+        CROSS JOIN tb_deployments d ON d.pk IN (
+              SELECT n.pk FROM tb_deployments n
+               WHERE n.fraise = e.fraise AND n.environment = e.name AND n.status = s.column1
+               ORDER BY n.pk DESC LIMIT :limit + :offset)
+        WHERE (:fraise = '' OR e.fraise = :fraise) AND (:environment = '' OR e.name = :environment)
+          AND (:status = '' OR s.column1 = :status)
+        ORDER BY d.pk DESC LIMIT :limit OFFSET :offset)
+ ORDER BY h.position DESC
+"""
+
+# The view's figures for requests since a day, with the median of the newest hundred successes.
+_STATS = """
+SELECT s.fraise      AS fraise_id,
+       s.environment,
+       sum(total)    AS total,
+       sum(CASE status WHEN 'success' THEN total ELSE 0 END)         AS succeeded,
+       sum(CASE status WHEN 'failed' THEN total ELSE 0 END)          AS failed,
+       sum(CASE status WHEN 'rolled_back' THEN total ELSE 0 END)     AS rolled_back,
+       sum(CASE status WHEN 'rollback_failed' THEN total ELSE 0 END) AS rollback_failed,
+       sum(CASE status WHEN 'cancelled' THEN total ELSE 0 END)       AS cancelled,
+       sum(CASE status WHEN 'superseded' THEN total ELSE 0 END)      AS superseded,
+       sum(CASE status WHEN 'success' THEN total ELSE 0 END) * 1.0
+         / nullif(sum(CASE WHEN status IN ('success', 'failed', 'rolled_back', 'rollback_failed')
+                           THEN total ELSE 0 END), 0)                AS success_rate,
+       sum(CASE status WHEN 'success' THEN seconds ELSE 0 END)
+         / nullif(sum(CASE status WHEN 'success' THEN timed ELSE 0 END), 0) AS average_duration_seconds,
+       (SELECT e.last_deployed_at FROM tb_environments e
+         WHERE e.fraise = s.fraise AND e.name = s.environment)       AS last_deployed
+  FROM tb_deployment_days s
+ WHERE (:fraise = '' OR s.fraise = :fraise) AND (:environment = '' OR s.environment = :environment)
+   AND s.day >= :since
+ GROUP BY s.fraise, s.environment
+ ORDER BY s.fraise, s.environment
+"""
+_NEWEST_DURATIONS = """
+SELECT duration FROM tb_deployments
+ WHERE fraise = ? AND environment = ? AND status = 'success' AND duration IS NOT NULL
+ ORDER BY pk DESC LIMIT 101
+"""
+
+_EVENTS = "SELECT * FROM v_webhook_events ORDER BY position DESC LIMIT :limit"
+_EVENTS_OF_VERDICT = """
+SELECT * FROM v_webhook_events WHERE verdict = :verdict ORDER BY position DESC LIMIT :limit
+"""
+
+_DEPLOYMENT = """
+SELECT * FROM v_deployment_history WHERE id >= :prefix AND id < :prefix || '~' ORDER BY id LIMIT 2
+"""
+
+_STEPS = """
+SELECT s.pk AS id, s.deployment AS deployment_id, s.attempt, s.phase, s.step, s.state, s.release,
+       s.started_at, s.ended_at, s.duration AS duration_seconds, s.tail, s.error
+  FROM tb_deployment_steps s WHERE s.deployment = ? ORDER BY s.pk
+"""
+
+_OUTPUT = """
+SELECT o.seq, o.text, s.step, s.phase, s.attempt
+  FROM tb_step_output o JOIN tb_deployment_steps s ON s.pk = o.step
+ WHERE o.deployment = :deployment AND o.seq > :after ORDER BY o.seq LIMIT :limit
+"""
+
+_COUNTS = "SELECT name, value FROM tb_counters ORDER BY name"
+
+
+def fraises(connection: sqlite3.Connection, *, fraise: str) -> list[Row]:
+    """Rows of v_fraise."""
+    return _rows(connection, _FRAISES, {"fraise": fraise})
+
+
+def fraise_status(connection: sqlite3.Connection, *, fraise: str, environment: str) -> list[Row]:
+    """Rows of v_fraise_status."""
+    return _rows(connection, _STATUS, {"fraise": fraise, "environment": environment})
+
+
+def history(connection: sqlite3.Connection, filters: Mapping[str, Any]) -> list[Row]:
+    """Rows of v_deployment_history, newest first."""
+    filtered = filters["fraise"] or filters["environment"] or filters["status"]
+    return _rows(connection, _HISTORY_OF_SOME if filtered else _HISTORY, filters)
+
+
+def stats(connection: sqlite3.Connection, *, fraise: str, environment: str, since: str) -> list[Row]:
+    """Rows like those of v_deployment_stats, of requests since a day."""
+    values = {"fraise": fraise, "environment": environment, "since": since}
+    rows = _rows(connection, _STATS, values)
+    return [{**row, "median_duration_seconds": _median(connection, row)} for row in rows]
+
+
+def _median(connection: sqlite3.Connection, row: Row) -> float | None:
+    found = connection.execute(_NEWEST_DURATIONS, (row["fraise_id"], row["environment"])).fetchall()
+    ordered = sorted(duration for (duration,) in found)
+    return ordered[len(ordered) // 2] if ordered else None
+
+
+def events(connection: sqlite3.Connection, *, limit: int, verdict: str) -> list[Row]:
+    """Rows of v_webhook_events, newest first."""
+    sql = _EVENTS_OF_VERDICT if verdict else _EVENTS
+    return _rows(connection, sql, {"limit": limit, "verdict": verdict})
+
+
+def deployment(connection: sqlite3.Connection, prefix: str) -> Row:
+    """The row whose id begins with `prefix`.
+
+    Raises:
+        NotFound: none does, or more than one.
+    """
+    wanted = prefix.strip().lower()
+    found = _rows(connection, _DEPLOYMENT, {"prefix": wanted}) if wanted else []
+    if not found:
+        message = f"cannot find a deployment {prefix!r}"
+        raise NotFound(message, "See `fraisier history`")
+    if len(found) > 1:
+        message = f"cannot tell which deployment {prefix!r} is: more than one begins like this"
+        raise NotFound(message, "Give more of its id")
+    return found[0]
+
+
+def steps(connection: sqlite3.Connection, deployment_id: str) -> list[Row]:
+    """The journal of a deployment, oldest first."""
+    return _rows(connection, _STEPS, (deployment_id,))
+
+
+def output(connection: sqlite3.Connection, deployment_id: str, *, after: int, limit: int) -> list[Output]:
+    """Pieces of output with a `seq` above `after`, in order."""
+    values = {"deployment": deployment_id, "after": after, "limit": limit}
+    return [
+        Output(
+            seq=row["seq"],
+            step=StepName(row["step"]),
+            phase=Phase(row["phase"]),
+            attempt=row["attempt"],
+            text=row["text"],
+        )
+        for row in connection.execute(_OUTPUT, values)
+    ]
+
+
+def counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Every counter."""
+    return {row["name"]: row["value"] for row in connection.execute(_COUNTS)}
+
+
+def _rows(connection: sqlite3.Connection, sql: str, values: Any) -> list[Row]:
+    return [as_json_types(row) for row in connection.execute(sql, values)]
+
+
+def as_json_types(row: sqlite3.Row) -> Row:
+    """A row with the types that JSON has."""
+    return {name: _value(name, row[name]) for name in row.keys() if name not in _HIDDEN}  # noqa: SIM118
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in _JSON and isinstance(value, str):
+        return orjson.loads(value)
+    if name in _TRUTH and value is not None:
+        return bool(value)
+    return value

@@ -1,0 +1,332 @@
+"""The one thread that writes: group commit, so that a hundred callers share one sync of the disk.
+
+    take what waits -> prepare (no lock held) -> BEGIN IMMEDIATE -> each item -> COMMIT -> answer all
+
+An item that fails is rolled back to its savepoint and fails alone. When the file fails (disk full,
+locked too long), nothing of the batch is stored, each caller is told so, and the thread goes on.
+
+SQLite lets waiting processes sleep between their attempts at the lock (up to 100 ms). Whoever holds it
+nearly all the time starves them, so the writer leaves it alone for at least as long as it has held it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fraisier.database.clocks import Clocks
+from fraisier.database.sqlite_connection import connect, is_locked, is_of_the_file, unavailable
+from fraisier.database.sqlite_transaction import Transaction
+from fraisier.domain.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    import asyncio  # 40 ms to import, and only who has a loop needs it
+
+PATIENCE = 3.0  # seconds until a caller is told that the lock cannot be had
+LONGEST_GAP = 0.005  # seconds
+LARGEST_BATCH = 128  # items; bounds how long the lock is held
+LARGEST_BATCH_BYTES = (
+    16 * 1024 * 1024
+)  # payloads are compressed before the lock is taken, but held until then
+CHECKPOINT_BYTES = 2 * 1024 * 1024  # written since the last one; below SQLite's own limit of 1000 pages
+_LOCK_RETRY = 0.0005  # seconds
+
+_log = logging.getLogger(__name__)
+
+Work = Callable[[Transaction], Any]
+BatchWork = Callable[[Transaction, Sequence[Any]], Sequence[Any]]
+
+
+class Job:
+    """One item for the writer. With a `loop` its future is asyncio's, else a thread's.
+
+    `work` performs it alone; a job with `item` and no work is one of a group that is performed together.
+    """
+
+    __slots__ = ("at", "error", "future", "item", "loop", "size", "value", "work")
+
+    def __init__(self, work: Work | None, item: Any = None, size: int = 0) -> None:
+        self.work = work
+        self.item = item
+        self.size = size
+        self.at = time.monotonic()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.future: Any = None
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Tell the future, from the thread that it belongs to. One that was cancelled is left alone."""
+        if self.future.done():
+            return
+        with contextlib.suppress(InvalidStateError):
+            if self.error is not None:
+                self.future.set_exception(self.error)
+            else:
+                self.future.set_result(self.value)
+
+
+class Writer:
+    """Starts its thread with the first item. `group` performs items that are cheaper together."""
+
+    def __init__(
+        self,
+        path: Path,
+        clocks: Clocks,
+        *,
+        prepare: Callable[[Any], Any],
+        group: BatchWork,
+        woken: Callable[[], None],
+    ) -> None:
+        self._path, self._clocks = path, clocks
+        self._prepare, self._group, self._woken = prepare, group, woken
+        self._queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._closed = False
+        self._connection: sqlite3.Connection | None = None
+        self._gap_until = 0.0
+        self._written = 0
+
+    # -- for callers, any thread
+    def put(self, jobs: list[Job]) -> None:
+        """Hand jobs over; their futures are resolved after the commit.
+
+        Raises:
+            StoreUnavailable: the store was closed.
+        """
+        if self._thread is None or self._closed:
+            self._start()
+        self._queue.put(jobs)
+
+    def perform(self, work: Work) -> Any:
+        """Hand over, and wait for the commit."""
+        job = Job(work)
+        future: Future[Any] = Future()
+        job.future = future
+        self.put([job])
+        return future.result()
+
+    def close(self) -> None:
+        """Finish what was handed over, then end."""
+        with self._starting:
+            already, self._closed = self._closed, True
+            thread = self._thread
+        if thread is not None and not already:
+            self._queue.put(None)
+            thread.join()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._closed:
+                message = "cannot write: the store was closed"
+                raise StoreUnavailable(message)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
+                self._thread.start()
+
+    # -- the thread
+    def _run(self) -> None:
+        while (jobs := self._take()) is not None:
+            try:
+                self._commit(jobs)
+            except Exception as error:  # noqa: BLE001 - the thread's boundary: callers are told, it goes on
+                _log.exception("cannot write a batch")
+                self._reconnect()
+                self._fail(jobs, error)
+        self._reconnect()
+
+    def _take(self) -> list[Job] | None:
+        """What waits, at most a batch; None when the store is closed and all is done."""
+        jobs = self._queue.get()
+        return None if jobs is None else self._take_more(jobs)
+
+    def _take_more(self, jobs: list[Job]) -> list[Job]:
+        size = sum(job.size for job in jobs)
+        while len(jobs) < LARGEST_BATCH and size < LARGEST_BATCH_BYTES:
+            try:
+                more = self._queue.get_nowait()
+            except queue.Empty:
+                return jobs
+            if more is None:
+                self._queue.put(None)  # read again by `_take`, after this batch
+                return jobs
+            jobs.extend(more)
+            size += sum(job.size for job in more)
+        return jobs
+
+    def _commit(self, jobs: list[Job]) -> None:
+        jobs = self._prepared(jobs)
+        jobs, connection = self._begin(jobs)
+        if not jobs or connection is None:
+            return
+        began = time.monotonic()
+        transactions: list[Transaction] = []
+        try:
+            for group in _grouped(jobs):
+                self._perform(connection, group, transactions, alone=len(group) == len(jobs))
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._reconnect()
+            self._fail(jobs, unavailable(self._path, error) if is_of_the_file(error) else error)
+            return
+        held = time.monotonic() - began
+        self._gap_until = began + held + min(held, LONGEST_GAP)
+        _answer(jobs)
+        if any(transaction.wakes for transaction in transactions):
+            self._woken()
+        self._checkpoint(connection, jobs)
+
+    def _prepared(self, jobs: list[Job]) -> list[Job]:
+        ready = []
+        for job in jobs:
+            try:
+                if job.work is None:
+                    job.item = self._prepare(job.item)
+                ready.append(job)
+            except Exception as error:  # noqa: BLE001 - whatever one item is made of fails that item alone
+                self._fail([job], error)
+        return ready
+
+    def _begin(self, jobs: list[Job]) -> tuple[list[Job], sqlite3.Connection | None]:
+        """Take the lock. Whoever has waited too long for it is told; the others wait on."""
+        pause = self._gap_until - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+        while jobs:
+            try:
+                connection = self._connection or self._connect()
+                connection.execute("BEGIN IMMEDIATE")
+            except (sqlite3.Error, StoreUnavailable) as error:
+                jobs = self._wait_for_lock(jobs, error)
+            else:
+                return jobs, connection
+        return [], None
+
+    def _wait_for_lock(self, jobs: list[Job], error: Exception) -> list[Job]:
+        refusal = unavailable(self._path, error) if isinstance(error, sqlite3.Error) else error
+        if not is_locked(error):
+            self._reconnect()
+            self._fail(jobs, refusal)
+            return []
+        latest = time.monotonic() - PATIENCE
+        self._fail([job for job in jobs if job.at <= latest], refusal)
+        # Our own short sleep instead of SQLite's: another writer's gap may be no longer than a millisecond.
+        time.sleep(_LOCK_RETRY)
+        return [job for job in jobs if job.at > latest]
+
+    def _perform(
+        self, connection: sqlite3.Connection, jobs: list[Job], done: list[Transaction], *, alone: bool
+    ) -> None:
+        """One job, or one group, in a savepoint unless it is alone: savepoints copy pages."""
+        transaction = Transaction(connection, self._clocks)
+        try:
+            if not alone:
+                connection.execute("SAVEPOINT item")
+            self._work(transaction, jobs)
+            if not alone:
+                connection.execute("RELEASE item")
+        except Exception as error:
+            if is_of_the_file(error):
+                raise
+            self._undo(connection, alone=alone)
+            if len(jobs) == 1:
+                jobs[0].error = error
+                return
+            for job in jobs:
+                self._perform(connection, [job], done, alone=False)
+            return
+        done.append(transaction)
+
+    def _undo(self, connection: sqlite3.Connection, *, alone: bool) -> None:
+        if not alone:
+            connection.execute("ROLLBACK TO item")
+            connection.execute("RELEASE item")
+            return
+        connection.execute("ROLLBACK")
+        latest = time.monotonic() + PATIENCE
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                if not is_locked(error) or time.monotonic() > latest:
+                    raise
+                time.sleep(_LOCK_RETRY)
+            else:
+                return
+
+    def _work(self, transaction: Transaction, jobs: list[Job]) -> None:
+        work = jobs[0].work
+        if work is not None:
+            jobs[0].value = work(transaction)
+            transaction.flush()
+            return
+        values = self._group(transaction, [job.item for job in jobs])
+        for job, value in zip(jobs, values, strict=True):
+            job.value = value
+        transaction.flush()
+
+    def _checkpoint(self, connection: sqlite3.Connection, jobs: list[Job]) -> None:
+        """Move the log into the database between two batches, when the callers have their answers."""
+        self._written += sum(8192 + job.size // 3 for job in jobs)
+        if self._written < CHECKPOINT_BYTES:
+            return
+        self._written = 0
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            _log.warning("cannot move the log into the database: %s", error)
+
+    def _connect(self) -> sqlite3.Connection:
+        self._connection = connect(self._path, patience=0.0, write=True)
+        return self._connection
+
+    def _reconnect(self) -> None:
+        """Let go of the connection; what was not committed is rolled back with it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def _fail(self, jobs: Sequence[Job], error: BaseException) -> None:
+        for job in jobs:
+            job.error = error
+        _answer(jobs)
+
+
+def _grouped(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs in order; neighbours that are performed together stand together."""
+    groups: list[list[Job]] = []
+    for together, run in itertools.groupby(jobs, key=lambda job: job.work is None):
+        if together:
+            groups.append(list(run))
+        else:
+            groups.extend([job] for job in run)
+    return groups
+
+
+def _answer(jobs: Sequence[Job]) -> None:
+    """Resolve the futures, with one hand-over per event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+    for job in jobs:
+        if job.loop is None:
+            job.settle()
+        else:
+            by_loop.setdefault(job.loop, []).append(job)
+    for loop, answered in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle_all, answered)
+
+
+def _settle_all(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        job.settle()

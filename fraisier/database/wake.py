@@ -1,0 +1,127 @@
+"""Waking other processes: each that listens has a datagram socket in a folder beside the database."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from fraisier.database.sqlite_connection import private_folder
+
+_GONE = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.ENOTSOCK})
+
+
+class Wake:
+    """Tells all subscribers, here and in other processes, that something happened.
+
+    A datagram says only "look": what happened stands in the database. One that is lost (a full socket)
+    has been preceded by others that are still unread. Sockets are named through the folder's descriptor,
+    because a socket's path may have at most 107 bytes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._subscribers: list[Callable[[], None]] = []
+        self._name = f"{os.getpid()}-{secrets.token_hex(4)}.sock"
+        self._descriptor: int | None = None
+        self._sender: socket.socket | None = None
+        self._receiver: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake`, from any thread, until the returned function is called."""
+        with self._lock:
+            self._subscribers.append(wake)
+            if self._receiver is None and not self._closed:
+                self._listen()
+
+        def unsubscribe() -> None:
+            with self._lock, contextlib.suppress(ValueError):
+                self._subscribers.remove(wake)
+
+        return unsubscribe
+
+    def ring(self) -> None:
+        """Wake everybody. Never blocks; a socket whose process is gone is removed."""
+        self._tell_subscribers()
+        with self._lock:
+            if self._closed or not self._open():
+                return
+            for name in os.listdir(self._descriptor):  # noqa: PTH208 - by descriptor
+                if name != self._name and name.endswith(".sock"):
+                    self._send(name)
+
+    def close(self) -> None:
+        """Stop listening and remove our socket."""
+        with self._lock:
+            self._closed = True
+            receiver, thread, sender = self._receiver, self._thread, self._sender
+            self._subscribers.clear()
+        if receiver is not None and thread is not None:
+            (self._folder / self._name).unlink(missing_ok=True)
+            receiver.shutdown(socket.SHUT_RDWR)
+            if thread is not threading.current_thread():
+                thread.join()
+            receiver.close()
+        if sender is not None:
+            sender.close()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> bool:
+        if self._descriptor is None:
+            try:
+                self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False  # nobody ever listened
+            self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._sender.settimeout(0)
+        return True
+
+    def _listen(self) -> None:
+        private_folder(self._folder)
+        self._open()
+        self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._receiver.bind(self._address(self._name))
+        self._thread = threading.Thread(
+            target=self._receive, args=(self._receiver,), name="store-wake", daemon=True
+        )
+        self._thread.start()
+
+    def _address(self, name: str) -> str:
+        return f"/proc/self/fd/{self._descriptor}/{name}"
+
+    def _send(self, name: str) -> None:
+        assert self._sender is not None  # noqa: S101 - `_open` made it
+        try:
+            self._sender.sendto(b"!", self._address(name))
+        except BlockingIOError:
+            pass  # it has unread ones
+        except OSError as error:
+            if error.errno in _GONE:
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=self._descriptor)
+
+    def _receive(self, receiver: socket.socket) -> None:
+        while True:
+            try:
+                data = receiver.recv(16)
+            except OSError:
+                return
+            if self._closed or not data:
+                return
+            self._tell_subscribers()
+
+    def _tell_subscribers(self) -> None:
+        with self._lock:
+            subscribers = tuple(self._subscribers)
+        for wake in subscribers:
+            wake()
