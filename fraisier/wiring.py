@@ -20,6 +20,7 @@ from fraisier.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from fraisier.application.ports import (
+        Clock,
         Configuration,
         EnvironmentCodec,
         Forge,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         Requested,
         Store,
     )
+    from fraisier.application.receive_push import FindForge
     from fraisier.domain.deployment import Deployment, Trigger
     from fraisier.domain.fraise import Environment, EnvironmentKey
     from fraisier.domain.plan import Plan
@@ -82,6 +84,13 @@ def make(table: Mapping[str, str], group: str = "") -> dict[str, Any]:
 def forges() -> dict[str, Forge]:
     """Every forge brand by name."""
     return make(FORGES, "fraisier.forges")
+
+
+def find_forge() -> FindForge:
+    """Tells from a delivery's headers which brand sent it."""
+    from fraisier.git.detect import find_forge as find
+
+    return find
 
 
 def load(path: str | None, *, environ: Mapping[str, str] | None = None) -> Configuration:
@@ -147,6 +156,11 @@ class Fraisier:
         )
 
     @property
+    def clock(self) -> Clock:
+        """The machine's clocks."""
+        return self.tools.clock
+
+    @property
     def codec(self) -> EnvironmentCodec:
         """Turns environments into text for the journal and back."""
         from fraisier.config.codec import Codec
@@ -173,6 +187,12 @@ class Fraisier:
             documents=configuration.documents,
         )
 
+    def publish_if_alone(self) -> None:
+        """Publish a changed configuration where no worker lives that would have to agree to it."""
+        published = self.store.published_digest()
+        if published != self.configuration.digest and not (published and self.store.live_workers()):
+            self.publish()
+
     def request_deployment(
         self,
         key: EnvironmentKey,
@@ -187,6 +207,7 @@ class Fraisier:
         from fraisier.application.request_deployment import RequestDeployment
         from fraisier.domain.deployment import Trigger
 
+        self.publish_if_alone()
         request = RequestDeployment(self.configuration.environments, self.store)
         return request(key, commit=commit, ref=ref, by=by, trigger=trigger or Trigger.manual, force=force)
 
@@ -194,11 +215,19 @@ class Fraisier:
         """See `application.roll_back`."""
         from fraisier.application.roll_back import RollBack
 
+        self.publish_if_alone()
         return RollBack(self.configuration.environments, self.tools, self.store)(key, to=to, by=by)
 
     def cancel(self, deployment: str, *, by: str) -> Deployment:
         """See `Store.cancel`."""
         return self.store.cancel(deployment, by=by)
+
+    def adopt(self, key: EnvironmentKey, *, by: str) -> None:
+        """See `application.adopt_environment`."""
+        from fraisier.application.adopt_environment import AdoptEnvironment
+
+        self.publish_if_alone()
+        AdoptEnvironment(self.configuration.environments, self.tools, self.store)(key, by=by)
 
     def plan(self, key: EnvironmentKey, *, commit: str = "", ref: str = "") -> Plan:
         """What a deployment would do; changes nothing."""

@@ -51,7 +51,6 @@ class Worker:
         self._lease = settings.lease
         self._concurrency = settings.concurrency
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-        self._run = RunDeployment(parts.tools, self._store, parts.codec, parts.environment, self._tell)
         self._jobs: dict[str, _Job] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -95,13 +94,7 @@ class Worker:
         except StoreUnavailable as error:
             self._tell("worker_not_retired", {"error": str(error)})
 
-    def run_until(self, stopped: threading.Event, grace: float) -> None:
-        """Perform deployments until `stopped` is set, then stop within `grace` seconds."""
-        self.start()
-        stopped.wait()
-        self.stop(grace)
-
-    def perform(self, deployment: str, grace: float) -> None:
+    def perform(self, deployment: str) -> None:
         """Perform one deployment, and what is before it in its environment, until it has ended."""
         self._only, self._concurrency = deployment, 1
         ended = threading.Event()
@@ -118,7 +111,7 @@ class Worker:
                 look()
         finally:
             unsubscribe()
-            self.stop(grace)
+            self.stop(self._parts.configuration.settings.shutdown_grace)
 
     @property
     def alive(self) -> bool:
@@ -201,7 +194,9 @@ class Worker:
         }
         self._tell("deployment_claimed", told)
         try:
-            ended = self._run(claim, job.control)
+            parts = self._parts
+            run = RunDeployment(parts.tools, self._store, parts.codec, parts.environment, self._tell)
+            ended = run(claim, job.control)
             self._tell("deployment_ended", {**told, "status": ended.status.value if ended else "handed_back"})
         except TokenOutdated:
             self._tell("deployment_lost", told)

@@ -227,6 +227,15 @@ class Store(Protocol):
         """
         ...
 
+    def raise_token(self, environment: EnvironmentKey, *, above: int, by: str) -> int:
+        """Raise the environment's token over its own and `above` (`fraisier adopt`); returns it.
+
+        Raises:
+            Conflict: a worker holds the environment.
+            NotFound: no such environment was published.
+        """
+        ...
+
     def next_due(self) -> float | None:
         """Seconds until a waiting retry is due or a foreign lease ends; None: nothing waits."""
         ...

@@ -118,9 +118,9 @@ def _print_unit_log(session: Session, what: tuple[str, ...], lines: int) -> None
     if environment.target is None:
         raise UsageError(f"cannot show a unit's log: {key} has no unit", "Name one with `systemd_service:`")
     with session.fraisier() as fraisier:
-        log = fraisier.targets[environment.target.kind].logs(environment.target, lines=lines)
+        log = fraisier.tools.targets[environment.target.kind].logs(environment.target, lines=lines)
         for name in environment.hosts:
-            finished = fraisier.hosts[name].inspect(log.argv, timeout=log.timeout)
+            finished = fraisier.tools.hosts[name].inspect(log.argv, timeout=log.timeout)
             text = (finished.stdout or finished.stderr).decode("utf-8", "replace")
             click.echo(output_text(text, colour=Screen.of_stdout().colour), nl=False)
             if finished.code != 0:

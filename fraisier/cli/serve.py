@@ -22,7 +22,7 @@ def command(session: Session, host: str | None, port: int | None) -> None:
       fraisier serve
       fraisier serve --port 9000
     """
-    from fraisier.wiring import run_server
+    from fraisier.cli.serving import run_server
 
     refuse_strangers(session.configuration.settings.database_url)
     run_server(session.configuration, host=host, port=port)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fraisier.cli.session import Session
+from fraisier.cli.session import Session, refuse_strangers
 
 
 @click.command("worker")
@@ -19,7 +19,7 @@ def command(session: Session) -> None:
     Examples:
       fraisier worker
     """
-    with session.fraisier() as fraisier:
-        from fraisier.worker import Worker
+    from fraisier.cli.serving import run_worker
 
-        Worker(fraisier).run_until_stopped()
+    refuse_strangers(session.configuration.settings.database_url)
+    run_worker(session.configuration)

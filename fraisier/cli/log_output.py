@@ -1,0 +1,51 @@
+"""Where the log of `serve` and `worker` goes: lines for people on a terminal, JSON for machines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from fraisier.application.ports import Listener, Settings
+
+_WARNINGS = {"store_unavailable", "lease_not_renewed", "deployment_lost", "deployment_left", "worker_idle"}
+_ERRORS = {"worker_error", "deployment_crashed", "worker_not_retired"}
+
+
+def set_up_log(settings: Settings) -> Listener:
+    """Configure structlog for this process; returns the listener that the worker tells its events to."""
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([structlog.processors.format_exc_info] if as_json else []),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_level(settings.log_level)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    return _listen
+
+
+def _level(name: str) -> int:
+    return logging.getLevelNamesMapping()[name.upper()]
+
+
+def _listen(event: str, fields: Mapping[str, Any]) -> None:
+    log = structlog.get_logger("fraisier")
+    told = {name: value for name, value in fields.items() if value not in ("", None)}
+    words = event.replace("_", " ")
+    if event in _ERRORS:
+        log.error(words, **told)
+    elif event in _WARNINGS and told.get("reason", True):
+        log.warning(words, **told)
+    else:
+        log.info(words, **told)
