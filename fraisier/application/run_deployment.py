@@ -323,8 +323,10 @@ class _Run:
         step = Step(name=StepName.migrate, acts=parts.migrate_down, phase=Phase.rollback)
         try:
             self._run_step(step)
-        except StepFailed as failed:
-            return f". The database could not be taken back: {failed.message}"
+        except (Stopped, *_UNJOURNALED):
+            raise
+        except Exception as failed:  # noqa: BLE001 - a boundary: the deployment has to end
+            return f". The database could not be taken back: {explain(failed).message}"
         return ". The database was taken back"
 
     def _go_back(self, failure: StepFailed) -> Deployment | None:
@@ -340,8 +342,10 @@ class _Run:
             stage.candidate = new if step.name is StepName.migrate else old
             try:
                 self._run_step(step)
-            except StepFailed as failed:
-                troubles.append(failed)
+            except (Stopped, *_UNJOURNALED):
+                raise
+            except Exception as failed:  # noqa: BLE001 - whatever it is, the code has to come back
+                troubles.append(explain(failed))
         stage.candidate = new
         return self._went_back(
             failure, troubles, Serving(release=old.name, commit=old.commit, healthy=not troubles)
