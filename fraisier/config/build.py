@@ -1,0 +1,151 @@
+"""The sections of a file that has no problems, as the domain's data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fraisier.application.ports import ForgeInstance, Settings
+from fraisier.config import checks, sources, texts
+from fraisier.config.keys import LOGGING, SERVER, WORKER
+from fraisier.config.kinds import Parsed, Section
+from fraisier.domain.fraise import (
+    BuildCommand,
+    Database,
+    Environment,
+    EnvironmentKey,
+    Fraise,
+    FraiseType,
+    HealthCheck,
+    OnForcePush,
+    Source,
+    TargetSpec,
+)
+from fraisier.domain.secret import Secret
+
+
+def settings(root: Parsed) -> Settings:
+    """How the installation works."""
+    forges = sources.forges_of(root)
+    server, worker, logging = (_or_defaults(root, *each) for each in _SECTIONS)
+    return Settings(
+        database_url=checks.database_url(root),
+        state_folder=checks.state_folder(root),
+        forges=tuple(_forge(forge) for forge in forges.values()),
+        default_forge=sources.default_forge(root, forges),
+        fraise_secrets={
+            name: _bytes(fraise["webhook_secret"])
+            for name, fraise in root["fraises"].items()
+            if fraise["webhook_secret"]
+        },
+        retention=root["retention"],
+        log_format=logging["format"],
+        log_level=logging["level"],
+        **{key: server[key] for key in SERVER.keys},
+        **{key: worker[key] for key in WORKER.keys},
+    )
+
+
+_SECTIONS = (("server", SERVER), ("worker", WORKER), ("logging", LOGGING))
+
+
+def _or_defaults(root: Parsed, name: str, section: Section) -> Parsed:
+    return root[name] or Parsed(section, root.node, {})
+
+
+def _forge(forge: sources.ForgeKeys) -> ForgeInstance:
+    secrets = (*(forge["webhook_secret"] or ()), *(forge["secret_token"] or ()))
+    base_url = (forge["base_url"] or "").rstrip("/")
+    return ForgeInstance(name=forge.name, kind=forge.kind, base_url=base_url, secrets=_bytes(secrets))
+
+
+def _bytes(secrets: tuple[Secret, ...]) -> tuple[bytes, ...]:
+    return tuple(secret.reveal().encode("utf-8", "surrogateescape") for secret in secrets)
+
+
+def fraises(root: Parsed) -> dict[str, Fraise]:
+    """Every fraise with its environments."""
+    forges = sources.forges_of(root)
+    default = sources.default_forge(root, forges)
+    mapped = checks.mapped_branches(root)
+    found = {}
+    for name, parsed in root["fraises"].items():
+        source = sources.source_of(parsed, forges.get(parsed["git_provider"] or default))
+        kind = FraiseType(parsed["type"])
+        fraise = Fraise(name=name, type=kind, source=source, description=parsed["description"] or "")
+        environments = {
+            each: environment(fraise, each, keys, mapped.get((name, each), ()))
+            for each, keys in parsed["environments"].items()
+        }
+        found[name] = Fraise(
+            name=name, type=kind, source=source, description=fraise.description, environments=environments
+        )
+    return found
+
+
+def routes(root: Parsed) -> dict[str, tuple[EnvironmentKey, ...]]:
+    """branch_mapping."""
+    return {
+        branch: tuple(EnvironmentKey(target["fraise"], target["environment"]) for target in targets)
+        for branch, targets in root["branch_mapping"].items()
+    }
+
+
+def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]) -> Environment:
+    """One environment. Branches that are mapped to it stand instead of its own `branch`."""
+    branch = keys["branch"] or ""
+    return Environment(
+        fraise=fraise.name,
+        name=name,
+        type=fraise.type,
+        source=fraise.source,
+        branch=mapped[0] if mapped and branch not in mapped else branch,
+        tag=keys["tag"] or "",
+        app_path=texts.normal(keys["app_path"]),
+        root=(keys["root"] or "").rstrip("/"),
+        user=keys["user"] or "",
+        target=_target(keys),
+        unit_file=keys["unit_file"] or "",
+        build=tuple(_build(each, keys["build_timeout"]) for each in keys["build"]),
+        env_file=keys["env_file"] or "",
+        database=_database(keys["database"]),
+        health_check=_health(keys["health_check"]),
+        on_force_push=OnForcePush(keys["on_force_push"]),
+        **{key: keys[key] for key in _AS_THEY_ARE},
+    )
+
+
+_AS_THEY_ARE = ("paths", "env", "shared", "submodules", "lfs", "keep_releases", "retry_for", "min_free_disk")
+_AS_THEY_ARE += ("restart_timeout",)
+
+
+def _target(keys: Parsed) -> TargetSpec | None:
+    unit = checks.unit_of(keys)
+    if unit is None:
+        return None
+    kind, manager, name = unit
+    options: dict[str, str] = {}
+    if keys["target"]:
+        options = {key: value for key, value in keys["target"].values.items() if key not in ("type", "unit")}
+    elif manager:
+        options = {"manager" if kind == "systemd" else "config": manager}
+    return TargetSpec(kind=kind, unit=name, options=options)
+
+
+def _build(parsed: Parsed, timeout: float) -> BuildCommand:
+    return BuildCommand(run=parsed["run"], timeout=parsed["timeout"] or timeout)
+
+
+def _database(parsed: Parsed | None) -> Database | None:
+    """None where only the name is told, which is for people: nothing is migrated then."""
+    if parsed is None or not parsed["up"]:
+        return None
+    return Database(**_given(parsed))
+
+
+def _health(parsed: Parsed | None) -> HealthCheck | None:
+    return HealthCheck(**_given(parsed)) if parsed else None
+
+
+def _given(parsed: Parsed) -> dict[str, Any]:
+    values = {key: parsed[key] for key in parsed.section.keys}
+    return {key: "" if value is None else value for key, value in values.items()}

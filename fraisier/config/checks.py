@@ -1,0 +1,250 @@
+"""What must hold between values: one way to say a thing, no two environments in each other's way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from fraisier.config import sources, texts
+from fraisier.config.document import Node
+from fraisier.config.kinds import Parsed
+from fraisier.config.reading import Reader, did_you_mean
+
+TARGETS = ("systemd", "supervisord")
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+Named = tuple[str, str, Parsed]  # fraise, environment
+
+
+def check(root: Parsed, reader: Reader) -> None:
+    """Report whatever the keys, each for itself, could not show."""
+    forges = sources.forges_of(root)
+    sources.check_forges(reader, forges, root)
+    default = sources.default_forge(root, forges)
+    mapped = mapped_branches(root)
+    for fraise in root["fraises"].values():
+        sources.check_source(reader, fraise, forges, default)
+    for fraise_name, name, environment in environments_of(root):
+        _check_ref(reader, environment, mapped.get((fraise_name, name), ()))
+        _check_hosts(reader, environment)
+        _check_target(reader, environment)
+        _check_health(reader, environment)
+        _check_migration(reader, environment)
+        _check_shared(reader, environment)
+    _check_mapping(reader, root)
+    _check_units(reader, root)
+    _check_folders(reader, root)
+    _check_server(reader, root)
+
+
+def environments_of(root: Parsed) -> Iterator[Named]:
+    """Every environment that could be read."""
+    for fraise_name, fraise in root["fraises"].items():
+        for name, environment in (fraise["environments"] or {}).items():
+            yield fraise_name, name, environment
+
+
+def mapped_branches(root: Parsed) -> dict[tuple[str, str], tuple[str, ...]]:
+    """branch_mapping the other way round: (fraise, environment) -> branches."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for branch, targets in root["branch_mapping"].items():
+        for target in targets:
+            key = (target["fraise"] or "", target["environment"] or "")
+            found[key] = (*found.get(key, ()), branch)
+    return found
+
+
+def _check_ref(reader: Reader, environment: Parsed, mapped: tuple[str, ...]) -> None:
+    if environment.given("branch") and environment.given("tag"):
+        reader.refuse(
+            environment.at("tag"), "stands beside branch; an environment follows one of them", at_key=True
+        )
+    elif environment.given("tag") and mapped:
+        message = f"stands beside branch_mapping, which sends branch {mapped[0]!r} here; keep one of them"
+        reader.refuse(environment.at("tag"), message, at_key=True)
+    elif not (environment.given("branch") or environment.given("tag") or mapped):
+        message = "follows nothing; expected branch: NAME, tag: PATTERN, or an entry in branch_mapping"
+        reader.refuse(environment.node, message, at_key=True)
+
+
+def _check_hosts(reader: Reader, environment: Parsed) -> None:
+    node = environment.at("hosts")
+    for index, host in enumerate(environment["hosts"] or ()):
+        if not is_this_machine(host):
+            at = node.items[index] if node.kind == "list" and index < len(node.items) else node
+            message = f"{host} is another machine, and deploying over SSH is not performed by this version of Fraisier"
+            reader.refuse(at, f"{message}; expected localhost or {os.uname().nodename}, or leave hosts out")
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a name is one of this machine's own."""
+    own = os.uname().nodename.lower()
+    name = host.lower().rstrip(".")
+    if name in _LOCAL or name == own:
+        return True
+    if name.partition(".")[0] != own.partition(".")[0]:
+        return False
+    from socket import getfqdn  # may ask a name server, so only where the first label fits
+
+    return name == getfqdn().lower()
+
+
+_UNIT_KEYS = ("systemd_service", "supervisord_program", "target")
+
+
+def _check_target(reader: Reader, environment: Parsed) -> None:
+    given = [key for key in _UNIT_KEYS if environment.given(key)]
+    for extra in given[1:]:
+        message = f"stands beside {given[0]}; one thing runs a release, keep one"
+        reader.refuse(environment.at(extra), message, at_key=True)
+    needs = {
+        "unit_file": "systemd_service",
+        "systemd_manager": "systemd_service",
+        "supervisord_config": "supervisord_program",
+    }
+    for key, needed in needs.items():
+        wanted = ("systemd_service", "target") if key == "unit_file" else (needed,)
+        if environment.given(key) and not any(each in given for each in wanted):
+            reader.refuse(
+                environment.at(key), f"has no meaning without {needed}; add it or leave this out", at_key=True
+            )
+    target = environment["target"]
+    kind = target["type"] if target else None
+    if kind and kind not in TARGETS and kind not in reader.brands("fraisier.targets"):
+        known = sorted({*TARGETS, *reader.brands("fraisier.targets")})
+        message = f"{kind!r} is no target; expected {', '.join(known)}{did_you_mean(kind, known)}"
+        reader.refuse(target.at("type"), message)
+
+
+def _check_health(reader: Reader, environment: Parsed) -> None:
+    health = environment["health_check"]
+    if health is None:
+        return
+    given = [key for key in ("url", "tcp", "command") if health.given(key)]
+    if len(given) != 1:
+        problem = "has " + (" and ".join(given) if given else "nothing to look at")
+        reader.refuse(health.node, f"{problem}; expected exactly one of url, tcp, command", at_key=True)
+    elif given[0] != "url":
+        for key in ("expect_status", "expect_body", "expect_headers", "headers"):
+            if health.given(key):
+                reader.refuse(
+                    health.at(key), f"belongs to url, but {given[0]} is checked; leave it out", at_key=True
+                )
+    if health["request_timeout"] > health["timeout"] and health.given("request_timeout"):
+        message = f"is longer than timeout ({health['timeout']:g} s), which bounds all probes together"
+        reader.refuse(health.at("request_timeout"), message)
+
+
+def _check_migration(reader: Reader, environment: Parsed) -> None:
+    database = environment["database"]
+    if database is None or database.given("up"):
+        return
+    for key in ("framework", "down", "timeout"):
+        if database.given(key):
+            reader.refuse(
+                database.at(key), "has no meaning without up: add the command that migrates", at_key=True
+            )
+            return
+
+
+def _check_shared(reader: Reader, environment: Parsed) -> None:
+    node, taken = environment.at("shared"), list[str]()
+    for index, name in enumerate(environment["shared"]):
+        path = "/" + name.rstrip("/")
+        if any(texts.inside(path, other) or texts.inside(other, path) for other in taken):
+            at = node.items[index] if index < len(node.items) else node
+            reader.refuse(at, f"{name} is, or is inside, another shared path; keep the outer one")
+        taken.append(path)
+
+
+def _check_mapping(reader: Reader, root: Parsed) -> None:
+    for targets in root["branch_mapping"].values():
+        for target in targets:
+            fraise, environment = target["fraise"], target["environment"]
+            if not fraise or not environment:
+                continue
+            known = root["fraises"]
+            if fraise not in known:
+                if fraise not in root.at("fraises").entries:
+                    _unknown(reader, target.at("fraise"), fraise, list(known))
+            elif environment not in known[fraise].at("environments").entries:
+                _unknown(
+                    reader, target.at("environment"), environment, list(known[fraise]["environments"] or {})
+                )
+
+
+def _unknown(reader: Reader, node: Node, name: str, known: list[str]) -> None:
+    kind = node.name
+    names = ", ".join(known) or "none"
+    reader.refuse(node, f"there is no {kind} {name!r}; there is: {names}{did_you_mean(name, known)}")
+
+
+def unit_of(environment: Parsed) -> tuple[str, str, str] | None:
+    """What runs a release: (brand, whose or which manager, unit)."""
+    if environment["systemd_service"]:
+        return "systemd", environment["systemd_manager"], texts.complete_unit(environment["systemd_service"])
+    if environment["supervisord_program"]:
+        return "supervisord", environment["supervisord_config"] or "", environment["supervisord_program"]
+    target = environment["target"]
+    return (target["type"], "", target["unit"]) if target and target["type"] and target["unit"] else None
+
+
+def _check_units(reader: Reader, root: Parsed) -> None:
+    taken: dict[tuple[str, str, str], str] = {}
+    for fraise, name, environment in environments_of(root):
+        unit = unit_of(environment)
+        if unit is None:
+            continue
+        if unit in taken:
+            key = next(key for key in _UNIT_KEYS if environment.given(key))
+            message = f"{unit[2]} runs {taken[unit]} already; two environments cannot share a unit"
+            reader.refuse(environment.at(key), message)
+        taken.setdefault(unit, f"{fraise}/{name}")
+
+
+def _check_folders(reader: Reader, root: Parsed) -> None:
+    taken: dict[str, str] = {}
+    for fraise, name, environment in environments_of(root):
+        if not environment["app_path"]:
+            continue
+        path = texts.normal(environment["app_path"])
+        for other, owner in taken.items():
+            if texts.inside(path, other) or texts.inside(other, path):
+                how = "is" if path == other else "overlaps"
+                message = (
+                    f"{path} {how} the app_path of {owner} ({other}); each environment needs its own folder"
+                )
+                reader.refuse(environment.at("app_path"), message)
+                break
+        taken.setdefault(path, f"{fraise}/{name}")
+    state = state_folder(root)
+    for path, owner in taken.items():
+        if texts.inside(state, path):
+            at = root.at("state_folder") if root.given("state_folder") else root.at("database")
+            reader.refuse(
+                at, f"keeps Fraisier's own files in {state}, inside the app_path of {owner}; move one of them"
+            )
+            break
+
+
+def database_url(root: Parsed) -> str:
+    """Complete, with exactly three slashes."""
+    given = root["database"]["url"] if root["database"] else None
+    url = given or "sqlite:///var/lib/fraisier/fraisier.db"
+    return "sqlite://" + texts.normal(url.removeprefix("sqlite://"))
+
+
+def state_folder(root: Parsed) -> str:
+    """Where Fraisier's own files are."""
+    if root["state_folder"]:
+        return texts.normal(root["state_folder"])
+    return os.path.dirname(database_url(root).removeprefix("sqlite://"))  # noqa: PTH120
+
+
+def _check_server(reader: Reader, root: Parsed) -> None:
+    server = root["server"]
+    if server is not None and server["max_in_flight"] < server["max_body"]:
+        key = "max_in_flight" if server.given("max_in_flight") else "max_body"
+        reader.refuse(
+            server.at(key),
+            "max_in_flight must not be smaller than max_body, or no large webhook is ever read",
+        )

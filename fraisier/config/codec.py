@@ -1,0 +1,165 @@
+"""An environment as JSON and back: secrets as references, which are resolved again when it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from fraisier.application.ports import Configuration
+from fraisier.config.env_file import secrets_of_file
+from fraisier.config.reading import Unresolvable, names, resolve
+from fraisier.domain.errors import UsageError
+from fraisier.domain.fraise import (
+    BuildCommand,
+    Database,
+    Environment,
+    FraiseType,
+    HealthCheck,
+    OnForcePush,
+    Source,
+    TargetSpec,
+)
+from fraisier.domain.secret import Secret
+
+_REFERENCE = "$secret"
+
+
+def plain(value: Any) -> Any:
+    """JSON types only; a secret becomes {"$secret": reference}."""
+    if isinstance(value, Secret):
+        return {_REFERENCE: value.reference}
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(each) for each in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def document(environment: Environment) -> dict[str, Any]:
+    """For publishing: the checked configuration, secrets as the references that the file has."""
+    shown: dict[str, Any] = _unwrapped(plain(environment))
+    return shown
+
+
+def _unwrapped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return (
+            value[_REFERENCE]
+            if _REFERENCE in value
+            else {key: _unwrapped(each) for key, each in value.items()}
+        )
+    return [_unwrapped(each) for each in value] if isinstance(value, list) else value
+
+
+def canonical(value: Any) -> str:
+    """One spelling of a value, for digests."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+class Codec:
+    """Fills `EnvironmentCodec`. References are resolved from `environ` and from the configuration."""
+
+    def __init__(self, environ: Mapping[str, str], configuration: Configuration) -> None:
+        self._environ = environ
+        everything = (each for found in configuration.environments.values() for each in secrets_in(found))
+        self._written = {secret.reference: secret for secret in everything}
+
+    def dump(self, environment: Environment) -> str:
+        """The environment as JSON, without secrets."""
+        return canonical(environment)
+
+    def load(self, text: str) -> Environment:
+        """What `dump` wrote. Fields that this version does not know are left aside.
+
+        Raises:
+            UsageError: it is none, or a reference can no longer be resolved.
+        """
+        try:
+            return _environment(self._resolved(json.loads(text)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            message = f"cannot read a stored environment: {type(error).__name__}"
+            raise UsageError(
+                message, "It was written by another version of Fraisier; request a new deployment"
+            ) from error
+
+    def secrets(self, environment: Environment) -> Sequence[str]:
+        """Every value that must never be written: of the configuration and of the env_file."""
+        found = {secret.reveal() for secret in secrets_in(environment)}
+        if environment.env_file:
+            found |= secrets_of_file(environment.env_file)
+        return sorted(found)
+
+    def _resolved(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._resolved(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        return (
+            self._secret(value[_REFERENCE])
+            if _REFERENCE in value
+            else {k: self._resolved(v) for k, v in value.items()}
+        )
+
+    def _secret(self, reference: str) -> Secret:
+        hint = "Set it where Fraisier is started, or request a new deployment"
+        if names(reference):
+            try:
+                return Secret(resolve(reference, self._environ), reference)
+            except Unresolvable as error:
+                raise UsageError(f"cannot resolve a secret of a stored environment: {error}", hint) from None
+        if reference not in self._written:
+            place = reference.removeprefix("config:")
+            message = (
+                f"cannot resolve a secret of a stored environment: the configuration has no {place} any more"
+            )
+            raise UsageError(message, "Request a new deployment")
+        return self._written[reference]
+
+
+def secrets_in(environment: Environment) -> Iterator[Secret]:
+    """The secrets that an environment carries."""
+    health = environment.health_check
+    values = (
+        environment.source.token,
+        *environment.env.values(),
+        *(health.headers.values() if health else ()),
+    )
+    return (value for value in values if isinstance(value, Secret))
+
+
+def known_secrets(configuration: Configuration) -> set[str]:
+    """Every secret of a configuration, for logs: webhook secrets, tokens, variables."""
+    settings = configuration.settings
+    raw = [secret for forge in settings.forges for secret in forge.secrets]
+    raw += [secret for secrets in settings.fraise_secrets.values() for secret in secrets]
+    found = {secret.decode("utf-8", "surrogateescape") for secret in raw}
+    for environment in configuration.environments.values():
+        found |= {secret.reveal() for secret in secrets_in(environment)}
+    return found
+
+
+def _environment(data: dict[str, Any]) -> Environment:
+    data = dict(data)
+    data["type"] = FraiseType(data["type"])
+    data["on_force_push"] = OnForcePush(data["on_force_push"])
+    data["source"] = _make(Source, data["source"])
+    data["target"] = _make(TargetSpec, data.get("target"))
+    data["database"] = _make(Database, data.get("database"))
+    data["health_check"] = _make(HealthCheck, data.get("health_check"))
+    data["build"] = tuple(_make(BuildCommand, each) for each in data.get("build", ()))
+    found: Environment = _make(Environment, data)
+    return found
+
+
+def _make(cls: Any, data: dict[str, Any] | None) -> Any:
+    if data is None:
+        return None
+    known = {field.name for field in fields(cls)}
+    values = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in known
+    }
+    return cls(**values)

@@ -1,0 +1,45 @@
+"""Which values of a file of NAME=value lines are secrets.
+
+The file itself is read by the commands that run with it; here only to know what must not be written. What is
+plainly no secret ("production", a port, a path) is left alone, or output would be full of masks.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from fraisier.config.reading import sounds_secret
+
+MAX_BYTES = 1 << 20
+_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*\Z", re.DOTALL)
+_INNOCENT = re.compile(
+    r"[a-z]{1,15}|[0-9.:]{1,15}|(?:/[a-z0-9._-]{1,30})+/?|https?://[a-z0-9.-]+(?::[0-9]+)?(?:/[a-z0-9._-]{1,20})*/?",
+    re.IGNORECASE,
+)
+
+
+def secrets_of_file(path: str) -> set[str]:
+    """The secret values of a file; none where it cannot be read, because they are not known then."""
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(MAX_BYTES).decode("utf-8", "surrogateescape")
+    except OSError:
+        return set()
+    found: set[str] = set()
+    for line in text.splitlines():
+        match = _LINE.match(line)
+        if match and (sounds_secret(match[1]) or not _is_innocent(match[2])):
+            found |= {match[2], _unquoted(match[2])}
+    return found - {""}
+
+
+def _is_innocent(value: str) -> bool:
+    plain = _unquoted(value)
+    return not plain or (_INNOCENT.fullmatch(plain) is not None and plain == plain.lower())
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        return value[1:-1]
+    return value

@@ -1,0 +1,384 @@
+"""Every key of `fraises.yaml`, its kind, its default and a sentence: the one table behind reading, the
+reference and the JSON Schema.
+"""
+
+from __future__ import annotations
+
+from fraisier.config import texts
+from fraisier.config.kinds import (
+    Choice,
+    Duration,
+    Either,
+    Flag,
+    Key,
+    Many,
+    SecretText,
+    Section,
+    ShellLine,
+    Size,
+    Table,
+    Text,
+    Value,
+    Whole,
+)
+from fraisier.config.reading import Variables
+
+LATER_TYPES = ("etl", "scheduled", "backup")
+LATER_FRAMEWORKS = (
+    "confiture",
+    "alembic",
+    "django",
+    "flyway",
+    "liquibase",
+    "rails",
+    "prisma",
+    "knex",
+    "typeorm",
+    "sqlx",
+) + ("dbmate", "golang-migrate", "goose", "atlas", "sequelize", "diesel", "ecto", "laravel", "sqitch")
+
+_name = Text("name", texts.name)
+_path = Text("absolute path", texts.absolute, Variables.path)
+_relative = Text("path in the repository", texts.relative)
+_line = ShellLine()
+_secrets = Many(SecretText(), or_one=True)
+
+_CREDENTIALS = {
+    "clone_key": Key(_path, "path of a private SSH key for cloning; the URL is then an SSH one"),
+    "clone_token": Key(SecretText(), "token for cloning over HTTPS"),
+    "clone_token_user": Key(
+        Text("name"),
+        "user that goes with clone_token",
+        shown="what the forge documents, e.g. `x-access-token`",
+    ),
+    "known_hosts": Key(
+        _path, "file with the forge's SSH host keys", shown="those of the user that Fraisier runs as"
+    ),
+    "ca_file": Key(_path, "certificates that the forge's own is checked against", shown="the system's"),
+    "proxy": Key(
+        Text("URL", texts.proxy_url), "proxy for fetching", shown="`https_proxy` of the environment"
+    ),
+}
+
+FORGE = Section(
+    {
+        "type": Key(
+            Text("name", texts.name),
+            "brand: github, gitlab, gitea (also Forgejo and Gogs), bitbucket, bitbucket_server, or a plugin's",
+            shown="the name of the section",
+        ),
+        "webhook_secret": Key(
+            _secrets, "one secret, or several while they are rotated; without it every webhook is refused"
+        ),
+        "secret_token": Key(_secrets, "the same, as GitLab calls it"),
+        "base_url": Key(
+            Text("URL", texts.web_url), "where the forge is", shown="the public service, where there is one"
+        ),
+        "server": Key(Flag(), "older files: `bitbucket: {server: true}` is Bitbucket Server", default=False),
+        **_CREDENTIALS,
+    },
+    later=("api_token", "report_status", "commit_status", "rate_limit"),
+)
+
+GIT = Section(
+    {
+        "provider": Key(
+            _name, "the forge of fraises that name none", shown="the only forge that is configured"
+        )
+    },
+    other=FORGE,
+)
+
+DATABASE = Section(
+    {
+        "url": Key(
+            Text("URL", texts.database_url, Variables.private),
+            "where the state is kept: sqlite:// and an absolute path on a local disk",
+            default="sqlite:///var/lib/fraisier/fraisier.db",
+        )
+    },
+    later=("pool_size", "pool", "schema"),
+)
+
+BUILD = Section(
+    {
+        "run": Key(_line, "shell line, run in the release's folder as `user`", required=True),
+        "timeout": Key(Duration(0.1), "how long it may take", shown="`build_timeout`"),
+    }
+)
+
+MIGRATION = Section(
+    {
+        "framework": Key(
+            Choice("command", later=LATER_FRAMEWORKS), "how migrations are run", default="command"
+        ),
+        "name": Key(Text(), "the database's name; for people"),
+        "up": Key(_line, "shell line that migrates; run in the new release's folder before it is activated"),
+        "down": Key(_line, "shell line that undoes it on a rollback", shown="not reversible"),
+        "timeout": Key(Duration(0.1), "how long it may take", default=1800.0),
+    },
+    later=(
+        "strategy",
+        "backup_before_deploy",
+        "backup_path",
+        "backup_command",
+        "url",
+        "lock_timeout",
+        "restore",
+    ),
+)
+
+HEALTH = Section(
+    {
+        "url": Key(Text("URL", texts.web_url), "checked by GET; redirects are not followed"),
+        "tcp": Key(Text("host:port", texts.tcp), "checked by connecting"),
+        "command": Key(_line, "checked by running it in the release's folder as `user`: exit code 0 passes"),
+        "expect_status": Key(
+            Many(Whole(100, 599), or_one=True), "HTTP status, or several", default=(), shown="any 2xx"
+        ),
+        "expect_body": Key(Text(), "a text that the body must contain"),
+        "expect_headers": Key(Table(Text(), texts.header), "headers that the answer must have", default={}),
+        "headers": Key(Table(Value(one_line=True), texts.header), "headers that are sent", default={}),
+        "interval": Key(Duration(0.05, 3600), "time between two probes", default=1.0),
+        "request_timeout": Key(Duration(0.05, 3600), "how long one probe may take", default=5.0),
+        "timeout": Key(Duration(0.1, 86400), "how long the release has to become healthy", default=30.0),
+        "passes": Key(Whole(1, 100), "how many probes must pass in a row", default=2),
+    },
+    later=("bake", "grpc", "commit_header", "expect_commit"),
+)
+
+TARGET = Section(
+    {
+        "type": Key(Text("name", texts.name), "brand: systemd, supervisord, or a plugin's", required=True),
+        "unit": Key(Text(), "what the brand calls the thing that runs", required=True),
+    },
+    other=Text(),
+)
+
+ENVIRONMENT = Section(
+    {
+        "branch": Key(
+            Text("name", texts.branch), "the branch that is followed; this, `tag` or branch_mapping"
+        ),
+        "tag": Key(Text("pattern", texts.tag), "a pattern of tags that are followed, e.g. v*"),
+        "hosts": Key(
+            Many(Text("host", texts.host), or_one=True),
+            "this version deploys on this machine only",
+            shown="this machine",
+        ),
+        "app_path": Key(
+            Text("absolute path", texts.app_path),
+            "the folder of releases/, shared/ and current; this environment's alone",
+            required=True,
+        ),
+        "user": Key(
+            Text("name", texts.user), "runs build, migration and health commands", shown="Fraisier's own"
+        ),
+        "systemd_service": Key(Text("unit", texts.unit), "restarted after the switch; left out: nothing is"),
+        "systemd_manager": Key(Choice("system", "user"), "whose manager has the unit", default="system"),
+        "supervisord_program": Key(
+            Text("program", texts.program), "the same, where supervisord runs the process"
+        ),
+        "supervisord_config": Key(
+            _path, "supervisord's configuration file", shown="where supervisorctl looks"
+        ),
+        "target": Key(TARGET, "the same, for any brand: {type, unit, and the brand's own settings}"),
+        "unit_file": Key(_relative, "a file of the release that is installed as the unit"),
+        "build": Key(Many(Either(_line, BUILD, into="run")), "shell lines, or {run, timeout}", default=()),
+        "build_timeout": Key(Duration(0.1), "how long each of them may take", default=1800.0),
+        "env": Key(
+            Table(Value(), texts.environment_variable),
+            "variables for build, migration and health commands",
+            default={},
+        ),
+        "env_file": Key(_path, "the same, from a file of NAME=value lines on the host"),
+        "shared": Key(
+            Many(_relative),
+            "linked into each release from <app_path>/shared; a folder ends with /",
+            default=(),
+        ),
+        "submodules": Key(Flag(), "check submodules out", default=False),
+        "lfs": Key(Flag(), "fetch LFS objects", default=False),
+        "root": Key(_relative, "the folder of the repository that is deployed", shown="all of it"),
+        "paths": Key(
+            Many(Text("pattern", texts.pattern)),
+            "a push that touches none of these deploys nothing",
+            default=(),
+        ),
+        "database": Key(MIGRATION, "how the release's database is migrated"),
+        "health_check": Key(HEALTH, "when a release counts as healthy: one of url, tcp, command"),
+        "keep_releases": Key(Whole(2, 1000), "how many releases stay on the disk", default=5),
+        "on_force_push": Key(
+            Choice("deploy", "refuse"),
+            "what becomes of a push that does not descend from what runs",
+            default="deploy",
+        ),
+        "retry_for": Key(
+            Duration(), "how long disk, network and host failures are retried", default=900.0, shown="15m"
+        ),
+        "min_free_disk": Key(
+            Size(), "free space without which nothing is begun", default=200 << 20, shown="200MiB"
+        ),
+        "restart_timeout": Key(Duration(0.1, 86400), "how long a restart may take", default=90.0),
+    },
+    later=(
+        (
+            "cutover",
+            "rollout",
+            "bake",
+            "allowed",
+            "allowed_users",
+            "approval",
+            "notifications",
+            "notify",
+            "hooks",
+        )
+        + (
+            "pre_deploy",
+            "post_deploy",
+            "schedule",
+            "timer",
+            "strategy",
+            "canary",
+            "sweep_interval",
+            "windows",
+        )
+        + (
+            "preview",
+            "compose_file",
+            "docker_compose",
+            "docker",
+            "secrets",
+            "backup",
+            "freeze",
+            "promote",
+            "ssh",
+        )
+        + ("zero_downtime", "script", "command", "nginx")
+    ),
+)
+
+FRAISE = Section(
+    {
+        "type": Key(Choice("api", later=LATER_TYPES), "what kind of service it is", default="api"),
+        "description": Key(Text(), "for people"),
+        "repository": Key(
+            Text("path", texts.repository), "its path on the forge, e.g. acme/orders", required=True
+        ),
+        "git_provider": Key(_name, "its forge: a name below git", shown="`git.provider`"),
+        "clone_url": Key(
+            Text("URL", texts.clone_url),
+            "where commits are fetched from",
+            shown="the forge's for `repository`",
+        ),
+        "webhook_secret": Key(
+            _secrets, "secrets that sign this repository's webhooks, besides the forge's", default=()
+        ),
+        **_CREDENTIALS,
+        "environments": Key(
+            Table(ENVIRONMENT, texts.name, needed=True),
+            "where it runs, by name: production, staging, …",
+            required=True,
+        ),
+    },
+    later=("notifications", "notify", "schedule", "allowed", "depends_on", "secrets", "strategy", "previews"),
+)
+
+MAPPED = Section(
+    {
+        "fraise": Key(_name, "a name below fraises", required=True),
+        "environment": Key(_name, "one of its environments", required=True),
+    }
+)
+
+SERVER = Section(
+    {
+        "host": Key(
+            Text("host", texts.host), "address that `fraisier serve` listens on", default="127.0.0.1"
+        ),
+        "port": Key(Whole(0, 65535), "port; 0 takes a free one", default=8080),
+        "trusted_proxies": Key(
+            Many(Text("address", texts.proxy_network), or_one=True),
+            "whose X-Forwarded-For is believed",
+            default=(),
+        ),
+        "max_body": Key(Size(1024, 1 << 30), "largest webhook", default=25 << 20, shown="25MiB"),
+        "max_in_flight": Key(
+            Size(1024, 1 << 34), "all webhooks being read, together", default=64 << 20, shown="64MiB"
+        ),
+        "body_timeout": Key(Duration(0.1, 3600), "how long a sender may be silent", default=10.0),
+        "failed_auth_limit": Key(
+            Text("limit", texts.limit), "failed authentications per client address", default="20/minute"
+        ),
+    },
+    later=("tls", "tls_cert", "tls_key", "auth", "dashboard", "graphql", "cors"),
+)
+
+WORKER = Section(
+    {
+        "concurrency": Key(Whole(1, 256), "deployments at once", default=8),
+        "lease": Key(Duration(1, 3600), "how soon another worker takes over from a dead one", default=10.0),
+        "shutdown_grace": Key(
+            Duration(0, 86400), "how long a running step may go on when stopping", default=30.0
+        ),
+    },
+    later=("sweep_interval", "sweep"),
+)
+
+LOGGING = Section(
+    {
+        "level": Key(Choice("debug", "info", "warning", "error"), "the least that is logged", default="info"),
+        "format": Key(
+            Choice("auto", "json", "console"), "auto: console on a terminal, else json", default="auto"
+        ),
+    }
+)
+
+ROOT = Section(
+    {
+        "git": Key(GIT, "forges, by name"),
+        "database": Key(DATABASE, "where Fraisier keeps its state"),
+        "fraises": Key(Table(FRAISE, texts.name), "what is deployed, by name", required=True),
+        "branch_mapping": Key(
+            Table(Many(MAPPED, or_one=True), texts.branch),
+            "the older way to route: branch -> {fraise, environment}, or a list of them, instead of their own `branch`",
+            default={},
+        ),
+        "server": Key(SERVER, "`fraisier serve`"),
+        "worker": Key(WORKER, "what performs deployments"),
+        "retention": Key(
+            Duration(60), "how long payloads and output are kept", default=30 * 86400.0, shown="30d"
+        ),
+        "state_folder": Key(
+            Text("absolute path", texts.app_path),
+            "Fraisier's own folder: mirrors, sockets",
+            shown="the folder of the database",
+        ),
+        "logging": Key(LOGGING, "what is logged, and how"),
+    },
+    later=(
+        (
+            "notifications",
+            "notify",
+            "secrets",
+            "ssh",
+            "hosts",
+            "plugins",
+            "sweep_interval",
+            "users",
+            "auth",
+            "api",
+        )
+        + (
+            "dashboard",
+            "graphql",
+            "metrics",
+            "backup",
+            "defaults",
+            "include",
+            "tokens",
+            "roles",
+            "deployment",
+        )
+    ),
+)

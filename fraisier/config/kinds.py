@@ -1,0 +1,423 @@
+"""Kinds of values: how each is read from a node, described in words, and told to an editor as JSON Schema.
+
+Why not pydantic: importing it and building the models takes 90 to 120 ms, most of what `fraisier list` may
+take to start, and its locations would still have to be mapped back to lines and quoting mistakes of YAML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from fraisier.config.document import Node
+from fraisier.config.reading import (
+    Reader,
+    Refused,
+    Variables,
+    did_you_mean,
+    mistaken,
+    names,
+    sounds_secret,
+)
+from fraisier.domain.secret import Secret
+
+Schema = dict[str, Any]
+Check = Callable[[str], str]  # '' or what is wrong with a text, and what is allowed
+
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\Z")
+_FRACTION = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKMGT]i?)?B?\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_BYTES = {"": 1} | {
+    prefix + binary: (1024 if binary else 1000) ** power
+    for power, prefixes in enumerate(("kK", "M", "G", "T"), 1)
+    for prefix in prefixes
+    for binary in ("", "i")
+}
+_USERINFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*:[^/\s@]+@", re.IGNORECASE)
+REFERENCE_SCHEMA = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-.*)?\}"}
+
+
+class Kind(Protocol):
+    """One kind of value. `words` is what the reference calls it."""
+
+    @property
+    def words(self) -> str: ...
+
+    def read(self, node: Node, reader: Reader) -> Any:
+        """The value.
+
+        Raises:
+            Refused: it is none; the message says what is allowed.
+        """
+        ...
+
+    def schema(self) -> Schema: ...
+
+
+class Text:
+    """Text that is shown and stored; never a secret."""
+
+    def __init__(
+        self, words: str = "text", check: Check | None = None, variables: Variables = Variables.shown
+    ) -> None:
+        self.words, self._check, self._variables = words, check, variables
+
+    def read(self, node: Node, reader: Reader) -> str:
+        text = reader.text(node, self._variables)
+        if self._variables is not Variables.shell and _CONTROL.search(text):
+            raise Refused(node, "has a line break or another control character; expected one line")
+        if not text.strip():
+            raise Refused(node, f"is empty; expected {self.words}, or leave the key out")
+        if self._check and (wrong := self._check(text)):
+            raise Refused(node, wrong)
+        return text
+
+    def schema(self) -> Schema:
+        return {"type": "string", "minLength": 1}
+
+
+class ShellLine(Text):
+    """A line, or several, for sh. `${…}` is left for the shell, which sees `env` and `env_file`."""
+
+    def __init__(self) -> None:
+        super().__init__("shell line", _no_nul, Variables.shell)
+
+
+def _no_nul(text: str) -> str:
+    return "has a NUL character, which no command can hold" if "\0" in text else ""
+
+
+class SecretText:
+    """A value that is used and never shown."""
+
+    words = "secret"
+
+    def read(self, node: Node, reader: Reader) -> Secret:
+        text = reader.text(node, Variables.private, secret=True)
+        if not text.strip():
+            source = "after its variables are replaced" if names(node.text) else "as written"
+            raise Refused(node, f"is empty {source}; an empty secret would let everybody in: give it a value")
+        if _CONTROL.search(text):
+            raise Refused(node, "has a line break or another control character; a secret is one line")
+        return Secret(text, reference_of(node))
+
+    def schema(self) -> Schema:
+        return {"type": "string", "minLength": 1}
+
+
+def reference_of(node: Node) -> str:
+    """How a secret is written down: the text with its `${…}`, or its place in the configuration."""
+    return node.text if names(node.text) else f"config:{node.path}"
+
+
+class Value:
+    """A variable's or a header's value: text, number or yes/no, as written. A secret where it sounds like one."""
+
+    words = "text, number or yes/no"
+
+    def __init__(self, *, one_line: bool = False) -> None:
+        self._one_line = one_line
+
+    def read(self, node: Node, reader: Reader) -> str | Secret:
+        if node.kind != "scalar" or node.tag == "null":
+            raise Refused(node, f'{mistaken(node)}; expected {self.words} (write "" for an empty text)')
+        text = reader.resolved(node, Variables.private)
+        if "\0" in text or (self._one_line and _CONTROL.search(text)):
+            raise Refused(node, "has a character that is not allowed here (NUL, or a line break in a header)")
+        is_secret = names(node.text) or sounds_secret(node.name) or _USERINFO.match(text)
+        return Secret(text, reference_of(node)) if text and is_secret else text
+
+    def schema(self) -> Schema:
+        return {"type": ["string", "number", "boolean"]}
+
+
+class Flag:
+    """Yes or no."""
+
+    words = "true or false"
+    _yes, _no = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
+
+    def read(self, node: Node, reader: Reader) -> bool:
+        text = _plain(node, reader, "bool", self.words).lower()
+        if text not in self._yes | self._no:
+            raise Refused(node, f"is neither yes nor no; expected {self.words}")
+        return text in self._yes
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"type": "boolean"}, REFERENCE_SCHEMA]}
+
+
+class Whole:
+    """A whole number within bounds."""
+
+    def __init__(self, lowest: int, highest: int) -> None:
+        self._lowest, self._highest = lowest, highest
+        self.words = f"whole number from {lowest} to {highest}"
+
+    def read(self, node: Node, reader: Reader) -> int:
+        text = _plain(node, reader, "int", self.words)
+        if not _DECIMAL.match(text) or len(text) > 18:
+            raise Refused(node, f"is no plain number; expected a {self.words}, without leading zeros")
+        if not self._lowest <= int(text) <= self._highest:
+            raise Refused(node, f"{node.text} is out of range; expected a {self.words}")
+        return int(text)
+
+    def schema(self) -> Schema:
+        whole = {"type": "integer", "minimum": self._lowest, "maximum": self._highest}
+        return {"anyOf": [whole, REFERENCE_SCHEMA]}
+
+
+class Duration:
+    """Seconds, as a number or in words: 30, 15m, 1h30m, 30d."""
+
+    def __init__(self, lowest: float = 0.0, highest: float = 10 * 365 * 86400.0) -> None:
+        self._lowest, self._highest = lowest, highest
+        self.words = "duration"
+
+    def read(self, node: Node, reader: Reader) -> float:
+        text = _plain(node, reader, "int float str", "a duration such as 30, 15m, 1h30m or 30d")
+        seconds = seconds_of(text)
+        if seconds is None:
+            raise Refused(
+                node, f"{node.text[:60]!r} is no duration; expected one such as 30, 15m, 1h30m or 30d"
+            )
+        if not self._lowest <= seconds <= self._highest:
+            bounds = f"{self._lowest:g} to {self._highest:g} seconds"
+            raise Refused(node, f"{node.text[:60]} is out of range; expected {bounds}")
+        return seconds
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}
+
+
+def seconds_of(text: str) -> float | None:
+    """15m -> 900.0; None where it is no duration."""
+    if len(text) > 40:
+        return None
+    if _FRACTION.match(text):
+        return float(text)
+    parts = list(_DURATION.finditer(text))
+    if not parts or "".join(part[0] for part in parts) != text:
+        return None
+    units = [part[2] for part in parts]
+    if len(set(units)) != len(units):
+        return None
+    return sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
+
+
+class Size:
+    """Bytes, as a number or in words: 1048576, 25MB (millions), 25MiB (1024 * 1024)."""
+
+    def __init__(self, lowest: int = 0, highest: int = 1 << 50) -> None:
+        self._lowest, self._highest = lowest, highest
+        self.words = "size"
+
+    def read(self, node: Node, reader: Reader) -> int:
+        text = _plain(node, reader, "int str", "a size such as 500MB, 1GiB or 1048576")
+        match = _SIZE.match(text) if len(text) < 30 else None
+        if match is None:
+            raise Refused(node, f"{node.text[:60]!r} is no size; expected one such as 500MB, 1GiB or 1048576")
+        size = int(float(match[1]) * _BYTES[match[2] or ""])
+        if not self._lowest <= size <= self._highest:
+            raise Refused(
+                node, f"{node.text} is out of range; expected {self._lowest} to {self._highest} bytes"
+            )
+        return size
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
+
+
+def _plain(node: Node, reader: Reader, tags: str, expected: str) -> str:
+    """The text of a scalar of one of these types, or whatever a variable holds."""
+    if node.kind == "scalar" and node.tag == "str" and names(node.text):
+        return reader.resolved(node).strip()
+    if node.kind != "scalar" or node.tag not in tags.split():
+        raise Refused(node, f"{mistaken(node)}; expected {expected}")
+    return node.text
+
+
+class Choice:
+    """One of a few words. `later` are words of other versions of Fraisier."""
+
+    def __init__(self, *allowed: str, later: tuple[str, ...] = ()) -> None:
+        self._allowed, self._later = allowed, later
+        self.words = " or ".join(f"`{each}`" for each in allowed)
+
+    def read(self, node: Node, reader: Reader) -> str:
+        text = reader.text(node)
+        if text in self._allowed:
+            return text
+        allowed = ", ".join(self._allowed)
+        if text in self._later:
+            raise Refused(
+                node, f"{text} is not performed by this version of Fraisier; it performs: {allowed}"
+            )
+        raise Refused(
+            node, f"{node.text[:60]!r} is not known; expected {allowed}{did_you_mean(text, self._allowed)}"
+        )
+
+    def schema(self) -> Schema:
+        return {"enum": list(self._allowed)}
+
+
+class Many:
+    """A list, or (`or_one`) a single value that stands for a list of one. Always a tuple."""
+
+    def __init__(self, kind: Kind, *, or_one: bool = False) -> None:
+        self.kind, self._or_one = kind, or_one
+        self.words = f"{kind.words}, or a list" if or_one else f"list of: {kind.words}"
+
+    def read(self, node: Node, reader: Reader) -> tuple[Any, ...]:
+        if node.kind != "list":
+            if self._or_one:
+                return (self.kind.read(node, reader),)
+            raise Refused(node, f"{mistaken(node)}; expected a list of: {self.kind.words}")
+        if self._or_one and not node.items:
+            raise Refused(node, "is an empty list; give a value or leave the key out")
+        return tuple(_read_all(((item, item) for item in node.items), self.kind, reader).values())
+
+    def schema(self) -> Schema:
+        listed: Schema = {"type": "array", "items": self.kind.schema()}
+        return {"anyOf": [self.kind.schema(), listed | {"minItems": 1}]} if self._or_one else listed
+
+
+class Table:
+    """A mapping whose keys are names that the user chooses."""
+
+    def __init__(self, kind: Kind, check: Check, *, needed: bool = False) -> None:
+        self.kind, self._check, self._needed = kind, check, needed
+        self.words = f"mapping of names to: {kind.words}"
+
+    def read(self, node: Node, reader: Reader) -> dict[str, Any]:
+        if node.kind != "mapping":
+            raise Refused(node, f"{mistaken(node)}; expected a mapping")
+        if self._needed and not node.entries:
+            raise Refused(node, "is empty; expected at least one")
+        for name, child in node.entries.items():
+            if wrong := self._check(name):
+                reader.refuse(child, wrong, at_key=True)
+        return _read_all(node.entries.items(), self.kind, reader)
+
+    def schema(self) -> Schema:
+        return {"type": "object", "additionalProperties": self.kind.schema()}
+
+
+def _read_all(children: Any, kind: Kind, reader: Reader) -> dict[Any, Any]:
+    """Every child that can be read; the problems of the others are kept."""
+    found = {}
+    for name, child in children:
+        try:
+            found[name] = kind.read(child, reader)
+        except Refused as refused:
+            reader.keep(refused)
+    return found
+
+
+class Either:
+    """A short form (a scalar) or a long form (a section)."""
+
+    def __init__(self, short: Kind, long: Section, *, into: str) -> None:
+        self._short, self._long, self._into = short, long, into
+        self.words = f"{short.words}, or a section"
+
+    def read(self, node: Node, reader: Reader) -> Parsed:
+        if node.kind == "mapping":
+            return self._long.read(node, reader)
+        return Parsed(self._long, node, {self._into: self._short.read(node, reader)})
+
+    def schema(self) -> Schema:
+        return {"anyOf": [self._short.schema(), self._long.schema()]}
+
+
+class Key:
+    """One key of a section. `default` is what the value is when it is left out; `shown` says it in words."""
+
+    def __init__(
+        self, kind: Kind, doc: str, default: Any = None, *, required: bool = False, shown: str = ""
+    ) -> None:
+        self.kind, self.doc, self.default, self.required = kind, doc, default, required
+        self.shown = shown or ("" if default in (None, (), {}) else _in_words(default))
+
+
+def _in_words(default: Any) -> str:
+    return (
+        str(default).lower()
+        if isinstance(default, bool)
+        else f"{default:g}"
+        if isinstance(default, float)
+        else str(default)
+    )
+
+
+class Section:
+    """A mapping with known keys. `later` are keys of other versions; `other` reads keys that are not listed."""
+
+    def __init__(
+        self, keys: Mapping[str, Key], *, later: tuple[str, ...] = (), other: Kind | None = None
+    ) -> None:
+        self.keys, self.later, self.other = keys, later, other
+        self.words = "section"
+
+    def read(self, node: Node, reader: Reader) -> Parsed:
+        if node.kind != "mapping":
+            raise Refused(node, f"{mistaken(node)}; expected a mapping with {_some(self.keys)}")
+        parsed = Parsed(self, node, {})
+        for name, child in node.entries.items():
+            try:
+                parsed.values[name] = self._kind(name, child).read(child, reader)
+            except Refused as refused:
+                reader.keep(refused)
+        for name, key in self.keys.items():
+            if key.required and name not in node.entries:
+                reader.refuse(node, f"{name} is missing: {key.doc}", at_key=True)
+        return parsed
+
+    def _kind(self, name: str, child: Node) -> Kind:
+        if name in self.keys:
+            return self.keys[name].kind
+        if name in self.later:
+            raise Refused(child, "is not performed by this version of Fraisier; leave it out", at_key=True)
+        if self.other is not None:
+            return self.other
+        hint = did_you_mean(name, self.keys) or f"; allowed are {', '.join(self.keys)}"
+        raise Refused(child, f"is no key that Fraisier knows here{hint}", at_key=True)
+
+    def schema(self) -> Schema:
+        properties = {name: key.kind.schema() | {"description": key.doc} for name, key in self.keys.items()}
+        required = [name for name, key in self.keys.items() if key.required]
+        schema: Schema = {"type": "object", "properties": properties}
+        schema["additionalProperties"] = self.other.schema() if self.other else False
+        return schema | ({"required": required} if required else {})
+
+
+def _some(keys: Mapping[str, Key]) -> str:
+    listed = list(keys)
+    return ", ".join(listed[:6]) + (", …" if len(listed) > 6 else "")
+
+
+class Parsed:
+    """A section that was read: values that are good, defaults for the rest."""
+
+    __slots__ = ("node", "section", "values")
+
+    def __init__(self, section: Section, node: Node, values: dict[str, Any]) -> None:
+        self.section, self.node, self.values = section, node, values
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of a key, or its default."""
+        if name in self.values:
+            return self.values[name]
+        return self.section.keys[name].default
+
+    def given(self, name: str) -> bool:
+        """Whether the file has the key, good or bad."""
+        return name in self.node.entries or name in self.values
+
+    def at(self, name: str) -> Node:
+        """Where the key's value stands, or else the section."""
+        return self.node.entries.get(name, self.node)
