@@ -72,8 +72,8 @@ def _print(document: dict[str, Any], *, as_json: bool) -> None:
     name = click.style("fraisier:", fg="red", bold=True) if _coloured() else "fraisier:"
     first, *more = printable(document["message"], keep="\n").splitlines() or [""]
     lines = [f"{name} {first}", *(f"  {line}" for line in more)]
-    for problem in document.get("problems", ()):
-        lines.append("  {file}:{line}:{column}: {message}".format_map(problem))
+    place = "  {file}:{line}:{column}: {message}"
+    lines += [printable(place.format_map(problem)) for problem in document.get("problems", ())]
     lines += [f"  {line}" for line in printable(document["hint"], keep="\n").splitlines()]
     click.echo("\n".join(lines), err=True, color=_coloured())
 

@@ -41,7 +41,7 @@ class Wanted:
 @click.option("--dry-run", is_flag=True, help="Change nothing; the same as `fraisier plan`.")
 @json_option
 @click.pass_obj
-def command(session: Session, **options: Any) -> None:
+def command(session: Session, /, **options: Any) -> None:
     """Bring ENVIRONMENT of FRAISE to a commit, and watch until it has ended.
 
     Without --commit or --ref it is the tip of the branch that the environment follows (or its newest

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import click
 
 from fraisier.cli import tables
@@ -25,6 +28,18 @@ COLUMNS = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The command line of `history`."""
+
+    fraise: str
+    environment: str
+    status: str | None
+    limit: int
+    offset: int
+    as_json: bool
+
+
 @click.command("history")
 @fraise_argument(required=False)
 @environment_argument(required=False)
@@ -35,7 +50,7 @@ COLUMNS = (
 @click.option("--offset", type=click.IntRange(0), default=0, help="Leave out so many of the newest.")
 @json_option
 @click.pass_obj
-def command(session: Session, fraise: str, environment: str, *, as_json: bool, **filters: object) -> None:
+def command(session: Session, /, **options: Any) -> None:
     """List deployments, newest first: all, or those of FRAISE, or of ENVIRONMENT.
 
     \b
@@ -44,14 +59,18 @@ def command(session: Session, fraise: str, environment: str, *, as_json: bool, *
       fraisier history api production --status failed
       fraisier history -n 100 --json
     """
-    status, limit, offset = filters["status"] or "", filters["limit"], filters["offset"]
+    wanted = Wanted(**options)
     with session.store() as store:
         rows = store.history(
-            fraise, environment, status=str(status), limit=int(str(limit)), offset=int(str(offset))
+            wanted.fraise,
+            wanted.environment,
+            status=wanted.status or "",
+            limit=wanted.limit,
+            offset=wanted.offset,
         )
     if not rows:
-        session.keys(fraise, environment)  # what was removed from the configuration keeps its history
-    if as_json:
+        session.keys(wanted.fraise, wanted.environment)  # what left the configuration keeps its history
+    if wanted.as_json:
         print_rows(rows)
     elif rows:
         tables.print_table(Screen.of_stdout(), COLUMNS, rows)

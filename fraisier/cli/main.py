@@ -47,11 +47,11 @@ _MODULES = {name: module for section in COMMANDS.values() for name, (module, _) 
 class Fraisier(click.Group):
     """The group of all commands. Its `main` is the one boundary where errors become exit statuses."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Every command, in the order of the table."""
         return list(_MODULES)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import the command's module and return its `command`."""
         if cmd_name not in _MODULES:
             return None
@@ -69,7 +69,7 @@ class Fraisier(click.Group):
             raise click.UsageError(f"There is no command {name!r}.{suggestion}", ctx)
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The table above, without importing anything."""
         width = max(map(len, _MODULES))
         for title, commands in COMMANDS.items():

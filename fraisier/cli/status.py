@@ -14,7 +14,7 @@ from fraisier.cli.session import Session
 if TYPE_CHECKING:
     from fraisier.application.ports import Row, Store
 
-HEALTH = {None: "", True: "healthy", False: "unhealthy", 1: "healthy", 0: "unhealthy"}
+HEALTH = {None: "", True: "healthy", False: "unhealthy"}
 COLUMNS = (
     tables.text("Fraise", "fraise_id"),
     tables.text("Environment", "environment"),

@@ -1,0 +1,278 @@
+"""Everything that deployments need, looked at one by one; what is missing comes with how to mend it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import unquote, urlsplit
+
+from fraisier.application.check_access import can_read, mode_of, user_of
+from fraisier.application.ports import Configuration, EnvironmentCodec, Host, Store
+from fraisier.application.preflight import preflight
+from fraisier.application.tools import Tools
+from fraisier.domain.errors import FraisierError
+from fraisier.domain.fraise import Environment, EnvironmentKey, HealthCheck
+
+OLDEST_GIT = (2, 25)
+EARLIEST = 1_750_000_000.0  # Unix seconds; a clock before this version was written is wrong
+ENOUGH_DISK = 200 * 1024 * 1024  # bytes for the state folder
+INSTALLATION = "installation"
+
+
+class Verdict(StrEnum):
+    """How a check ended. A warning leaves deployments possible."""
+
+    ok = "ok"
+    warning = "warning"
+    problem = "problem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found. `subject` is an environment, or the installation."""
+
+    subject: str
+    check: str
+    verdict: Verdict
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """Makes the findings of one check."""
+
+    subject: str
+    check: str
+
+    def ok(self, message: str) -> Finding:
+        """All is well."""
+        return Finding(subject=self.subject, check=self.check, verdict=Verdict.ok, message=message)
+
+    def problem(self, message: str, hint: str = "", *, fatal: bool = True) -> Finding:
+        """Something is missing."""
+        verdict = Verdict.problem if fatal else Verdict.warning
+        return Finding(subject=self.subject, check=self.check, verdict=verdict, message=message, hint=hint)
+
+
+class CheckEnvironments:
+    """Looks and changes nothing. `here` is the machine that Fraisier itself runs on."""
+
+    def __init__(
+        self, configuration: Configuration, tools: Tools, store: Store, codec: EnvironmentCodec, here: Host
+    ) -> None:
+        self._configuration = configuration
+        self._tools = tools
+        self._store = store
+        self._codec = codec
+        self._here = here
+
+    def __call__(self, keys: Sequence[EnvironmentKey], *, offline: bool) -> Iterator[Finding]:
+        """Check the installation and these environments; `offline` asks no repository."""
+        yield from self._installation()
+        for key in keys:
+            yield from self._environment(self._configuration.environments[key], offline=offline)
+
+    # -- the installation
+    def _installation(self) -> Iterator[Finding]:
+        yield self._configuration_file()
+        yield from self._state()
+        yield self._disk()
+        yield self._git()
+        yield self._clock()
+        yield from self._workers()
+
+    def _configuration_file(self) -> Finding:
+        check = Checker(INSTALLATION, "configuration")
+        path = self._configuration.path
+        mode = mode_of(self._here, path)
+        if mode is not None and mode.bits & 0o077 and self._holds_secrets(path):
+            found = f"{path} holds secrets, and others can read it (mode {mode.bits:04o})"
+            return check.problem(found, f"chmod 0600 {path}, or write them as ${{VARIABLE}}")
+        return check.ok(f"{path} is valid")
+
+    def _holds_secrets(self, path: str) -> bool:
+        content = self._here.read(path) or b""
+        return any(secret in content for secret in self._secrets() if secret)
+
+    def _secrets(self) -> Iterator[bytes]:
+        settings = self._configuration.settings
+        for forge in settings.forges:
+            yield from forge.secrets
+        for secrets in settings.fraise_secrets.values():
+            yield from secrets
+        for environment in self._configuration.environments.values():
+            source = environment.source
+            if source.token is not None:
+                yield source.token.reveal().encode()
+
+    def _state(self) -> Iterator[Finding]:
+        check = Checker(INSTALLATION, "state")
+        places = [(self._configuration.settings.state_folder, 0o700)]
+        database = self._database()
+        if database:
+            places.append((database, 0o600))
+        for path, wanted in places:
+            mode = mode_of(self._here, path)
+            if mode is None:
+                yield check.problem(
+                    f"{path} does not exist yet", "It is made by the first start", fatal=False
+                )
+            elif mode.bits & 0o077:
+                found = f"others can read {path} (mode {mode.bits:04o})"
+                yield check.problem(found, f"chmod {wanted:04o} {path}")
+            else:
+                yield check.ok(f"{path} has mode {mode.bits:04o}")
+
+    def _database(self) -> str:
+        parts = urlsplit(self._configuration.settings.database_url)
+        return unquote(parts.path) if parts.scheme == "sqlite" else ""
+
+    def _disk(self) -> Finding:
+        check = Checker(INSTALLATION, "disk space")
+        folder = self._configuration.settings.state_folder
+        free = self._here.free_bytes(folder)
+        if free < ENOUGH_DISK:
+            wanted = ENOUGH_DISK >> 20
+            found = f"{free >> 20} MiB are free for {folder}, {wanted} MiB are needed"
+            return check.problem(found, "Free space there, or lower `retention`")
+        return check.ok(f"{free >> 20} MiB are free for {folder}")
+
+    def _git(self) -> Finding:
+        check = Checker(INSTALLATION, "git")
+        found = self._here.inspect(("git", "--version"))
+        version = re.search(rb"(\d+)\.(\d+)", found.stdout)
+        if found.code != 0 or version is None:
+            return check.problem("git is not installed", "sudo apt-get install git")
+        if (int(version[1]), int(version[2])) < OLDEST_GIT:
+            wanted = ".".join(map(str, OLDEST_GIT))
+            return check.problem(f"git {version[0].decode()} is too old", f"Install git {wanted} or newer")
+        return check.ok(found.stdout.decode("utf-8", "replace").strip())
+
+    def _clock(self) -> Finding:
+        check = Checker(INSTALLATION, "clock")
+        if self._tools.clock.now() < EARLIEST:
+            return check.problem("the clock is years behind", "sudo timedatectl set-ntp true")
+        command = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
+        found = self._here.inspect(command)
+        if found.code == 0 and found.stdout.strip() == b"no":
+            message = "the clock is not synchronised"
+            return check.problem(message, "sudo timedatectl set-ntp true", fatal=False)
+        return check.ok("the clock is set")
+
+    def _workers(self) -> Iterator[Finding]:
+        check = Checker(INSTALLATION, "worker")
+        workers = self._store.live_workers()
+        if not workers:
+            hint = "sudo systemctl start fraisier, or `fraisier serve`"
+            yield check.problem("no worker lives: deployments wait", hint, fatal=False)
+            return
+        listed = ", ".join(f"{worker['host']} (pid {worker['pid']})" for worker in workers)
+        yield check.ok(f"workers: {listed}")
+        yield from self._server()
+
+    def _server(self) -> Iterator[Finding]:
+        check = Checker(INSTALLATION, "server")
+        settings = self._configuration.settings
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
+        url = f"http://{host}:{settings.port}/health"
+        for environment in self._configuration.environments.values():
+            probe = HealthCheck(url=url, request_timeout=2.0)
+            health = self._tools.probers["http"].probe(probe, environment, "/", lambda _command: 1)
+            if health.passed:
+                yield check.ok(f"{url} answers")
+            else:
+                hint = "Right for `fraisier worker` alone; else see the log of `fraisier serve`"
+                yield check.problem(f"{url} does not answer: {health.detail}", hint, fatal=False)
+            return
+
+    # -- one environment
+    def _environment(self, environment: Environment, *, offline: bool) -> Iterator[Finding]:
+        subject = str(environment.key)
+        try:
+            host = self._tools.host(environment)
+        except FraisierError as error:
+            yield Checker(subject, "host").problem(error.message, error.hint)
+            return
+        yield self._webhook_secret(subject, environment)
+        yield from self._prerequisites(subject, environment, host)
+        yield from self._isolation(subject, environment, host)
+        yield self._unit(subject, environment, host)
+        if not offline:
+            yield self._repository(subject, environment)
+
+    def _webhook_secret(self, subject: str, environment: Environment) -> Finding:
+        check = Checker(subject, "webhook secret")
+        settings = self._configuration.settings
+        name = environment.source.forge
+        of_forge = [forge for forge in settings.forges if forge.name == name and forge.secrets]
+        if of_forge or settings.fraise_secrets.get(environment.fraise):
+            return check.ok(f"deliveries of {name} are verified")
+        message = f"no secret is set for {name}: every webhook is refused"
+        return check.problem(message, f"Set git.{name}.webhook_secret; to make one: openssl rand -hex 32")
+
+    def _prerequisites(self, subject: str, environment: Environment, host: Host) -> Iterator[Finding]:
+        check = Checker(subject, "prerequisites")
+        problems = preflight(environment, host, self._tools.target(environment))
+        for problem in problems:
+            yield check.problem(problem.message, problem.hint, fatal=problem.fatal)
+        if not any(problem.fatal for problem in problems):
+            yield check.ok(f"disk space, user, {environment.app_path}, shared files and unit")
+
+    def _isolation(self, subject: str, environment: Environment, host: Host) -> Iterator[Finding]:
+        """Code that is being built must not be able to read Fraisier's own files."""
+        check = Checker(subject, "isolation")
+        if host is not self._here or not (environment.build or environment.database):
+            return
+        if not environment.user:
+            message = "commands run as Fraisier's own user, who can read its database and secrets"
+            yield check.problem(
+                message, f"Set `user:` to one of its own: sudo useradd --system {environment.fraise}"
+            )
+            return
+        user = user_of(host, environment.user)
+        if user is None:
+            return  # told by the prerequisites
+        readable = [path for path in self._own_files() if can_read(host, path, user)]
+        for path in readable:
+            message = f"{environment.user} can read {path}, which is Fraisier's own"
+            yield check.problem(message, f"chmod go-rwx {path}")
+        if not readable:
+            yield check.ok(f"{environment.user} can read none of Fraisier's files")
+
+    def _own_files(self) -> list[str]:
+        found = [self._configuration.settings.state_folder, self._database()]
+        if self._holds_secrets(self._configuration.path):
+            found.append(self._configuration.path)
+        return [path for path in found if path and mode_of(self._here, path) is not None]
+
+    def _unit(self, subject: str, environment: Environment, host: Host) -> Finding:
+        check = Checker(subject, "unit")
+        target = self._tools.target(environment)
+        if environment.target is None or target is None:
+            return check.ok("no unit is named: files are switched, nothing is restarted")
+        name = environment.target.unit
+        try:
+            state = target.state(environment.target, host)
+        except FraisierError as error:
+            return check.problem(error.message, error.hint)
+        if not state.known and not environment.unit_file:
+            return check.problem(f"{name} is unknown", "Install the unit, or name it as `unit_file:`")
+        word = "runs" if state.running else "does not run"
+        return check.ok(f"{name} {word}{f' ({state.detail})' if state.detail else ''}")
+
+    def _repository(self, subject: str, environment: Environment) -> Finding:
+        check = Checker(subject, "repository")
+        source = environment.source
+        ref = f"refs/heads/{environment.branch}" if environment.branch else ""
+        try:
+            tips = self._tools.repository.tips(source, [ref] if ref else [])
+        except FraisierError as error:
+            return check.problem(error.message, error.hint)
+        if ref and ref not in tips:
+            message = f"{source.clone_url} has no branch {environment.branch!r}"
+            return check.problem(message, "Push it, or correct `branch:`")
+        at = f", {environment.branch} is at {tips[ref][:10]}" if ref else ""
+        return check.ok(f"{source.clone_url} answers{at}")

@@ -1,0 +1,107 @@
+"""`fraisier init`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from fraisier.cli.screen import Screen
+from fraisier.cli.session import Session
+from fraisier.domain.errors import UsageError
+
+NAME = "fraises.yaml"
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
+
+
+@click.command("init")
+@click.argument("path", type=click.Path(path_type=Path), default=Path())
+@click.option("--force", is_flag=True, help="Replace a file that is already there.")
+@click.option(
+    "--service", is_flag=True, help="Print what Fraisier needs to run as a systemd service instead."
+)
+@click.pass_obj
+def command(session: Session, path: Path, *, force: bool, service: bool) -> None:
+    """Write a commented fraises.yaml that fits the project in PATH (this folder, unless told otherwise).
+
+    PATH is the project's folder, or the file to write. Forge, repository, branch, build commands,
+    migrations and the unit come from what is found there.
+
+    With --service print, for the configuration that there is, the commands that make Fraisier's user and
+    folders, its systemd unit and a polkit rule; nothing is written.
+
+    \b
+    Examples:
+      fraisier init
+      fraisier init ~/src/orders
+      fraisier --config /etc/fraisier/fraises.yaml init --service
+    """
+    if service:
+        _print_service(session)
+        return
+    target = path / NAME if path.is_dir() else path
+    folder = target.parent
+    if not folder.is_dir():
+        raise UsageError(f"cannot write {target}: there is no folder {folder}", "Name a folder that exists")
+    if os.path.lexists(target) and not force:
+        raise UsageError(f"cannot write {target}: it exists already", "Replace it with --force")
+    _write(target, folder)
+
+
+def _write(target: Path, folder: Path) -> None:
+    from fraisier.cli.starter import SECRET, configuration_for
+    from fraisier.cli.surroundings import look_around
+
+    found = look_around(folder, _ask)
+    try:
+        target.write_text(configuration_for(found), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {target}: {error.strerror}", "Name a place that you may write"
+        ) from None
+    screen = Screen.of_stdout()
+    screen.say(f"Wrote {target} for {found.name} ({found.remote.repository} on {found.remote.forge}).")
+    screen.say()
+    screen.say("Next:")
+    screen.say(f'  export {SECRET}="$(openssl rand -hex 32)"    # the forge gets the same secret')
+    screen.say(f"  fraisier --config {target} config validate")
+    screen.say(f"  fraisier --config {target} doctor")
+    screen.say(f"  fraisier --config {target} deploy {found.name} production")
+
+
+def _ask(argv: Sequence[str]) -> str:
+    from fraisier.hosts.short import run_short
+
+    finished = run_short(argv, timeout=10)
+    return finished.stdout.decode("utf-8", "replace").strip() if finished.code == 0 else ""
+
+
+def _print_service(session: Session) -> None:
+    from fraisier.cli import service_files
+
+    configuration = session.configuration
+    path = Path(configuration.path).resolve()
+    program = shutil.which("fraisier") or str(Path(sys.executable).with_name("fraisier"))
+    content = _COMMENT.sub("", path.read_text(encoding="utf-8"))
+    service = service_files.service_of(
+        configuration,
+        program=program,
+        path=str(path),
+        variables=sorted(set(_VARIABLE.findall(content))),
+    )
+    screen = Screen.of_stdout()
+    blocks = (
+        ("1. User, folders and secrets: run this once", service_files.setup_commands(service)),
+        ("2. /etc/systemd/system/fraisier.service", service_files.unit_file(service)),
+        ("3. /etc/polkit-1/rules.d/50-fraisier.rules", service_files.polkit_rule(service)),
+        ("4. Start it", "sudo systemctl daemon-reload\nsudo systemctl enable --now fraisier\n"),
+    )
+    for title, text in blocks:
+        screen.say(screen.style(f"# ---- {title} ----", bold=True))
+        screen.say(text)
