@@ -41,7 +41,7 @@ class ForgeInstance:
     name: str
     kind: str
     base_url: str = ""
-    secrets: tuple[bytes, ...] = ()
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 Headers = Mapping[str, tuple[bytes, ...]]  # lower-case name -> every value that was sent, in order
@@ -724,7 +724,7 @@ class Settings:
     state_folder: str
     forges: tuple[ForgeInstance, ...] = ()
     default_forge: str = ""
-    fraise_secrets: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)  # by fraise
+    fraise_secrets: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict, repr=False)  # by fraise
     host: str = "127.0.0.1"
     port: int = 8080
     trusted_proxies: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from typing import Any
 from fraisier.application.ports import ForgeInstance, Settings
 from fraisier.config import checks, sources, texts
 from fraisier.config.keys import LOGGING, SERVER, WORKER
-from fraisier.config.kinds import Parsed, Section
+from fraisier.config.sections import Parsed, Section
 from fraisier.domain.fraise import (
     BuildCommand,
     Database,
@@ -17,7 +17,6 @@ from fraisier.domain.fraise import (
     FraiseType,
     HealthCheck,
     OnForcePush,
-    Source,
     TargetSpec,
 )
 from fraisier.domain.secret import Secret
@@ -114,8 +113,10 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
     )
 
 
-_AS_THEY_ARE = ("paths", "env", "shared", "submodules", "lfs", "keep_releases", "retry_for", "min_free_disk")
-_AS_THEY_ARE += ("restart_timeout",)
+_AS_THEY_ARE = (
+    *("paths", "env", "shared", "submodules", "lfs"),
+    *("keep_releases", "retry_for", "min_free_disk", "restart_timeout"),
+)
 
 
 def _target(keys: Parsed) -> TargetSpec | None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from fraisier.config import sources, texts
 from fraisier.config.document import Node
-from fraisier.config.kinds import Parsed
 from fraisier.config.reading import Reader, did_you_mean
+from fraisier.config.sections import Parsed
 
 TARGETS = ("systemd", "supervisord")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -71,7 +71,7 @@ def _check_hosts(reader: Reader, environment: Parsed) -> None:
     for index, host in enumerate(environment["hosts"] or ()):
         if not is_this_machine(host):
             at = node.items[index] if node.kind == "list" and index < len(node.items) else node
-            message = f"{host} is another machine, and deploying over SSH is not performed by this version of Fraisier"
+            message = f"{host} is another machine; SSH is not performed by this version of Fraisier"
             reader.refuse(at, f"{message}; expected localhost or {os.uname().nodename}, or leave hosts out")
 
 

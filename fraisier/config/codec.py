@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from enum import Enum
 from typing import Any
 
 from fraisier.application.ports import Configuration
@@ -30,6 +31,8 @@ def plain(value: Any) -> Any:
     """JSON types only; a secret becomes {"$secret": reference}."""
     if isinstance(value, Secret):
         return {_REFERENCE: value.reference}
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, Mapping):
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, tuple | list):

@@ -203,7 +203,7 @@ class _Composer:
             node = Node("scalar", line, column, event.value, self._tag(event, line, column))
             self._place(node, event.anchor)
         elif isinstance(event, yaml.AliasEvent):
-            self._alias(event.anchor, line, column)
+            self._alias(event.anchor or "", line, column)
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             self._refuse_tag(event, line, column)
             kind = "mapping" if isinstance(event, yaml.MappingStartEvent) else "list"

@@ -4,38 +4,20 @@ reference and the JSON Schema.
 
 from __future__ import annotations
 
-from fraisier.config import texts
+from fraisier.config import later, texts
 from fraisier.config.kinds import (
     Choice,
     Duration,
-    Either,
     Flag,
-    Key,
-    Many,
     SecretText,
-    Section,
     ShellLine,
     Size,
-    Table,
     Text,
     Value,
     Whole,
 )
 from fraisier.config.reading import Variables
-
-LATER_TYPES = ("etl", "scheduled", "backup")
-LATER_FRAMEWORKS = (
-    "confiture",
-    "alembic",
-    "django",
-    "flyway",
-    "liquibase",
-    "rails",
-    "prisma",
-    "knex",
-    "typeorm",
-    "sqlx",
-) + ("dbmate", "golang-migrate", "goose", "atlas", "sequelize", "diesel", "ecto", "laravel", "sqitch")
+from fraisier.config.sections import Either, Key, Many, Section, Table
 
 _name = Text("name", texts.name)
 _path = Text("absolute path", texts.absolute, Variables.path)
@@ -64,7 +46,7 @@ FORGE = Section(
     {
         "type": Key(
             Text("name", texts.name),
-            "brand: github, gitlab, gitea (also Forgejo and Gogs), bitbucket, bitbucket_server, or a plugin's",
+            "brand: github, gitlab, gitea (Forgejo and Gogs too), bitbucket, bitbucket_server, or a plugin's",
             shown="the name of the section",
         ),
         "webhook_secret": Key(
@@ -77,7 +59,7 @@ FORGE = Section(
         "server": Key(Flag(), "older files: `bitbucket: {server: true}` is Bitbucket Server", default=False),
         **_CREDENTIALS,
     },
-    later=("api_token", "report_status", "commit_status", "rate_limit"),
+    later=later.KEYS["forge"],
 )
 
 GIT = Section(
@@ -97,7 +79,7 @@ DATABASE = Section(
             default="sqlite:///var/lib/fraisier/fraisier.db",
         )
     },
-    later=("pool_size", "pool", "schema"),
+    later=later.KEYS["database"],
 )
 
 BUILD = Section(
@@ -110,22 +92,14 @@ BUILD = Section(
 MIGRATION = Section(
     {
         "framework": Key(
-            Choice("command", later=LATER_FRAMEWORKS), "how migrations are run", default="command"
+            Choice("command", later=later.FRAMEWORKS), "how migrations are run", default="command"
         ),
         "name": Key(Text(), "the database's name; for people"),
         "up": Key(_line, "shell line that migrates; run in the new release's folder before it is activated"),
         "down": Key(_line, "shell line that undoes it on a rollback", shown="not reversible"),
         "timeout": Key(Duration(0.1), "how long it may take", default=1800.0),
     },
-    later=(
-        "strategy",
-        "backup_before_deploy",
-        "backup_path",
-        "backup_command",
-        "url",
-        "lock_timeout",
-        "restore",
-    ),
+    later=later.KEYS["migration"],
 )
 
 HEALTH = Section(
@@ -144,7 +118,7 @@ HEALTH = Section(
         "timeout": Key(Duration(0.1, 86400), "how long the release has to become healthy", default=30.0),
         "passes": Key(Whole(1, 100), "how many probes must pass in a row", default=2),
     },
-    later=("bake", "grpc", "commit_header", "expect_commit"),
+    later=later.KEYS["health"],
 )
 
 TARGET = Section(
@@ -221,46 +195,12 @@ ENVIRONMENT = Section(
         ),
         "restart_timeout": Key(Duration(0.1, 86400), "how long a restart may take", default=90.0),
     },
-    later=(
-        (
-            "cutover",
-            "rollout",
-            "bake",
-            "allowed",
-            "allowed_users",
-            "approval",
-            "notifications",
-            "notify",
-            "hooks",
-        )
-        + (
-            "pre_deploy",
-            "post_deploy",
-            "schedule",
-            "timer",
-            "strategy",
-            "canary",
-            "sweep_interval",
-            "windows",
-        )
-        + (
-            "preview",
-            "compose_file",
-            "docker_compose",
-            "docker",
-            "secrets",
-            "backup",
-            "freeze",
-            "promote",
-            "ssh",
-        )
-        + ("zero_downtime", "script", "command", "nginx")
-    ),
+    later=later.KEYS["environment"],
 )
 
 FRAISE = Section(
     {
-        "type": Key(Choice("api", later=LATER_TYPES), "what kind of service it is", default="api"),
+        "type": Key(Choice("api", later=later.TYPES), "what kind of service it is", default="api"),
         "description": Key(Text(), "for people"),
         "repository": Key(
             Text("path", texts.repository), "its path on the forge, e.g. acme/orders", required=True
@@ -281,7 +221,7 @@ FRAISE = Section(
             required=True,
         ),
     },
-    later=("notifications", "notify", "schedule", "allowed", "depends_on", "secrets", "strategy", "previews"),
+    later=later.KEYS["fraise"],
 )
 
 MAPPED = Section(
@@ -311,7 +251,7 @@ SERVER = Section(
             Text("limit", texts.limit), "failed authentications per client address", default="20/minute"
         ),
     },
-    later=("tls", "tls_cert", "tls_key", "auth", "dashboard", "graphql", "cors"),
+    later=later.KEYS["server"],
 )
 
 WORKER = Section(
@@ -322,7 +262,7 @@ WORKER = Section(
             Duration(0, 86400), "how long a running step may go on when stopping", default=30.0
         ),
     },
-    later=("sweep_interval", "sweep"),
+    later=later.KEYS["worker"],
 )
 
 LOGGING = Section(
@@ -341,7 +281,7 @@ ROOT = Section(
         "fraises": Key(Table(FRAISE, texts.name), "what is deployed, by name", required=True),
         "branch_mapping": Key(
             Table(Many(MAPPED, or_one=True), texts.branch),
-            "the older way to route: branch -> {fraise, environment}, or a list of them, instead of their own `branch`",
+            "the older way to route: branch -> {fraise, environment}, or a list; stands instead of `branch`",
             default={},
         ),
         "server": Key(SERVER, "`fraisier serve`"),
@@ -356,29 +296,5 @@ ROOT = Section(
         ),
         "logging": Key(LOGGING, "what is logged, and how"),
     },
-    later=(
-        (
-            "notifications",
-            "notify",
-            "secrets",
-            "ssh",
-            "hosts",
-            "plugins",
-            "sweep_interval",
-            "users",
-            "auth",
-            "api",
-        )
-        + (
-            "dashboard",
-            "graphql",
-            "metrics",
-            "backup",
-            "defaults",
-            "include",
-            "tokens",
-            "roles",
-            "deployment",
-        )
-    ),
+    later=later.KEYS["root"],
 )

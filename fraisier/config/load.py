@@ -12,6 +12,7 @@ from fraisier.config.codec import canonical
 from fraisier.config.codec import document as published
 from fraisier.config.keys import ROOT
 from fraisier.config.reading import Reader, Refused
+from fraisier.config.sections import Parsed
 from fraisier.domain.errors import InvalidConfig
 
 
@@ -69,7 +70,7 @@ def _content(path: str) -> bytes:
         raise document.Broken(0, 0, f"cannot be read: {reason}") from None
 
 
-def _configuration(path: str, root: build.Parsed) -> Configuration:
+def _configuration(path: str, root: Parsed) -> Configuration:
     fraises = build.fraises(root)
     routes = build.routes(root)
     environments = {each.key: each for fraise in fraises.values() for each in fraise.environments.values()}

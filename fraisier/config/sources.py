@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fraisier.config import texts
-from fraisier.config.kinds import Parsed
 from fraisier.config.reading import Reader, did_you_mean
+from fraisier.config.sections import Parsed
 from fraisier.domain.fraise import Source
 
 FORGES = ("github", "gitlab", "gitea", "bitbucket", "bitbucket_server")

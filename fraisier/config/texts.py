@@ -1,4 +1,4 @@
-"""What a text must look like to name a branch, a folder, a unit, …: '' or what is wrong and what is allowed."""
+"""What a text must look like to name a branch, a folder, …: '' or what is wrong and what is allowed."""
 
 from __future__ import annotations
 
@@ -26,18 +26,14 @@ _UNIT_SUFFIXES = (".service", ".socket", ".target", ".timer", ".path")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 # Folders that belong to the system as a whole; below the first kind nothing is deployed either.
-_FORBIDDEN_BELOW = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys")
-_FORBIDDEN_BELOW += ("/usr/bin", "/usr/lib", "/usr/sbin", "/usr/include")
-_FORBIDDEN = ("/", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/usr/local")
-_FORBIDDEN += (
-    "/usr/share",
-    "/var",
-    "/var/lib",
-    "/var/log",
-    "/var/run",
-    "/var/tmp",
-    "/var/cache",
-    "/var/spool",
+_FORBIDDEN_BELOW = (
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys"),
+    *("/usr/bin", "/usr/include", "/usr/lib", "/usr/sbin"),
+)
+_FORBIDDEN = (
+    *("/", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/usr"),  # noqa: S108 - refused
+    *("/usr/local", "/usr/share", "/var", "/var/cache", "/var/lib", "/var/log", "/var/run", "/var/spool"),
+    "/var/tmp",  # noqa: S108 - refused
 )
 
 
@@ -124,7 +120,7 @@ def app_path(text: str) -> str:
         return wrong
     path = normal(text)
     if path in _FORBIDDEN or any(inside(path, top) for top in _FORBIDDEN_BELOW):
-        return f"{path} belongs to the system; expected a folder for this environment alone, e.g. /var/www/orders"
+        return f"{path} belongs to the system; expected one of its own, e.g. /var/www/orders"
     return ""
 
 
@@ -153,7 +149,7 @@ def relative(text: str) -> str:
 def pattern(text: str) -> str:
     """A pattern for paths in the repository."""
     if text.startswith("/") or ".." in text.split("/"):
-        return "begins with '/' or has '..' in it; expected a pattern inside the repository, e.g. services/api/**"
+        return "begins with '/' or has '..' in it; expected a pattern in the repository, e.g. services/api/**"
     return ""
 
 
@@ -172,7 +168,7 @@ def clone_url(text: str) -> str:
     if match["scheme"] not in ("https", "http", "ssh"):
         return f"begins with {match['scheme']}://, which is not used; {allowed}"
     if match["password"] or (match["user"] and match["scheme"] != "ssh"):
-        return "has credentials in it, which end up in logs; put them into clone_token (or clone_key) and remove them"
+        return "has credentials in it, which end up in logs; remove them and use clone_token (or clone_key)"
     return _port(match)
 
 

@@ -1,0 +1,104 @@
+"""Words of Fraisier that this version does not perform: found in a file, they are an error that says so."""
+
+from __future__ import annotations
+
+TYPES = ("etl", "scheduled", "backup")
+
+FRAMEWORKS = (
+    "alembic",
+    "atlas",
+    "confiture",
+    "dbmate",
+    "django",
+    "flyway",
+    "goose",
+    "knex",
+    "laravel",
+    "liquibase",
+    "prisma",
+    "rails",
+    "sqitch",
+    "sqlx",
+)
+
+# section -> key -> what it would do
+KEYS: dict[str, dict[str, str]] = {
+    "root": {
+        "auth": "users and their rights",
+        "backup": "backups of Fraisier's own state",
+        "dashboard": "the dashboard",
+        "graphql": "the GraphQL interface",
+        "hosts": "machines reached over SSH",
+        "metrics": "settings of the metrics; they are served at /metrics",
+        "notifications": "telling people",
+        "secrets": "secret stores",
+        "ssh": "machines reached over SSH",
+        "sweep_interval": "looking for pushes that no webhook told",
+        "users": "users and their rights",
+    },
+    "forge": {
+        "api_token": "reporting back to the forge",
+        "commit_status": "reporting back to the forge",
+        "report_status": "reporting back to the forge",
+    },
+    "database": {"pool": "PostgreSQL", "pool_size": "PostgreSQL", "schema": "PostgreSQL"},
+    "migration": {
+        "backup_before_deploy": "a backup before the migration",
+        "backup_command": "a backup before the migration",
+        "lock_timeout": "settings of a migration framework",
+        "restore": "restoring a backup",
+        "strategy": "rebuilding or restoring a database",
+        "url": "settings of a migration framework",
+    },
+    "health": {
+        "bake": "watching a release after the deployment",
+        "expect_commit": "comparing the commit that answers",
+        "grpc": "gRPC health checks",
+    },
+    "fraise": {
+        "allowed": "rights to deploy",
+        "depends_on": "an order between fraises",
+        "notifications": "telling people",
+        "schedule": "timers",
+        "secrets": "secret stores",
+    },
+    "environment": {
+        "allowed": "rights to deploy",
+        "approval": "approval by a person",
+        "backup": "backups",
+        "bake": "watching a release after the deployment",
+        "canary": "deploying to some hosts first",
+        "compose_file": "Docker Compose",
+        "cutover": "switching without downtime",
+        "docker": "Docker",
+        "docker_compose": "Docker Compose",
+        "freeze": "times without deployments",
+        "hooks": "commands before and after a deployment",
+        "nginx": "switching without downtime",
+        "notifications": "telling people",
+        "post_deploy": "commands before and after a deployment",
+        "pre_deploy": "commands before and after a deployment",
+        "preview": "environments for branches under review",
+        "promote": "promotion from another environment",
+        "rollout": "an order of several hosts",
+        "schedule": "timers",
+        "secrets": "secret stores",
+        "ssh": "machines reached over SSH",
+        "strategy": "switching without downtime",
+        "sweep_interval": "looking for pushes that no webhook told",
+        "timer": "timers",
+        "windows": "times without deployments",
+        "zero_downtime": "switching without downtime",
+    },
+    "server": {
+        "auth": "users and their rights",
+        "cors": "the GraphQL interface",
+        "tls": "TLS; put a proxy in front",
+        "tls_cert": "TLS; put a proxy in front",
+        "tls_key": "TLS; put a proxy in front",
+    },
+    "worker": {
+        "sweep": "looking for pushes that no webhook told",
+        "sweep_interval": "looking for pushes that no webhook told",
+    },
+}
