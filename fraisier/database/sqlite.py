@@ -9,21 +9,31 @@ and `sqlite_views` (reading).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fraisier.application.ports import Delivery, Output, Received, Requested, Row
-from fraisier.database import migrate, sqlite_house, sqlite_receive, sqlite_views
+from fraisier.application.ports import Claim, Delivery, Ending, Output, Received, Requested, Row
+from fraisier.database import (
+    migrate,
+    sqlite_house,
+    sqlite_journal,
+    sqlite_queue,
+    sqlite_receive,
+    sqlite_views,
+)
 from fraisier.database.clocks import Clocks, iso, system_clocks
 from fraisier.database.sqlite_connection import Readers, connect, path_of, prepare_file, unavailable
 from fraisier.database.sqlite_transaction import Transaction
 from fraisier.database.sqlite_writer import PATIENCE, Job, Work, Writer
 from fraisier.database.wake import Wake
 from fraisier.database.worker_locks import WorkerLocks
-from fraisier.domain.deployment import Wish
+from fraisier.domain.deployment import Deployment, Wish
+from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey, Fraise
+from fraisier.domain.plan import Phase, StepName, StepState
 
 if TYPE_CHECKING:
     import asyncio
@@ -132,6 +142,99 @@ class SqliteStore:
     def request(self, wish: Wish) -> Requested:
         """Decide on one wish and store what follows; raises NotFound."""
         return self._write(lambda tx: sqlite_receive.request(tx, wish))  # type: ignore[no-any-return]
+
+    def cancel(self, deployment: str, *, by: str) -> Deployment:
+        """Cancel a pending deployment, ask the worker of a running one; raises NotFound, Conflict."""
+        return self._write(lambda tx: sqlite_queue.cancel(tx, deployment, by))  # type: ignore[no-any-return]
+
+    # -- claims
+    def claim(self, worker: str, *, lease: float, environments: Collection[EnvironmentKey]) -> Claim | None:
+        """The next deployment that may be performed, or None."""
+        is_dead = self._locks.is_dead
+        with self._readers.lend() as connection:
+            if not sqlite_queue.is_anything_due(connection, self._clocks, environments, is_dead):
+                return None
+        found: Claim | None = self._write(
+            lambda tx: sqlite_queue.claim(tx, worker, lease, environments, is_dead)
+        )
+        return found
+
+    def next_due(self) -> float | None:
+        """Seconds until a waiting retry is due or a lease ends on which something waits."""
+        with self._readers.lend() as connection:
+            return sqlite_queue.next_due(connection, self._clocks)
+
+    def renew(self, worker: str, claims: Sequence[Claim], *, lease: float) -> Collection[EnvironmentKey]:
+        """Prolong the leases; returns those that are still ours."""
+        kept: Collection[EnvironmentKey] = self._write(
+            lambda tx: sqlite_queue.renew(tx, worker, claims, lease)
+        )
+        return kept
+
+    def cancel_requests(self, worker: str) -> Mapping[str, str]:
+        """Running deployments of this worker that someone asked to cancel: id -> who."""
+        with self._readers.lend() as connection:
+            return sqlite_queue.cancel_requests(connection, worker)
+
+    # -- the journal of one attempt
+    def _held(self, claim: Claim, work: Work) -> Any:
+        """Write under the claim's token, checked in the same transaction."""
+
+        def checked(tx: Transaction) -> Any:
+            sqlite_queue.hold(tx, claim)
+            return work(tx)
+
+        return self._write(checked)
+
+    def begin_attempt(self, claim: Claim, *, resolved: str) -> int:
+        """A new attempt; steps left running become `interrupted`."""
+        number: int = self._held(claim, lambda tx: sqlite_journal.begin_attempt(tx, claim, resolved))
+        return number
+
+    def next_release_number(self, claim: Claim) -> int:
+        """A number that no release of the environment had."""
+        number: int = self._held(claim, lambda tx: sqlite_journal.next_release_number(tx, claim))
+        return number
+
+    def pin(self, claim: Claim, *, commit: str, seen_tip: str = "") -> None:
+        """Fix the deployment's commit, for good, and remember the tip."""
+        self._held(claim, lambda tx: sqlite_journal.pin(tx, claim, commit, seen_tip))
+
+    def set_release(self, claim: Claim, *, release: str, previous: str) -> None:
+        """Which release the deployment brings in, and which it would go back to."""
+        self._held(claim, lambda tx: sqlite_journal.set_release(tx, claim, release, previous))
+
+    def begin_step(self, claim: Claim, attempt: int, *, phase: Phase, name: StepName, release: str) -> int:
+        """Journal that a step begins; returns its id."""
+        begin = partial(sqlite_journal.begin_step, phase=phase, name=name, release=release)
+        step: int = self._held(claim, lambda tx: begin(tx, claim, attempt))
+        return step
+
+    def end_step(self, claim: Claim, step: int, *, state: StepState, tail: str, error: str = "") -> None:
+        """Journal how it ended, with the end of its output."""
+        end = partial(sqlite_journal.end_step, state=state, tail=tail, error=error)
+        self._held(claim, lambda tx: end(tx, claim, step))
+
+    def write_output(self, claim: Claim, step: int, text: str) -> None:
+        """Append redacted output, bounded per step."""
+        self._held(claim, lambda tx: sqlite_journal.write_output(tx, claim, step, text))
+
+    def finish(self, claim: Claim, attempt: int, ending: Ending) -> Deployment:
+        """End attempt and deployment, note what runs, release the lease."""
+        ended: Deployment = self._held(claim, lambda tx: sqlite_journal.finish(tx, claim, attempt, ending))
+        return ended
+
+    def retry_later(
+        self, claim: Claim, attempt: int, *, delay: float, cause: Cause, error: str, hint: str = ""
+    ) -> Deployment:
+        """End the attempt; the deployment waits `delay` seconds as pending."""
+        later = partial(sqlite_journal.retry_later, delay=delay, cause=cause, error=error, hint=hint)
+        waiting: Deployment = self._held(claim, lambda tx: later(tx, claim, attempt))
+        return waiting
+
+    def hand_back(self, claim: Claim) -> None:
+        """Give up the lease and leave the deployment as it is."""
+        self._held(claim, lambda tx: sqlite_queue.let_go(tx, claim))
 
     # -- configuration and workers
     def publish(

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from fraisier.database.sqlite_connection import private_folder
 
+PAUSE = 0.005  # seconds between two wakes of this process
+
+_log = logging.getLogger(__name__)
 _GONE = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.ENOTSOCK})
 
 
@@ -49,13 +54,16 @@ class Wake:
         return unsubscribe
 
     def ring(self) -> None:
-        """Wake everybody. Never blocks; a socket whose process is gone is removed."""
-        self._tell_subscribers()
+        """Wake everybody. Never blocks; a socket whose process is gone is removed.
+
+        Subscribers of this process are woken over their socket too: what they do must not hold up
+        the writer.
+        """
         with self._lock:
             if self._closed or not self._open():
                 return
             for name in os.listdir(self._descriptor):  # noqa: PTH208 - by descriptor
-                if name != self._name and name.endswith(".sock"):
+                if name.endswith(".sock"):
                     self._send(name)
 
     def close(self) -> None:
@@ -118,10 +126,23 @@ class Wake:
                 return
             if self._closed or not data:
                 return
+            # A stream of pushes must not become a stream of wakes: the first is passed on at once, all
+            # that come within the pause as one.
+            _drain(receiver)
             self._tell_subscribers()
+            time.sleep(PAUSE)
 
     def _tell_subscribers(self) -> None:
         with self._lock:
             subscribers = tuple(self._subscribers)
         for wake in subscribers:
-            wake()
+            try:
+                wake()
+            except Exception:  # noqa: BLE001 - one subscriber must not keep the others from being woken
+                _log.exception("cannot wake a subscriber")
+
+
+def _drain(receiver: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while receiver.recv(16, socket.MSG_DONTWAIT):
+            pass

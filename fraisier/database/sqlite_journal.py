@@ -1,0 +1,274 @@
+"""The journal of a deployment: attempts, steps, output, and how it ended.
+
+Every function but `begin_attempt`'s helpers is called with a claim whose token was checked in the same
+transaction (`sqlite_queue.hold`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+
+from fraisier.application.ports import Claim, Ending, Serving
+from fraisier.database.clocks import iso, unix
+from fraisier.database.sqlite_deployments import change_deployment, load_deployment
+from fraisier.database.sqlite_queue import ended_by_cancel, let_go
+from fraisier.database.sqlite_receive import SUPERSEDED_HINT
+from fraisier.database.sqlite_transaction import Transaction
+from fraisier.domain.deployment import REPLACEABLE, Deployment, Status
+from fraisier.domain.errors import Cause, Conflict
+from fraisier.domain.plan import Phase, StepName, StepState
+
+KEPT_HEAD = 256 * 1024  # bytes of a step's output that are kept of its beginning
+KEPT_TAIL = 256 * 1024  # and of its end
+_PIECE = 16 * 1024  # characters; what is dropped is dropped by the piece
+
+_LAST_ATTEMPT = "SELECT coalesce(max(number), 0) FROM tb_deployment_attempts WHERE deployment = ?"
+_INTERRUPT_STEPS = """
+UPDATE tb_deployment_steps SET state = 'interrupted', ended_at = :now
+ WHERE deployment = :deployment AND state = 'running'
+"""
+_INTERRUPT_ATTEMPTS = """
+UPDATE tb_deployment_attempts SET ended_at = :now, outcome = 'interrupted'
+ WHERE deployment = :deployment AND ended_at IS NULL
+"""
+_BEGIN_ATTEMPT = """
+INSERT INTO tb_deployment_attempts (deployment, number, worker, token, resolved, started_at)
+VALUES (?, ?, ?, ?, ?, ?)
+"""
+_END_ATTEMPT = """
+UPDATE tb_deployment_attempts SET ended_at = ?, outcome = ?, error = ? WHERE deployment = ? AND number = ?
+"""
+
+_NEXT_RELEASE = "UPDATE tb_environments SET releases = releases + 1 WHERE fraise = ? AND name = ?"
+_RELEASES = "SELECT releases FROM tb_environments WHERE fraise = ? AND name = ?"
+_SEE_TIP = "UPDATE tb_environments SET seen_tip = ? WHERE fraise = ? AND name = ?"
+
+_BEGIN_STEP = """
+INSERT INTO tb_deployment_steps (deployment, attempt, phase, step, state, release, started_at)
+VALUES (?, ?, ?, ?, 'running', ?, ?)
+"""
+_STEP = "SELECT state, started_at FROM tb_deployment_steps WHERE pk = ? AND deployment = ?"
+_END_STEP = """
+UPDATE tb_deployment_steps SET state = ?, ended_at = ?, duration = ?, tail = ?, error = ? WHERE pk = ?
+"""
+
+_VOLUME = "SELECT head, tail, dropped FROM tb_step_volumes WHERE step = ?"
+_NOTE_VOLUME = """
+INSERT INTO tb_step_volumes (step, head, tail, dropped) VALUES (?, ?, ?, ?)
+    ON CONFLICT (step) DO UPDATE SET head = excluded.head, tail = excluded.tail, dropped = excluded.dropped
+"""
+_WRITE = """
+INSERT INTO tb_step_output (deployment, step, part, bytes, written_at, text) VALUES (?, ?, ?, ?, ?, ?)
+"""
+_OLDEST_TAIL = "SELECT seq, bytes FROM tb_step_output WHERE step = ? AND part = 'tail' ORDER BY seq LIMIT 1"
+_GAP = "SELECT seq FROM tb_step_output WHERE step = ? AND part = 'gap'"
+_MAKE_GAP = "UPDATE tb_step_output SET part = 'gap', bytes = 0, text = '' WHERE seq = ?"
+_DESCRIBE_GAP = "UPDATE tb_step_output SET text = ? WHERE step = ? AND part = 'gap'"
+_DROP = "DELETE FROM tb_step_output WHERE seq = ?"
+
+_PLACE = """
+SELECT current_release, current_deployment, quarantine FROM tb_environments WHERE fraise = ? AND name = ?
+"""
+_SERVES = """
+UPDATE tb_environments
+   SET current_release = :release, current_commit = :commit, current_deployment = :deployment,
+       healthy = :healthy
+ WHERE fraise = :fraise AND name = :environment
+"""
+_DEPLOYED = "UPDATE tb_environments SET last_deployed_at = ? WHERE fraise = ? AND name = ?"
+_QUARANTINE = "UPDATE tb_environments SET quarantine = ? WHERE fraise = ? AND name = ?"
+
+# Of an environment's pending deployments, the newest one.
+_NEWEST_PENDING = """
+SELECT d.id FROM tb_deployments d
+ WHERE d.fraise = ? AND d.environment = ? AND d.status = 'pending' ORDER BY d.pk DESC LIMIT 1
+"""
+
+
+# ---------------------------------------------------------------------------------------------- attempts
+
+
+def begin_attempt(tx: Transaction, claim: Claim, resolved: str) -> int:
+    """A new attempt; returns its number. What an earlier one left running is `interrupted`."""
+    deployment = claim.deployment.id
+    left = {"deployment": deployment, "now": iso(tx.now)}
+    tx.execute(_INTERRUPT_STEPS, left)
+    tx.execute(_INTERRUPT_ATTEMPTS, left)
+    last = tx.row(_LAST_ATTEMPT, (deployment,))
+    number = (last[0] if last else 0) + 1
+    tx.execute(_BEGIN_ATTEMPT, (deployment, number, claim.worker, claim.token, resolved, iso(tx.now)))
+    return int(number)
+
+
+def next_release_number(tx: Transaction, claim: Claim) -> int:
+    """A number that no release of the environment had."""
+    place = _place(claim)
+    tx.execute(_NEXT_RELEASE, place)
+    row = tx.row(_RELEASES, place)
+    return int(row[0]) if row else 0
+
+
+def pin(tx: Transaction, claim: Claim, commit: str, seen_tip: str) -> None:
+    """Fix the commit, for good.
+
+    Raises:
+        Conflict: another one is pinned.
+    """
+    before = load_deployment(tx, claim.deployment.id)
+    if before.commit and before.commit != commit:
+        message = f"cannot pin {commit[:12]}: the deployment {before.id} is about {before.commit[:12]}"
+        raise Conflict(message, "Request another deployment for the other commit")
+    if not before.commit:
+        change_deployment(tx, before, replace(before, commit=commit))
+    if seen_tip:
+        tx.execute(_SEE_TIP, (seen_tip, *_place(claim)))
+
+
+def set_release(tx: Transaction, claim: Claim, release: str, previous: str) -> None:
+    """Which release the deployment brings in, and which it would go back to."""
+    before = load_deployment(tx, claim.deployment.id)
+    change_deployment(tx, before, replace(before, release=release, previous_release=previous))
+
+
+def _place(claim: Claim) -> tuple[str, str]:
+    return claim.environment.fraise, claim.environment.environment
+
+
+# ------------------------------------------------------------------------------------------------- steps
+
+
+def begin_step(
+    tx: Transaction, claim: Claim, attempt: int, *, phase: Phase, name: StepName, release: str
+) -> int:
+    """Journal that a step begins; returns its id."""
+    row = (claim.deployment.id, attempt, phase.value, name.value, release, iso(tx.now))
+    tx.wakes = True
+    return int(tx.execute(_BEGIN_STEP, row).lastrowid or 0)
+
+
+def end_step(tx: Transaction, claim: Claim, step: int, *, state: StepState, tail: str, error: str) -> None:
+    """Journal how a step ended.
+
+    Raises:
+        Conflict: it has ended already, or is none of this deployment.
+    """
+    row = tx.row(_STEP, (step, claim.deployment.id))
+    if row is None or row["state"] != StepState.running:
+        message = f"cannot end step {step}: it does not run"
+        raise Conflict(message, "Begin a new step; the journal keeps what was written")
+    duration = max(0.0, round(tx.now - unix(row["started_at"]), 6))
+    tx.execute(_END_STEP, (state.value, iso(tx.now), duration, tail, error, step))
+    tx.wakes = True
+
+
+def write_output(tx: Transaction, claim: Claim, step: int, text: str) -> None:
+    """Append output; beyond the bound the middle is dropped, and a line says how much."""
+    row = tx.row(_VOLUME, (step,))
+    head, tail, dropped = tuple(row) if row else (0, 0, 0)
+    for start in range(0, len(text), _PIECE):
+        piece = text[start : start + _PIECE]
+        size = len(piece.encode())
+        part = "head" if not tail and not dropped and head + size <= KEPT_HEAD else "tail"
+        tx.execute(_WRITE, (claim.deployment.id, step, part, size, iso(tx.now), piece))
+        head, tail = (head + size, tail) if part == "head" else (head, tail + size)
+    before = dropped
+    while tail > KEPT_TAIL:
+        size = _drop_oldest(tx, step)
+        tail, dropped = tail - size, dropped + size
+    if dropped != before:
+        tx.execute(_DESCRIBE_GAP, (f"\n[... {dropped:,} bytes of output were not kept ...]\n", step))
+    tx.execute(_NOTE_VOLUME, (step, head, tail, dropped))
+
+
+def _drop_oldest(tx: Transaction, step: int) -> int:
+    """Drop the oldest piece of the tail. The first one becomes the place where the gap is described."""
+    oldest = tx.row(_OLDEST_TAIL, (step,))
+    if oldest is None:
+        message = f"the output of step {step} is not what was noted of it"
+        raise LookupError(message)
+    gap = tx.row(_GAP, (step,))
+    tx.execute(_MAKE_GAP if gap is None else _DROP, (oldest["seq"],))
+    return int(oldest["bytes"])
+
+
+# ----------------------------------------------------------------------------------------------- endings
+
+
+def finish(tx: Transaction, claim: Claim, attempt: int, ending: Ending) -> Deployment:
+    """End attempt and deployment, note what runs and what is quarantined, release the lease."""
+    before = load_deployment(tx, claim.deployment.id)
+    ended = before.becomes(ending.status, cause=ending.cause, error=ending.error, hint=ending.hint)
+    after = replace(ended, completed_at=tx.now)
+    change_deployment(tx, before, after)
+    _end_attempt(tx, claim, attempt, outcome=ending.status.value, error=ending.error)
+    if ending.serving is not None:
+        _serve(tx, claim, ending.serving, succeeded=ending.status is Status.success)
+    if ending.status is Status.success:
+        tx.execute(_DEPLOYED, (iso(tx.now), *_place(claim)))
+    if after.commit and (ending.quarantine or ending.cause is Cause.force_push_refused):
+        _bar(tx, claim, after)
+    let_go(tx, claim)
+    return after
+
+
+def _end_attempt(tx: Transaction, claim: Claim, attempt: int, *, outcome: str, error: str) -> None:
+    tx.execute(_INTERRUPT_STEPS, {"deployment": claim.deployment.id, "now": iso(tx.now)})
+    tx.execute(_END_ATTEMPT, (iso(tx.now), outcome, error, claim.deployment.id, attempt))
+
+
+def _serve(tx: Transaction, claim: Claim, serving: Serving, *, succeeded: bool) -> None:
+    row = tx.row(_PLACE, _place(claim))
+    as_before = row is not None and serving.release and row["current_release"] == serving.release
+    earlier = row["current_deployment"] if row is not None and as_before else ""
+    values = {
+        "release": serving.release,
+        "commit": serving.commit,
+        "deployment": claim.deployment.id if succeeded else earlier,
+        "healthy": int(serving.healthy),
+        "fraise": claim.environment.fraise,
+        "environment": claim.environment.environment,
+    }
+    tx.execute(_SERVES, values)
+
+
+def _bar(tx: Transaction, claim: Claim, deployment: Deployment) -> None:
+    """No push or sweep brings this commit again; `deploy --force` of it lifts that."""
+    row = tx.row(_PLACE, _place(claim))
+    quarantine = orjson.loads(row["quarantine"]) if row is not None else {}
+    cause = deployment.cause.value if deployment.cause else ""
+    quarantine[deployment.commit] = {"at": iso(tx.now), "deployment": deployment.id, "cause": cause}
+    tx.execute(_QUARANTINE, (orjson.dumps(quarantine).decode(), *_place(claim)))
+
+
+def retry_later(
+    tx: Transaction, claim: Claim, attempt: int, *, delay: float, cause: Cause, error: str, hint: str
+) -> Deployment:
+    """End the attempt; the deployment waits, unless it was cancelled or a newer one waits already."""
+    before = load_deployment(tx, claim.deployment.id)
+    newer = _newer(tx, claim, before)
+    retry_at: float | None = None
+    if before.cancel_requested_by:
+        after = ended_by_cancel(before, before.cancel_requested_by, tx.now)
+    elif newer:
+        said = f"superseded by the newer deployment {newer}"
+        ended = before.becomes(Status.superseded, cause=Cause.superseded, error=said, hint=SUPERSEDED_HINT)
+        after = replace(ended, completed_at=tx.now)
+    else:
+        waiting = before.becomes(Status.pending, cause=cause, error=error, hint=hint)
+        after = replace(waiting, not_before=tx.now + delay)
+        retry_at = tx.clocks.boottime() + delay
+    change_deployment(tx, before, after, retry_at=retry_at)
+    outcome = "retry" if after.status is Status.pending else after.status.value
+    _end_attempt(tx, claim, attempt, outcome=outcome, error=error)
+    let_go(tx, claim)
+    return after
+
+
+def _newer(tx: Transaction, claim: Claim, deployment: Deployment) -> str:
+    """A newer deployment that waits and takes the place of this one; '' where none does."""
+    if deployment.trigger not in REPLACEABLE:
+        return ""
+    row = tx.row(_NEWEST_PENDING, _place(claim))
+    return row["id"] if row else ""
