@@ -60,10 +60,12 @@ class Doorkeeper:
         return len(self._connections)
 
     def enter(self, connection: Connection) -> None:
-        """A connection was accepted. Where there are too many, the one that idles longest has to go."""
+        """A connection was accepted. Where there are too many, the slowest one has to go."""
         self._connections.add(connection)
         if len(self._connections) > self.bounds.connections:
-            _most_idle(self._connections).cut_off()
+            victim = _longest_waiting(self._connections)
+            self._connections.discard(victim)
+            victim.cut_off()
         if self._ticking is None:
             self._ticking = connection.loop.call_later(_TICK, self._look, connection.loop)
 
@@ -80,9 +82,9 @@ class Doorkeeper:
             self._ticking = loop.call_later(_TICK, self._look, loop)
 
 
-def _most_idle(connections: Iterable[Connection]) -> Connection:
-    """Who waits longest without having sent a whole request; a newcomer goes if all others work."""
-    order = {Phase.leaving: 0, Phase.idle: 1, Phase.receiving: 2, Phase.answering: 3}
+def _longest_waiting(connections: Iterable[Connection]) -> Connection:
+    """Who takes longest to send a whole request; one whose request is being answered goes last."""
+    order = {Phase.leaving: 0, Phase.idle: 1, Phase.receiving: 1, Phase.answering: 2}
     return min(connections, key=lambda each: (order[each.phase], each.since))
 
 
@@ -109,6 +111,7 @@ class Connection(HttpToolsProtocol):
         self._refusal: FraisierError | None = None
         self._in_head = False
         self._head = 0  # bytes of this head, so far
+        self._declining = False  # an upgrade was offered, which we do not take
         self._fruitless = 0  # bytes since the parser last delivered something
         self.since = self._heard = self.loop.time()
 
@@ -149,14 +152,32 @@ class Connection(HttpToolsProtocol):
             self.since = self._heard if not self._fruitless else self.since
         self._fruitless += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.cycle.keep_alive = False  # we offer no other protocol, so the request is answered as it is
+            self._feed(data)
         except httptools.HttpParserError:
             self._refuse(self._refusal or MalformedDelivery("cannot understand the request", "Send HTTP/1.1"))
         else:
             if self._fruitless > self._bounds.head:
                 self._refuse(_head_too_large())
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if not self._declining:
+                raise httptools.HttpParserError from None
+            self._decline(data[upgrade.args[0] :])
+
+    def _decline(self, rest: bytes) -> None:
+        """Read the request again as if no other protocol had been offered: the parser skips its body.
+
+        Clients that know HTTP/2 offer `h2c` on ordinary requests.
+        """
+        self._declining = False
+        kept = [header for header in self.headers if header[0] != b"upgrade"]
+        lines = b"".join(b"%b: %b\r\n" % header for header in kept)
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self.parser.get_method(), self.url, lines)
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(head + rest)
 
     # -- the parser's callbacks
     def on_message_begin(self) -> None:
@@ -181,6 +202,9 @@ class Connection(HttpToolsProtocol):
         self._fruitless = 0
         if len(self.url) > self._bounds.head:
             self._stop(_head_too_large())
+        if self.parser.should_upgrade() and any(name == b"upgrade" for name, _ in self.headers):
+            self._declining = True
+            return
         super().on_headers_complete()
         self.cycle.transport = _Exit(self)  # type: ignore[assignment]
 
@@ -192,7 +216,8 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._fruitless = 0
-        super().on_message_complete()
+        if not self._declining:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The answer is written: go on with the next request, if there is one already."""
