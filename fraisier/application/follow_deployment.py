@@ -94,7 +94,7 @@ class FollowDeployment:
 class WorkerWatch:
     """Says when waiting for a worker has become pointless. A restart of the worker takes less."""
 
-    def __init__(self, store: Store, clock: Clock, *, patience: float = 30.0) -> None:
+    def __init__(self, store: Store, clock: Clock, *, patience: float = 10.0) -> None:
         self._store = store
         self._clock = clock
         self._patience = patience  # seconds without any live worker

@@ -41,7 +41,7 @@ def validate(session: Session, *, as_json: bool) -> None:
         print_json({"path": configuration.path, "digest": configuration.digest, "valid": True, **counts})
         return
     screen = Screen.of_stdout()
-    found = f"{counts['fraises']} fraises, {counts['environments']} environments"
+    found = ", ".join(f"{n} {word if n != 1 else word[:-1]}" for word, n in counts.items())
     screen.say(f"{screen.style('✓', 'green')} {configuration.path} is valid: {found}")
 
 

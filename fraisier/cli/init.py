@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -16,8 +15,6 @@ from fraisier.cli.session import Session
 from fraisier.domain.errors import UsageError
 
 NAME = "fraises.yaml"
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
 
 
 @click.command("init")
@@ -84,16 +81,16 @@ def _ask(argv: Sequence[str]) -> str:
 
 def _print_service(session: Session) -> None:
     from fraisier.cli import service_files
+    from fraisier.cli.secrets_file import variables_of
 
     configuration = session.configuration
     path = Path(configuration.path).resolve()
     program = shutil.which("fraisier") or str(Path(sys.executable).with_name("fraisier"))
-    content = _COMMENT.sub("", path.read_text(encoding="utf-8"))
     service = service_files.service_of(
         configuration,
         program=program,
         path=str(path),
-        variables=sorted(set(_VARIABLE.findall(content))),
+        variables=variables_of(path.read_text(encoding="utf-8")),
     )
     screen = Screen.of_stdout()
     blocks = (

@@ -57,6 +57,7 @@ def _is_of_the_system(environment: Environment) -> bool:
 def setup_commands(service: Service) -> str:
     """The commands that make the user, the folders and the secrets' file."""
     lines = [
+        f"# {SECRETS} lies beside fraises.yaml: there the command line finds it too.",
         f"sudo useradd --system --home-dir {service.state_folder} --shell /usr/sbin/nologin {USER}",
         f"sudo install -d -o {USER} -g {USER} -m 0700 {service.state_folder}",
         *(
@@ -65,7 +66,7 @@ def setup_commands(service: Service) -> str:
         ),
         *(f"sudo install -d -o {USER} -g {USER} -m 0755 {path}" for path in service.app_paths),
         f"sudo install -d -o root -g {USER} -m 0750 {SECRETS.rpartition('/')[0]}",
-        f"sudo install -o root -g root -m 0600 /dev/null {SECRETS}",
+        f"sudo install -o root -g {USER} -m 0640 /dev/null {SECRETS}",
         *(
             f'echo "{name}=$(openssl rand -hex 32)" | sudo tee -a {SECRETS} >/dev/null'
             for name in service.variables

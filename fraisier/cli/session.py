@@ -34,7 +34,9 @@ class Session:
             UsageError: there is none, or it is wrong (InvalidConfig).
         """
         from fraisier import wiring
+        from fraisier.cli.secrets_file import lend_secrets
 
+        lend_secrets(self.path)
         return wiring.load(self.path)
 
     @contextmanager

@@ -23,8 +23,7 @@ def configuration_for(found: Surroundings) -> str:
     """A commented `fraises.yaml` for what was found."""
     lines = [
         "# What Fraisier deploys, and where. Written by `fraisier init`; change what does not fit.",
-        "# Check it: fraisier config validate.  See what it would do: "
-        f"fraisier plan {found.name} production.",
+        f"# Check it: fraisier config validate. What it would do: fraisier plan {found.name} production.",
         "",
         *_git(found),
         "",
@@ -79,8 +78,7 @@ def _environment(found: Surroundings) -> list[str]:
     return [
         f"branch: {scalar(found.branch)}",
         f"app_path: /var/www/{found.name}      # releases/, shared/ and current -> releases/… below it",
-        "# Builds run as this user, who can read nothing of Fraisier's: "
-        f"sudo useradd --system --create-home {user}",
+        f"# Who builds; can read nothing of Fraisier's: sudo useradd --system --create-home {user}",
         f"user: {scalar(user)}",
         *_unit(found),
         *_build(found),
@@ -114,10 +112,10 @@ def _build(found: Surroundings) -> list[str]:
 def _shared(found: Surroundings) -> list[str]:
     if not found.shared:
         return [
-            f"# shared: [.env, uploads/]      # kept in /var/www/{found.name}/shared, linked into each release"
+            "# shared: [.env, uploads/]      # kept in shared/ and linked into each release",
         ]
     return [
-        f"# Kept in /var/www/{found.name}/shared and linked into each release; a file must be put there first.",
+        f"# Linked into each release; put the files into /var/www/{found.name}/shared first.",
         f"shared: [{', '.join(map(scalar, found.shared))}]",
     ]
 

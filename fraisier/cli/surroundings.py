@@ -75,12 +75,13 @@ class Surroundings:
 
 def look_around(folder: Path, ask: Ask) -> Surroundings:
     """Look at a project's folder; `ask` runs git."""
+    folder = folder.resolve()
     git = ("git", "-c", "safe.directory=*", "-C", str(folder))
     url = ask((*git, "remote", "get-url", "origin")) or _first_remote(git, ask)
-    name = _name(url or folder.resolve().name)
+    name = _name(url or folder.name)
     unit = next(_units(folder), None)
     return Surroundings(
-        folder=str(folder.resolve()),
+        folder=str(folder),
         name=name,
         branch=ask((*git, "symbolic-ref", "--short", "HEAD")) or "main",
         remote=remote_of(url, name),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -92,7 +92,7 @@ class Waiting:
         """Watch until the deployment has ended, or somebody interrupts us; then exit accordingly."""
         with _sigterm_interrupts():
             if not self._fraisier.store.live_workers():
-                self._performer = Performer(self._fraisier, self._deployment.id)
+                self._perform_here()
             try:
                 row = self._watch()
             except KeyboardInterrupt as interrupt:
@@ -105,27 +105,36 @@ class Waiting:
         from fraisier.application.follow_deployment import FollowDeployment, WorkerWatch
 
         watch = WorkerWatch(self._fraisier.store, self._fraisier.clock)
-
-        def attend() -> None:
-            if self._performer is None or self._performer.has_ended():
-                watch()
-
         row: Row = {}
         with progress_on(self._screen, quiet=self._as_json) as progress:
             follow = FollowDeployment(self._fraisier.store)
-            for glimpse in follow(self._deployment.id, attend=attend):
+            for glimpse in follow(self._deployment.id, attend=lambda: self._attend(watch)):
                 progress.show(glimpse)
                 row = glimpse.deployment
         if self._performer is not None:
             self._performer.join()
         return row
 
+    def _attend(self, watch: Callable[[], None]) -> None:
+        """Look after whoever performs; if the last worker died, that becomes us."""
+        if self._performer is not None and not self._performer.has_ended():
+            return
+        try:
+            watch()
+        except NoWorker:
+            if self._performer is not None:
+                raise
+            self._screen.note("No worker lives any more: this process goes on with the deployment.")
+            self._perform_here()
+
+    def _perform_here(self) -> None:
+        self._performer = Performer(self._fraisier, self._deployment.id)
+
     def _interrupted(self) -> None:
         short = self._deployment.id[:SHORT_ID]
         if self._performer is None:
-            self._screen.note(
-                f"The deployment goes on. Watch it: fraisier logs -f {short}. Stop it: fraisier cancel {short}"
-            )
+            self._screen.note(f"The deployment goes on. To watch it: fraisier logs -f {short}")
+            self._screen.note(f"To stop it: fraisier cancel {short}")
             return
         self._screen.note(f"Cancelling deployment {short}, which this process performs …")
         try:
