@@ -118,8 +118,8 @@ def _pump(process: subprocess.Popen[bytes], program: Program, stop: Event) -> It
     """
     check = _limits(program, stop)
     with selectors.DefaultSelector() as selector, _exit_event(process) as exit_event:
-        selector.register(cast(IO[bytes], process.stdout), selectors.EVENT_READ, _STDOUT)
-        selector.register(cast(IO[bytes], process.stderr), selectors.EVENT_READ, _STDERR)
+        selector.register(cast("IO[bytes]", process.stdout), selectors.EVENT_READ, _STDOUT)
+        selector.register(cast("IO[bytes]", process.stderr), selectors.EVENT_READ, _STDERR)
         selector.register(exit_event, selectors.EVENT_READ, None)
         exited = False
         while True:
@@ -163,7 +163,7 @@ def _limits(program: Program, stop: Event) -> Callable[[], None]:
 
 def _exit_code(process: subprocess.Popen[bytes]) -> int:
     """The exit code, once `_pump` has seen the end. The zombie stays: it keeps the group's number ours."""
-    status = cast(os.waitid_result, os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT))
+    status = cast("os.waitid_result", os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT))
     return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
 
 
