@@ -27,11 +27,12 @@ def unpack(archive: Iterable[bytes], folder: str, who: Account, job: Job) -> Non
         StepFailed: disk, host or cancelled.
     """
     with tempfile.TemporaryFile() as errors, _tar(folder, who, errors) as process:
-        fed = all(_feed(process, chunk, job) for chunk in archive)
+        for chunk in archive:  # to its end even where tar has seen enough: git's exit code comes last
+            if not _feed(process, chunk, job) and _wait(process, job) != 0:
+                break
         if process.stdin is not None:
             process.stdin.close()
-        _wait(process, job)
-        if process.returncode != 0 or not fed:
+        if _wait(process, job) != 0:
             errors.seek(0)
             said = errors.read(_LONGEST_ERROR).decode("utf-8", "replace").strip()
             raise StepFailed(cause_of(said), f"cannot unpack the commit into {folder}: {said or 'tar ended'}")
@@ -65,6 +66,7 @@ def _tar(folder: str, who: Account, errors: IO[bytes]) -> Iterator[subprocess.Po
 
 def _feed(process: subprocess.Popen[bytes], chunk: bytes, job: Job) -> bool:
     """Whether tar took the chunk; False: it has ended."""
+    _check(job)
     if process.stdin is None or process.poll() is not None:
         return False
     descriptor, rest = process.stdin.fileno(), memoryview(chunk)
@@ -82,11 +84,11 @@ def _feed(process: subprocess.Popen[bytes], chunk: bytes, job: Job) -> bool:
     return True
 
 
-def _wait(process: subprocess.Popen[bytes], job: Job) -> None:
-    while process.returncode is None:
+def _wait(process: subprocess.Popen[bytes], job: Job) -> int:
+    while True:
         _check(job)
         try:
-            process.wait(_LOOK / 1000)
+            return process.wait(_LOOK / 1000)
         except subprocess.TimeoutExpired:
             continue
 

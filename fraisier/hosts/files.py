@@ -67,10 +67,12 @@ def read(path: str, limit: int) -> bytes | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
-    with os.fdopen(descriptor, "rb", buffering=0):
+    try:
         found = os.fstat(descriptor)
         lured = other is not None and found.st_uid == os.geteuid()
         return None if lured or not stat.S_ISREG(found.st_mode) else _read_all(descriptor, limit)
+    finally:
+        os.close(descriptor)
 
 
 def _read_all(descriptor: int, limit: int) -> bytes:
@@ -159,13 +161,21 @@ def write(path: str, data: bytes, mode: int) -> None:
         return
     with _telling(f"cannot write {path}"):
         temporary = _beside(path)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+        try:
+            _write_new(temporary, data, mode)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         _put(temporary, path)
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
 
 
 def _beside(path: str) -> Path:
@@ -259,7 +269,7 @@ def _do(
 
 def cause_of(said: str) -> Cause:
     """Whether a tool's message (in the C locale) is about a full disk."""
-    full = ("No space left on device", "Disk quota exceeded")
+    full = ("No space left on device", "Disk quota exceeded", "Wrote only")  # the last is tar's
     return Cause.disk if any(text in said for text in full) else Cause.host
 
 
