@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from fraisier.application.ports import Headers
 from fraisier.domain.errors import MalformedDelivery
-from fraisier.domain.push import Change, Push, RefKind
-from fraisier.git.changes import Event, Unfollowed, checked_name, moved, sha_of
+from fraisier.domain.push import Change, Push
+from fraisier.git.changes import Event, Unfollowed, moved, sha_of, typed_ref
 from fraisier.git.headers import event_of, single
 from fraisier.git.payload import (
     Object,
@@ -96,14 +96,14 @@ def _move(change: Object) -> Change | Unfollowed:
             "cannot read the delivery: a change tells neither the old nor the new ref",
             "Send what the forge documents",
         )
-    kind, name = text_of(told, "type"), text_of(told, "name")
-    if kind not in RefKind.__members__:
-        return Unfollowed(f"{kind} {name}")
+    ref = typed_ref(text_of(told, "type"), text_of(told, "name"))
+    if isinstance(ref, Unfollowed):
+        return ref
     after = sha_of(object_of(new, "target"), "hash")
     return moved(
         Change(
-            kind=RefKind(kind),
-            name=checked_name(name),
+            kind=ref[0],
+            name=ref[1],
             before=sha_of(object_of(old, "target"), "hash"),
             after=after,
             commit=after,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fraisier.application.ports import Headers
 from fraisier.domain.push import Change, Push, RefKind
 from fraisier.git.bitbucket import EVENT, SIGNATURE, is_cloud, moves_of
-from fraisier.git.changes import Event, Unfollowed, checked_name, moved, sha_of, split_ref
+from fraisier.git.changes import Event, Unfollowed, moved, sha_of, split_ref, typed_ref
 from fraisier.git.headers import event_of, first
 from fraisier.git.payload import (
     Object,
@@ -74,14 +74,14 @@ def _repository(repository: Object) -> str:
 
 
 def _move(change: Object) -> Change | Unfollowed:
-    split = _ref(change)
-    if isinstance(split, Unfollowed):
-        return split
+    ref = _ref(change)
+    if isinstance(ref, Unfollowed):
+        return ref
     after, what = sha_of(change, "toHash"), text_of(change, "type")
     return moved(
         Change(
-            kind=split[0],
-            name=split[1],
+            kind=ref[0],
+            name=ref[1],
             before=sha_of(change, "fromHash"),
             after=after,
             commit=after,
@@ -96,7 +96,4 @@ def _ref(change: Object) -> tuple[RefKind, str] | Unfollowed:
     full = text_of(told, "id") or text_of(change, "refId")
     if full:
         return split_ref(full) or Unfollowed(full)
-    kind, name = text_of(told, "type").lower(), text_of(told, "displayId")
-    if kind not in RefKind.__members__:
-        return Unfollowed(f"{kind} {name}")
-    return RefKind(kind), checked_name(name)
+    return typed_ref(text_of(told, "type").lower(), text_of(told, "displayId"))

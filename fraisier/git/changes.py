@@ -92,6 +92,19 @@ def checked_name(name: str) -> str:
     return name
 
 
+def typed_ref(kind: str, name: str) -> tuple[RefKind, str] | Unfollowed:
+    """Kind and name of a ref that is told as two words, "branch" or "tag" and a short name.
+
+    Raises:
+        MalformedDelivery: one of them is missing, or git would refuse the name.
+    """
+    if not kind or not name:
+        raise _bad_ref()
+    if kind not in RefKind.__members__:
+        return Unfollowed(f"{kind} {name}")
+    return RefKind(kind), checked_name(name)
+
+
 def sha_of(holder: Object, key: str) -> str:
     """The object name in a field, zeros included; '' where it is missing, null or empty.
 
@@ -113,7 +126,7 @@ def moved(change: Change) -> Change:
         MalformedDelivery: it neither deletes the ref nor says what the ref is now.
     """
     gone = change.deleted or is_zero_sha(change.after)
-    if not gone and not change.commit:
+    if not gone and not (change.after and change.commit):
         raise MalformedDelivery(
             "cannot read the delivery: it does not tell the commit that was pushed",
             "Send what the forge documents",

@@ -17,7 +17,7 @@ from fraisier.application.ports import Headers
 from fraisier.domain.errors import BadSignature
 from fraisier.domain.push import Change, Push, is_sha
 from fraisier.git.changes import Event, Unfollowed, moved, sha_of, split_ref
-from fraisier.git.headers import credential, event_of, first, single
+from fraisier.git.headers import event_of, first, single
 from fraisier.git.payload import (
     Object,
     check_push,
@@ -37,9 +37,10 @@ TOLERANCE = 300.0  # seconds that a signed timestamp may be off, either way
 MOST_SIGNATURES = 16
 
 _VERSION = b"v1,"
-_PUSH_HOOKS = {"Push Hook": "push", "Tag Push Hook": "tag_push"}
 _PUSHES = ("push", "tag_push")
 _SYSTEM_HOOK = "System Hook"
+# What a hook sends where the payload does not say so: pushes of old have no object_kind.
+_HOOKS = {"Push Hook": "push", "Tag Push Hook": "tag_push", _SYSTEM_HOOK: _SYSTEM_HOOK}
 _SHAPE = {"commits": list, "project": dict, "repository": dict, "total_commits_count": int, "project_id": int}
 _URLS = ("git_http_url", "git_ssh_url", "homepage", "url")
 
@@ -58,26 +59,20 @@ class GitLab:
         keys = usable(secrets)
         if SIGNATURE in headers:
             _verify_signature(headers, body, keys, now)
-            return
-        plain = [key for key in keys if not key.startswith(SIGNING_TOKEN)]
-        token = credential(headers, TOKEN)
-        if token is None and not plain:
-            raise BadSignature(
-                "cannot verify the delivery: only signing tokens are configured and it is not signed",
-                "Set the signing token in GitLab's webhook (19.0 and newer), or configure a secret token",
-            )
-        token = present(headers, TOKEN)
-        if not any(hmac.compare_digest(token, key) for key in plain):
-            raise mismatch()
+        else:
+            _verify_token(headers, keys)
 
     def parse(self, headers: Headers, body: bytes) -> Push:
         """See `Forge.parse`. Of system hooks only `push` and `tag_push` are pushes."""
         event = Event(forge=self.kind, type=event_of(headers, EVENT), delivery_id=_delivery_id(headers, body))
         text = json_text(headers, body)
         payload = parse_object(text)
-        what = _what(event.type, payload)
-        if event.type in _PUSH_HOOKS or what in _PUSHES:
-            check_push(text, payload, _SHAPE)
+        if event.type not in _HOOKS:
+            return event.other()
+        what = first_text(payload, "object_kind", "event_name") or _HOOKS[event.type]
+        if what not in _PUSHES and event.type == _SYSTEM_HOOK:
+            return event.other(what)
+        check_push(text, payload, _SHAPE)
         if what not in _PUSHES:
             return event.other(what)
         return event.push(
@@ -85,6 +80,18 @@ class GitLab:
             sender=label_of(payload, "user_username", "user_name"),
             moves=[_move(payload)],
         )
+
+
+def _verify_token(headers: Headers, secrets: Sequence[bytes]) -> None:
+    plain = [secret for secret in secrets if not secret.startswith(SIGNING_TOKEN)]
+    if not plain:
+        raise BadSignature(
+            "cannot verify the delivery: only signing tokens are configured and it is not signed",
+            "Set the signing token in GitLab's webhook (19.0 and newer), or configure a secret token",
+        )
+    token = present(headers, TOKEN)
+    if not any(hmac.compare_digest(token, secret) for secret in plain):
+        raise mismatch()
 
 
 def _verify_signature(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> None:
@@ -142,13 +149,6 @@ def _delivery_id(headers: Headers, body: bytes) -> str:
         return ""
     hook = first(headers, "x-gitlab-webhook-uuid")
     return hashlib.sha256(b"\0".join((hook.encode(), event.encode(), body))).hexdigest()
-
-
-def _what(event: str, payload: Object) -> str:
-    """What happened, in the words of `object_kind`; old pushes have none, so the header tells."""
-    if event not in _PUSH_HOOKS and event != _SYSTEM_HOOK:
-        return event
-    return first_text(payload, "object_kind", "event_name") or _PUSH_HOOKS.get(event, event)
 
 
 def _repository(payload: Object) -> str:
