@@ -42,16 +42,19 @@ def _known(ctx: click.Context) -> Mapping[str, tuple[str, ...]]:
 
 
 def fraise_argument(*, required: bool = True) -> Decorator:
-    """The FRAISE argument."""
-    return click.argument(
-        "fraise", required=required, default=None if required else "", shell_complete=_fraises
-    )
+    """The FRAISE argument; '' where it may be left out and was."""
+    return _name_argument("fraise", _fraises, required=required)
 
 
 def environment_argument(*, required: bool = True) -> Decorator:
-    """The ENVIRONMENT argument."""
-    default = None if required else ""
-    return click.argument("environment", required=required, default=default, shell_complete=_environments)
+    """The ENVIRONMENT argument; '' where it may be left out and was."""
+    return _name_argument("environment", _environments, required=required)
+
+
+def _name_argument(name: str, complete: Callable[..., list[str]], *, required: bool) -> Decorator:
+    if required:  # click takes even an explicit default of None for a value
+        return click.argument(name, shell_complete=complete)
+    return click.argument(name, required=False, default="", shell_complete=complete)
 
 
 def commit_options(command: Any) -> Any:
@@ -65,9 +68,9 @@ def check_commit(commit: str, ref: str) -> None:
     """Refuse what cannot be meant.
 
     Raises:
-        UsageError: both a commit and a ref, or something that is neither.
+        UsageError: both a commit and a ref, or a commit that is none. The ref is checked where it is used.
     """
-    from fraisier.domain.push import is_ref_name, is_sha
+    from fraisier.domain.push import is_sha
 
     if commit and ref:
         raise click.UsageError("--commit and --ref exclude each other.")
@@ -76,5 +79,3 @@ def check_commit(commit: str, ref: str) -> None:
             f"{commit!r} is no full object name (40 or 64 hexadecimal digits in lower case).",
             param_hint="--commit",
         )
-    if ref and not is_ref_name(ref.removeprefix("refs/heads/").removeprefix("refs/tags/")):
-        raise click.BadParameter(f"{ref!r} is no name that git accepts.", param_hint="--ref")
