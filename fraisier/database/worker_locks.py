@@ -11,7 +11,7 @@ from urllib.parse import quote
 from fraisier.database.sqlite_connection import private_folder
 from fraisier.domain.errors import Conflict
 
-_PATIENCE = 2.0  # seconds; whoever looks at a lock holds it for microseconds
+_PATIENCE = 0.5  # seconds; whoever looks at a lock holds it for microseconds
 
 
 class WorkerLocks:
