@@ -28,7 +28,9 @@ def git(folder: Path, *args: str, stdin: bytes | None = None) -> str:
     """Run git in `folder`; returns what it printed. Raises CalledProcessError."""
     argv = ["git", "-c", "protocol.file.allow=always", "-c", "init.defaultBranch=main", *args]
     env = {**_ENVIRONMENT, "HOME": str(folder)}
-    done = subprocess.run(argv, cwd=folder, env=env, input=stdin, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(
+        argv, cwd=folder, env=env, input=stdin, capture_output=True, check=False, timeout=60
+    )
     if done.returncode:
         raise AssertionError(f"git {args}: {done.stderr.decode(errors='replace')}")
     return done.stdout.decode().strip()
@@ -58,7 +60,11 @@ class GitRepository:
         return str(self.bare)
 
     def commit(
-        self, files: Mapping[str, str | bytes] | None = None, *, message: str = "a change", branch: str = "main"
+        self,
+        files: Mapping[str, str | bytes] | None = None,
+        *,
+        message: str = "a change",
+        branch: str = "main",
     ) -> str:
         """Commit files on a branch (begun at HEAD if it is new) and push it; returns the commit."""
         self.checkout(branch)

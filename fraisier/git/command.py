@@ -91,8 +91,8 @@ class Git:
             raise explain(redactor(source).text(text(done.stderr)), source, doing="ask")
         return done.stdout
 
-    def fetch(self, source: Source, args: Sequence[str], job: Job, *, timeout: float, lock: int) -> None:
-        """Talk to a remote for long; `args` begin with where and what. Output goes to the job.
+    def fetch(self, source: Source, args: Sequence[str], job: Job, *, timeout: float, lock: int) -> str:
+        """Talk to a remote for long; returns what git said, which also goes to the job.
 
         `lock` is the mirror's locked file: git and its children hold it too, so that the lock outlives a
         Fraisier that was killed for exactly as long as something still writes to the mirror.
@@ -113,6 +113,7 @@ class Git:
         heard.end()
         if code:
             raise _failure(heard.text, source)
+        return heard.text
 
     def stream(
         self, mirror: Path, args: Sequence[str], job: Job, *, settings: Sequence[str]

@@ -143,7 +143,7 @@ _DAMAGE = re.compile(
     r"invalid sha1 pointer|reference broken|unable to resolve reference|bad ref |is garbage|"
     r"cannot lock ref|unable to update local ref|unterminated line in|unexpected line in|"
     r"bad config (line|variable|numeric)|[Ee]xpected git repo version|bad object (HEAD|refs/)|"
-    r"not a valid object|revision walk setup failed|hash mismatch|"
+    r"not a valid object|invalid object [0-7]{6} |revision walk setup failed|hash mismatch|"
     r"Failed to traverse parents|did not (receive|send) (all )?(expected|necessary)"
 )
 

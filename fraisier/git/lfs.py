@@ -40,7 +40,7 @@ def fetch_objects(mirror: Mirror, commit: str, job: Job, lock: int) -> None:
     settings = [f"remote.origin.url={mirror.source.clone_url}", *_server(mirror, commit)]
     options = [word for setting in settings for word in ("-c", setting)]
     args = [*options, f"--git-dir={mirror.path}", "lfs", "fetch", "origin", commit]
-    mirror.git.fetch(mirror.source, args, job, timeout=mirror.timeout, lock=lock)
+    mirror.git.fetch(mirror.source, args, job, timeout=mirror.patience.transfer, lock=lock)
 
 
 def _server(mirror: Mirror, commit: str) -> list[str]:

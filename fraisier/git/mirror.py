@@ -26,6 +26,17 @@ _ATTRIBUTES = "* -export-ignore -export-subst\n"
 _LOCKED = ("File exists", ".lock")  # "Unable to create '….lock': File exists."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long is waited, in seconds: for one transfer, and between looks for a commit.
+
+    Forges replicate lazily: a hook may come before its commit can be fetched.
+    """
+
+    transfer: float = 1800.0
+    pauses: tuple[float, ...] = (1.0, 2.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Mirror:
     """The mirror of one source. Methods that write must be called inside `held`."""
@@ -33,7 +44,7 @@ class Mirror:
     git: Git
     slug: str
     source: Source
-    timeout: float  # seconds for one fetch
+    patience: Patience
 
     @property
     def path(self) -> Path:
@@ -87,10 +98,12 @@ class Mirror:
             self._make(refspecs, job, lock)
             return
         try:
-            self._fetch(self.path, refspecs, job, lock, prune=prune)
+            said = self._fetch(self.path, refspecs, job, lock, prune=prune)
         except Unexplained as failed:
             # What is neither the network's, the forge's nor the disk's fault is blamed on the mirror, once.
             raise self._damaged(failed.message) from failed
+        if is_damage(said):  # git fetches again what it cannot read, and keeps the broken pack
+            raise self._damaged(said)
 
     def read(self, *args: str, stdin: bytes = b"") -> Finished:
         """Look into the mirror, offline. Damage that shows is marked, so that the next `update` mends it.
@@ -98,8 +111,8 @@ class Mirror:
         Raises:
             Damaged: the mirror cannot be read.
         """
-        done = self.read(*args, stdin=stdin)
-        if done.code and is_damage(stderr := text(done.stderr)):
+        done = self.git.read(self.path, *args, stdin=stdin)
+        if is_damage(stderr := text(done.stderr)):
             raise self._damaged(stderr)
         return done
 
@@ -241,18 +254,18 @@ class Mirror:
 
     def _fetch(
         self, folder: Path, refspecs: Sequence[str], job: Job, lock: int, *, prune: bool = False
-    ) -> None:
+    ) -> str:
         options = ["--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--force"]
         args = [f"--git-dir={folder}", "fetch", *options, *(["--prune"] if prune else [])]
         args += ["--", self.source.clone_url, *refspecs]
         try:
-            self.git.fetch(self.source, args, job, timeout=self.timeout, lock=lock)
+            return self.git.fetch(self.source, args, job, timeout=self.patience.transfer, lock=lock)
         except Damaged as damage:
             if not all(word in damage.stderr for word in _LOCKED):
                 raise
             # Whoever made the lock file was killed: we hold the lock that all of them need.
             _remove_leftovers(folder)
-            self.git.fetch(self.source, args, job, timeout=self.timeout, lock=lock)
+            return self.git.fetch(self.source, args, job, timeout=self.patience.transfer, lock=lock)
         except StepFailed as failed:
             if failed.cause is Cause.disk:
                 _remove_leftovers(folder)

@@ -17,8 +17,6 @@ from fraisier.domain.push import RefKind, is_ref_name, is_sha
 from fraisier.git.failures import Damaged, RefMissing
 from fraisier.git.mirror import Mirror
 
-# Forges replicate lazily: a hook may come before the commit can be fetched. Seconds before another try.
-PAUSES = (1.0, 2.0)
 ALL_REFS = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 _OBJECT_NAME = re.compile(r"[0-9a-f]{4,64}\Z")
 
@@ -76,7 +74,7 @@ class Pinning:
         return self._known() or self._patiently(self._anywhere)
 
     def _patiently(self, look: Callable[[], Fetched]) -> Fetched:
-        for pause in PAUSES:
+        for pause in self.mirror.patience.pauses:
             try:
                 return look()
             except NotYet as reason:

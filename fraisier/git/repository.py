@@ -20,12 +20,11 @@ from fraisier.git.address import parse_address
 from fraisier.git.archive import Part, tar_stream
 from fraisier.git.command import Git, text
 from fraisier.git.failures import Damaged
-from fraisier.git.mirror import Mirror
+from fraisier.git.mirror import Mirror, Patience
 from fraisier.git.pinning import Pinning, Wanted
 from fraisier.git.submodules import DEEPEST, Submodule, gitlinks, submodules
 
-FETCH_TIMEOUT = 1800.0  # seconds for one transfer, however fast it goes
-ASK_TIMEOUT = 60.0
+ASK_TIMEOUT = 60.0  # seconds
 _PEELED = "^{}"
 
 
@@ -41,10 +40,10 @@ class Mirrors:
         processes: Processes,
         *,
         environ: Mapping[str, str] | None = None,
-        fetch_timeout: float = FETCH_TIMEOUT,
+        patience: Patience | None = None,
     ) -> None:
         self._git = Git(processes, Path(folder).absolute(), os.environ if environ is None else environ)
-        self._fetch_timeout = fetch_timeout
+        self._patience = patience or Patience()
 
     def fetch(self, source: Source, *, ref: str, commit: str, job: Job) -> Fetched:
         """See `Repository.fetch`. An abbreviated commit is expanded where it is unambiguous."""
@@ -116,7 +115,7 @@ class Mirrors:
         oldest = time.time() - older_than
         removed = 0
         for lock in sorted(self._git.folder.glob("*.lock")):
-            mirror = Mirror(self._git, lock.stem, _NO_SOURCE, self._fetch_timeout)
+            mirror = Mirror(self._git, lock.stem, _NO_SOURCE, self._patience)
             with mirror.held_now() as ours:
                 if ours and mirror.slug not in kept and mirror.last_fetch < oldest:
                     mirror.remove()
@@ -141,7 +140,7 @@ class Mirrors:
                 raise _unreadable(source, damage) from damage
 
     def _mirror(self, source: Source) -> Mirror:
-        return Mirror(self._git, parse_address(source.clone_url).slug, source, self._fetch_timeout)
+        return Mirror(self._git, parse_address(source.clone_url).slug, source, self._patience)
 
     @contextmanager
     def _reading(self, source: Source) -> Iterator[Mirror]:
