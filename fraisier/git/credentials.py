@@ -67,9 +67,9 @@ def ssh_command(source: Source) -> str:
     for option in _SSH_OPTIONS:
         words += ["-o", option]
     if source.key:
-        words += ["-i", _ssh_path(source.key), "-o", "IdentitiesOnly=yes"]
+        words += ["-o", f"IdentityFile={_ssh_path(source.key)}", "-o", "IdentitiesOnly=yes"]
     if source.known_hosts:
-        words += ["-o", f'UserKnownHostsFile="{_ssh_path(source.known_hosts)}"']
+        words += ["-o", f"UserKnownHostsFile={_ssh_path(source.known_hosts)}"]
         words += ["-o", "GlobalKnownHostsFile=/dev/null"]
     return shlex.join(words)
 
@@ -90,8 +90,9 @@ def missing_files(source: Source) -> str:
 
 
 def _ssh_path(path: str) -> str:
-    """A path as an option of ssh, which would replace `%` tokens in it."""
-    return path.replace("%", "%%")
+    """A path as a value of ssh_config(5): quoted, and without the `%` tokens that ssh would replace."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
 
 
 def _proxy_options(source: Source, env: dict[str, str]) -> tuple[str, ...]:
