@@ -231,6 +231,7 @@ class FakeUnits:
 
     def _restart(self) -> None:
         self.starts += 1
+        self.restarts = 0  # as systemd does at a start that somebody asked for
         self.running = True
         link = Path(self.current)
         self.release = link.readlink().name if self.current and link.is_symlink() else ""

@@ -19,9 +19,14 @@ from fraisier.domain.errors import Cause, StepFailed, TokenOutdated
 from fraisier.domain.fraise import BuildCommand, Database, Environment, HealthCheck, TargetSpec
 from fraisier.domain.plan import Command
 from fraisier.domain.secret import MASK, Secret
+from fraisier.wiring import SystemClock
 from tests.factories import KEY, SHA_A, SHA_B, SHA_C, environment, fraise
 from tests.fake_repository import FakeRepository
-from tests.fakes import FakeClock, FakeHost, FakeProber, FakeTarget, FakeUnits
+from tests.fakes import FakeHost, FakeProber, FakeTarget, FakeUnits
+
+
+class Death(BaseException):
+    """kill -9, as far as one thread can play it: nothing more is journaled or cleaned up."""
 
 
 class Codec:
@@ -65,9 +70,9 @@ class World:
         self.target = FakeTarget(self.units)
         self.prober = FakeProber()
         self.repository = FakeRepository()
-        self.clock = FakeClock()
+        self.clock = SystemClock()
         self.codec = Codec()
-        self.store = open_sqlite(f"sqlite:///{self.folder}/db/f.db", state_folder=str(self.folder / "db"))
+        self.store = open_sqlite(f"sqlite://{self.folder}/db/f.db", state_folder=str(self.folder / "db"))
         self.environment = environment(
             app_path=str(self.app),
             target=TargetSpec(kind="fake", unit="orders.service"),
@@ -79,6 +84,7 @@ class World:
         self.store.register_worker("w", info={})
         self.events: list[tuple[str, str]] = []
         self.on_step = lambda name, phase: None
+        self.dies = ("", "")
 
     def configure(self, **changes: object) -> None:
         self.environment = replace(self.environment, **changes)  # type: ignore[arg-type]
@@ -99,6 +105,8 @@ class World:
         self.events.append((event, fields.get("step", "")))
         if event == "step_started":
             self.on_step(fields["step"], fields["phase"])
+        if (event, fields["step"]) == self.dies:
+            raise Death
 
     def wish(self, commit: str, trigger: Trigger = Trigger.webhook, **fields: object) -> str:
         made = Wish(environment=KEY, ref="refs/heads/main", trigger=trigger, commit=commit, **fields)  # type: ignore[arg-type]
@@ -330,10 +338,6 @@ def test_a_drained_worker_stops_between_two_steps(world):
     assert world.steps(deployment)[-1] == ("deploy", "build", "success")
 
 
-class Death(BaseException):
-    """kill -9, as far as one thread can play it: nothing more is journaled or cleaned up."""
-
-
 STEPS = ["preflight", "fetch", "prepare", "build", "migrate", "activate", "restart", "check_health", "finish"]
 
 
@@ -343,12 +347,13 @@ def test_a_worker_that_dies_at_any_step_leaves_the_old_release_or_the_new_one(wo
     world.configure(database=Database(up="echo up"))
     world.deploy(SHA_A)
     deployment = world.wish(SHA_B)
-    die_in(world, dies_in, when)
+    world.dies = ("step_started" if when == "begins" else "step_ended", dies_in)
+    claim = world.claim()
     with contextlib.suppress(Death):
-        world.run(world.claim(), Control())
-    world.on_step = lambda name, phase: None
+        world.run(claim, Control())
+    world.dies = ("", "")
     world.store.register_worker("other", info={})
-    world.store.hand_back(latest_claim(world))
+    world.store.hand_back(claim)
     ended = world.run(world.claim("other"), Control())
     assert ended is not None
     assert ended.id == deployment
@@ -360,31 +365,6 @@ def test_a_worker_that_dies_at_any_step_leaves_the_old_release_or_the_new_one(wo
         assert world.serves() == SHA_B
     ups = [c for c in world.host.commands if c.argv[-1] == "echo up" and c.env["FRAISIER_COMMIT"] == SHA_B]
     assert len(ups) <= 1
-
-
-def die_in(world: World, step: str, when: str) -> None:
-    """Die as soon as `step` was journaled as begun, or as ended."""
-
-    def listen(event, fields) -> None:
-        if event == ("step_started" if when == "begins" else "step_ended") and fields["step"] == step:
-            raise Death
-
-    world.listen = listen  # type: ignore[method-assign]
-
-
-def latest_claim(world: World) -> Claim:
-    return world.last_claim
-
-
-@pytest.fixture(autouse=True)
-def _remember_claims(monkeypatch):
-    original = World.claim
-
-    def claim(self, worker="w"):
-        self.last_claim = original(self, worker)
-        return self.last_claim
-
-    monkeypatch.setattr(World, "claim", claim)
 
 
 def test_a_worker_that_was_replaced_changes_nothing_when_it_wakes_up(world):
