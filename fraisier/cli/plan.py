@@ -48,7 +48,7 @@ def print_plan(plan: Plan, key: EnvironmentKey, *, as_json: bool) -> None:
         print_json(_document(plan, key))
         return
     screen = Screen.of_stdout()
-    screen.say(f"A deployment of {screen.style(str(key), bold=True)} would make release {plan.release}:")
+    screen.say(f"The next deployment of {screen.style(str(key), bold=True)} would do this:")
     for number, step in enumerate(plan.steps, 1):
         screen.say(f"{number:>3}. {screen.style(step.name, 'cyan')}")
         for act in step.acts:

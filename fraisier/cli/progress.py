@@ -166,14 +166,14 @@ def ended(step: Row, screen: Screen) -> Sequence[str]:
     took = times.duration(times.between(step["started_at"], step["ended_at"], screen.now))
     lines = [f"{mark} {step_name(step)}  {screen.style(took, dim=True)}"]
     if step["state"] != "success":
-        lines += [f"    {line}" for line in tail_of(step, screen)]
-        lines += [f"    {line}" for line in printable(step.get("error") or "", keep="\n").splitlines()]
+        said = tail_of(step, screen)
+        error = printable(step.get("error") or "", keep="\n").splitlines()
+        lines += [f"    {line}" for line in (said if said[-len(error) :] == error else [*said, *error])]
     return lines
 
 
-def tail_of(step: Row, screen: Screen) -> Sequence[str]:
+def tail_of(step: Row, screen: Screen) -> list[str]:
     """The last lines that a step printed."""
     text = output_text(step.get("tail") or "", colour=screen.colour)
-    return [
-        line + (click.style("") if screen.colour and "\x1b" in line else "") for line in text.splitlines()
-    ][-TAIL_LINES:]
+    reset = click.style("") if screen.colour and "\x1b" in text else ""
+    return [line + reset for line in text.splitlines()][-TAIL_LINES:]

@@ -53,9 +53,9 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
     seconds = max(seconds, 0.0)
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{round(seconds * 1000)} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -158,10 +158,10 @@ class Waiting:
 
 def _ended_otherwise(row: Row) -> EndedOtherwise:
     why = row.get("error_message") or "no reason was stored"
-    hints = (row.get("hint"), f"See `fraisier show {row['id'][:SHORT_ID]}`")
+    hint = row.get("hint") or f"See `fraisier show {row['id'][:SHORT_ID]}`"
     status = str(row["status"]).replace("_", " ")
     message = f"cannot bring {row['fraise_id']}/{row['environment']} to the commit ({status}):\n{why}"
-    return EndedOtherwise(message, "\n".join(filter(None, hints)))
+    return EndedOtherwise(message, hint)
 
 
 class Performer:
