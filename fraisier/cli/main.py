@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -64,6 +63,8 @@ class Fraisier(click.Group):
         """As click does it, with a suggestion where the name is unknown."""
         name = args[0]
         if name not in _MODULES and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches  # slow to import, and needed for mistakes only
+
             near = get_close_matches(name, _MODULES, n=1)
             suggestion = f" Did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"There is no command {name!r}.{suggestion}", ctx)

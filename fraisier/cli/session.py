@@ -6,7 +6,6 @@ import os
 import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,6 +99,8 @@ class Session:
 
 def unknown(what: str, name: str, known: list[str]) -> NotFound:
     """The error for a name that does not exist, with the nearest one that does."""
+    from difflib import get_close_matches  # slow to import, and needed for mistakes only
+
     near = get_close_matches(name, known, n=1)
     suggestion = f"Did you mean {near[0]!r}? " if near else ""
     listed = ", ".join(repr(each) for each in known) or "none"
