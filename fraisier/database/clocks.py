@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,8 +40,14 @@ def system_clocks() -> Clocks:
 
 def iso(seconds: float) -> str:
     """Unix seconds as UTC ISO 8601 with microseconds: 2026-11-22T21:00:00.123456Z."""
-    moment = _EPOCH + timedelta(microseconds=round(seconds * 1e6))
-    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+    second, microsecond = divmod(round(seconds * 1_000_000), 1_000_000)
+    return f"{_second(second)}.{microsecond:06d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    """Most times that are written belong to the present second."""
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec="seconds")[:19]
 
 
 def unix(text: str) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fraisier.database.clocks import iso, unix, unix_or_none
 from fraisier.database.sqlite_transaction import Transaction
@@ -16,6 +18,8 @@ INSERT INTO tb_deployments (id, fraise, environment, ref, "commit", status, trig
     requested_at, event, force, release, completed_at, cause, error_message, hint)
 """
 _INSERT_WIDTH = 16
+
+SUPERSEDED_HINT = "Nothing to do: the newer one takes its place"
 
 _BY_ID = "SELECT * FROM tb_deployments WHERE id = ?"
 
@@ -30,32 +34,43 @@ UPDATE tb_deployments
 """
 
 
-def insert_deployments(tx: Transaction, deployments: Sequence[Deployment]) -> None:
-    """Store new deployments, and count them."""
-    tx.insert(_INSERT, _INSERT_WIDTH, [_new_row(each) for each in deployments])
-    for each in deployments:
-        place = (each.environment.fraise, each.environment.environment)
-        tx.count_deployment(place, iso(each.requested_at), each.status.value, 1)
+def insert_deployments(
+    tx: Transaction, deployments: Sequence[Deployment], replaced: Mapping[str, str]
+) -> None:
+    """Store new deployments, and count them.
+
+    `replaced` has those that a newer one of the same batch took the place of: id -> the newer one's id.
+    """
+    rows = [_new_row(each, tx.at, replaced.get(each.id)) for each in deployments]
+    tx.insert(_INSERT, _INSERT_WIDTH, rows)
+    for (fraise, environment, status), number in Counter((row[1], row[2], row[5]) for row in rows).items():
+        tx.count_deployment((fraise, environment), tx.at, status, number)
 
 
-def _new_row(deployment: Deployment) -> tuple[object, ...]:
+def superseded_by(newer: str) -> str:
+    """Why a deployment is `superseded`."""
+    return f"superseded by the newer deployment {newer}"
+
+
+def _new_row(deployment: Deployment, at: str, newer: str | None) -> tuple[Any, ...]:
+    key = deployment.environment
     return (
         deployment.id,
-        deployment.environment.fraise,
-        deployment.environment.environment,
+        key.fraise,
+        key.environment,
         deployment.ref,
         deployment.commit,
-        deployment.status.value,
+        "pending" if newer is None else "superseded",
         deployment.trigger.value,
         deployment.requested_by,
-        iso(deployment.requested_at),
+        at,
         deployment.event_id or None,
-        int(deployment.force),
+        deployment.force,
         deployment.release,
-        None if deployment.completed_at is None else iso(deployment.completed_at),
-        deployment.cause and deployment.cause.value,
-        deployment.error_message,
-        deployment.hint,
+        None if newer is None else at,
+        None if newer is None else "superseded",
+        "" if newer is None else superseded_by(newer),
+        "" if newer is None else SUPERSEDED_HINT,
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Row
-from fraisier.database.clocks import iso
 from fraisier.database.sqlite_receive import time_ordered_uuid
 from fraisier.database.sqlite_transaction import Transaction
 from fraisier.domain.fraise import EnvironmentKey, Fraise
@@ -92,7 +91,7 @@ def publish(
             document = documents.get(EnvironmentKey(fraise.name, name), {})
             text = orjson.dumps(document, default=str).decode()
             tx.execute(_PUBLISH_ENVIRONMENT, (fraise.name, name, time_ordered_uuid(tx.now), text))
-    tx.execute(_PUBLISHED, (digest, iso(tx.now)))
+    tx.execute(_PUBLISHED, (digest, tx.at))
     tx.audit(
         actor="fraisier", action="publish", subject=digest, detail={"fraises": [f.name for f in fraises]}
     )
@@ -107,7 +106,7 @@ def register_worker(tx: Transaction, worker: str, info: Row) -> None:
         "pid": int(info.get("pid") or 0),
         "version": str(info.get("version", "")),
         "info": orjson.dumps(info, default=str).decode(),
-        "now": iso(tx.now),
+        "now": tx.at,
         "alive_until": tx.clocks.boottime() + SIGN_OF_LIFE,
         "boot": tx.clocks.boot_id,
     }
@@ -117,7 +116,7 @@ def register_worker(tx: Transaction, worker: str, info: Row) -> None:
 
 def retire_worker(tx: Transaction, worker: str) -> None:
     """A worker ends; whatever it had leased is free."""
-    tx.execute(_RETIRE, (iso(tx.now), worker))
+    tx.execute(_RETIRE, (tx.at, worker))
     tx.wakes = True
 
 

@@ -11,10 +11,14 @@ from dataclasses import replace
 import orjson
 
 from fraisier.application.ports import Claim, Ending, Serving
-from fraisier.database.clocks import iso, unix
-from fraisier.database.sqlite_deployments import change_deployment, load_deployment
+from fraisier.database.clocks import unix
+from fraisier.database.sqlite_deployments import (
+    SUPERSEDED_HINT,
+    change_deployment,
+    load_deployment,
+    superseded_by,
+)
 from fraisier.database.sqlite_queue import ended_by_cancel, let_go
-from fraisier.database.sqlite_receive import SUPERSEDED_HINT
 from fraisier.database.sqlite_transaction import Transaction
 from fraisier.domain.deployment import REPLACEABLE, Deployment, Status
 from fraisier.domain.errors import Cause, Conflict
@@ -93,12 +97,12 @@ SELECT d.id FROM tb_deployments d
 def begin_attempt(tx: Transaction, claim: Claim, resolved: str) -> int:
     """A new attempt; returns its number. What an earlier one left running is `interrupted`."""
     deployment = claim.deployment.id
-    left = {"deployment": deployment, "now": iso(tx.now)}
+    left = {"deployment": deployment, "now": tx.at}
     tx.execute(_INTERRUPT_STEPS, left)
     tx.execute(_INTERRUPT_ATTEMPTS, left)
     last = tx.row(_LAST_ATTEMPT, (deployment,))
     number = (last[0] if last else 0) + 1
-    tx.execute(_BEGIN_ATTEMPT, (deployment, number, claim.worker, claim.token, resolved, iso(tx.now)))
+    tx.execute(_BEGIN_ATTEMPT, (deployment, number, claim.worker, claim.token, resolved, tx.at))
     return int(number)
 
 
@@ -143,7 +147,7 @@ def begin_step(
     tx: Transaction, claim: Claim, attempt: int, *, phase: Phase, name: StepName, release: str
 ) -> int:
     """Journal that a step begins; returns its id."""
-    row = (claim.deployment.id, attempt, phase.value, name.value, release, iso(tx.now))
+    row = (claim.deployment.id, attempt, phase.value, name.value, release, tx.at)
     tx.wakes = True
     return int(tx.execute(_BEGIN_STEP, row).lastrowid or 0)
 
@@ -159,7 +163,7 @@ def end_step(tx: Transaction, claim: Claim, step: int, *, state: StepState, tail
         message = f"cannot end step {step}: it does not run"
         raise Conflict(message, "Begin a new step; the journal keeps what was written")
     duration = max(0.0, round(tx.now - unix(row["started_at"]), 6))
-    tx.execute(_END_STEP, (state.value, iso(tx.now), duration, tail, error, step))
+    tx.execute(_END_STEP, (state.value, tx.at, duration, tail, error, step))
     tx.wakes = True
 
 
@@ -171,7 +175,7 @@ def write_output(tx: Transaction, claim: Claim, step: int, text: str) -> None:
         piece = text[start : start + _PIECE]
         size = len(piece.encode())
         part = "head" if not tail and not dropped and head + size <= KEPT_HEAD else "tail"
-        tx.execute(_WRITE, (claim.deployment.id, step, part, size, iso(tx.now), piece))
+        tx.execute(_WRITE, (claim.deployment.id, step, part, size, tx.at, piece))
         head, tail = (head + size, tail) if part == "head" else (head, tail + size)
     before = dropped
     while tail > KEPT_TAIL:
@@ -206,7 +210,7 @@ def finish(tx: Transaction, claim: Claim, attempt: int, ending: Ending) -> Deplo
     if ending.serving is not None:
         _serve(tx, claim, ending.serving, succeeded=ending.status is Status.success)
     if ending.status is Status.success:
-        tx.execute(_DEPLOYED, (iso(tx.now), *_place(claim)))
+        tx.execute(_DEPLOYED, (tx.at, *_place(claim)))
     if after.commit and (ending.quarantine or ending.cause is Cause.force_push_refused):
         _bar(tx, claim, after)
     let_go(tx, claim)
@@ -214,8 +218,8 @@ def finish(tx: Transaction, claim: Claim, attempt: int, ending: Ending) -> Deplo
 
 
 def _end_attempt(tx: Transaction, claim: Claim, attempt: int, *, outcome: str, error: str) -> None:
-    tx.execute(_INTERRUPT_STEPS, {"deployment": claim.deployment.id, "now": iso(tx.now)})
-    tx.execute(_END_ATTEMPT, (iso(tx.now), outcome, error, claim.deployment.id, attempt))
+    tx.execute(_INTERRUPT_STEPS, {"deployment": claim.deployment.id, "now": tx.at})
+    tx.execute(_END_ATTEMPT, (tx.at, outcome, error, claim.deployment.id, attempt))
 
 
 def _serve(tx: Transaction, claim: Claim, serving: Serving, *, succeeded: bool) -> None:
@@ -238,7 +242,7 @@ def _bar(tx: Transaction, claim: Claim, deployment: Deployment) -> None:
     row = tx.row(_PLACE, _place(claim))
     quarantine = orjson.loads(row["quarantine"]) if row is not None else {}
     cause = deployment.cause.value if deployment.cause else ""
-    quarantine[deployment.commit] = {"at": iso(tx.now), "deployment": deployment.id, "cause": cause}
+    quarantine[deployment.commit] = {"at": tx.at, "deployment": deployment.id, "cause": cause}
     tx.execute(_QUARANTINE, (orjson.dumps(quarantine).decode(), *_place(claim)))
 
 
@@ -252,7 +256,7 @@ def retry_later(
     if before.cancel_requested_by:
         after = ended_by_cancel(before, before.cancel_requested_by, tx.now)
     elif newer:
-        said = f"superseded by the newer deployment {newer}"
+        said = superseded_by(newer)
         ended = before.becomes(Status.superseded, cause=Cause.superseded, error=said, hint=SUPERSEDED_HINT)
         after = replace(ended, completed_at=tx.now)
     else:

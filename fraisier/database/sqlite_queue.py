@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from fraisier.application.ports import Claim, JournaledStep
-from fraisier.database.clocks import Clocks, iso, unix, unix_or_none
+from fraisier.database.clocks import Clocks, unix, unix_or_none
 from fraisier.database.sqlite_deployments import change_deployment, deployment_of, load_deployment
 from fraisier.database.sqlite_transaction import Transaction, Values, as_json
 from fraisier.domain.deployment import Deployment, Status
@@ -23,10 +23,10 @@ _LEASE_HOLDERS = "SELECT DISTINCT lease_worker FROM tb_environments WHERE lease_
 _NEXT = """
 SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment
   FROM json_each(:keys) k
-  JOIN tb_environments e ON e.fraise = json_extract(k.value, '$[0]')
+ CROSS JOIN tb_environments e ON e.fraise = json_extract(k.value, '$[0]')
                         AND e.name = json_extract(k.value, '$[1]') AND e.published
-  JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name
-                       AND d.status IN ('running', 'pending')
+  CROSS JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name
+                             AND d.status IN ('running', 'pending')
  WHERE (e.lease_worker = '' OR e.lease_boot <> :boot OR e.lease_until <= :boottime
         OR e.lease_worker IN (SELECT value FROM json_each(:dead))
         OR e.lease_worker IN (SELECT id FROM tb_workers WHERE retired_at IS NOT NULL))
@@ -174,7 +174,7 @@ def renew(tx: Transaction, worker: str, claims: Sequence[Claim], lease: float) -
         names = {"fraise": key.fraise, "environment": key.environment}
         if tx.execute(_RENEW, {**values, **names}).rowcount:
             kept.add(key)
-    tx.execute(_SIGN_OF_LIFE, {"now": iso(tx.now), "until": until, "boot": boot, "worker": worker})
+    tx.execute(_SIGN_OF_LIFE, {"now": tx.at, "until": until, "boot": boot, "worker": worker})
     return frozenset(kept)
 
 

@@ -11,26 +11,25 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from fraisier.application.ports import Delivery, Received, Requested
 from fraisier.database.clocks import iso
-from fraisier.database.sqlite_deployments import insert_deployments
-from fraisier.database.sqlite_transaction import Transaction, as_json
+from fraisier.database.sqlite_deployments import SUPERSEDED_HINT, insert_deployments
+from fraisier.database.sqlite_transaction import Transaction, Values, as_json
 from fraisier.domain.deployment import Deployment, Status, Trigger, Wish, decide
 from fraisier.domain.errors import Cause, NotFound
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.push import Change, EventKind
 
-# Deliveries that are stored already, of a list of [position, forge, delivery id].
+# Deliveries of one forge that are stored already, of an object delivery id -> position. CROSS JOIN is how
+# SQLite is told the order: one look into the index per delivery, never a walk through a forge's events.
 _KNOWN_DELIVERIES = """
-SELECT json_group_array(json_array(json_extract(d.value, '$[0]'), e.id))
-  FROM json_each(?) d
-  JOIN tb_webhook_events e ON e.forge = json_extract(d.value, '$[1]')
-                          AND e.delivery_id = json_extract(d.value, '$[2]') AND e.delivery_id <> ''
+SELECT json_group_array(json_array(d.value, e.id))
+  FROM json_each(:positions) d
+  CROSS JOIN tb_webhook_events e ON e.forge = :forge AND e.delivery_id = d.key AND e.delivery_id <> ''
 """
 
 # The state that wishes are decided on, of a list of [fraise, environment]: its newest deployment that is
@@ -50,7 +49,7 @@ SELECT json_group_array(json_array(e.fraise, e.name, e.seen_tip, json(e.quaranti
             FROM tb_deployments p
            WHERE p.fraise = e.fraise AND p.environment = e.name AND p.status = 'pending')))
   FROM json_each(?) k
-  JOIN tb_environments e ON e.fraise = json_extract(k.value, '$[0]')
+ CROSS JOIN tb_environments e ON e.fraise = json_extract(k.value, '$[0]')
                         AND e.name = json_extract(k.value, '$[1]') AND e.published
 """
 
@@ -90,7 +89,8 @@ UPDATE tb_deployments
 
 _ENVIRONMENT_NAMES = "SELECT fraise || '/' || name FROM tb_environments WHERE published ORDER BY 1 LIMIT 50"
 
-SUPERSEDED_HINT = "Nothing to do: the newer one takes its place"
+
+_SMALL = 32 * 1024  # bytes
 
 
 class PreparedDelivery:
@@ -103,9 +103,17 @@ class PreparedDelivery:
         self.delivery = delivery
         self.event_id = time_ordered_uuid(delivery.received_at)
         self.digest = hashlib.sha256(delivery.payload).hexdigest()
-        self.payload = zlib.compress(delivery.payload, 1)
+        self.payload = _compressed(delivery.payload)
         self.first = changes[0] if changes else None
         self.changes = orjson.dumps([_change_row(each) for each in changes]).decode() if changes else "[]"
+
+
+def _compressed(payload: bytes) -> bytes:
+    """zlib, read by `zlib.decompress`. Setting up the usual 32 KiB window costs more than 10 KB of text."""
+    if len(payload) > _SMALL:
+        return zlib.compress(payload, 1)
+    stream = zlib.compressobj(1, zlib.DEFLATED, 13, 6)
+    return stream.compress(payload) + stream.flush()
 
 
 def _change_row(change: Change) -> dict[str, Any]:
@@ -124,13 +132,13 @@ def _change_row(change: Change) -> dict[str, Any]:
 def time_ordered_uuid(seconds: float) -> str:
     """A version 7 uuid: sorts by time, so that an index grows at its end (RFC 9562)."""
     text = f"{int(seconds * 1000) & 0xFFFFFFFFFFFF:012x}{os.urandom(10).hex()}"
-    return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{'89ab'[int(text[16], 16) & 3]}{text[17:20]}-{text[20:]}"
+    return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
 def _random_uuid() -> str:
     """A version 4 uuid. Deployments have these: people type their first digits."""
     text = os.urandom(16).hex()
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[int(text[16], 16) & 3]}{text[17:20]}-{text[20:]}"
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
 class _Known:
@@ -175,10 +183,11 @@ class Deciding:
     def __init__(self, tx: Transaction, wishes: Iterable[Wish]) -> None:
         self._tx = tx
         keys = {(wish.environment.fraise, wish.environment.environment) for wish in wishes}
-        rows = _one_json(tx, _STATE, as_json(keys)) if keys else []
+        rows = _one_json(tx, _STATE, (as_json(keys),)) if keys else []
         self._places = {(row[0], row[1]): _Place(row) for row in rows}
         self._new: dict[str, Deployment] = {}
         self._superseded: dict[str, str] = {}  # stored ones: id -> the newer one
+        self._replaced: dict[str, str] = {}  # the same, of this batch: they are stored with their end
         self._rollbacks: list[Deployment] = []
 
     def place(self, wish: Wish) -> _Place | None:
@@ -193,12 +202,11 @@ class Deciding:
         if not decision.requested:
             return Requested(deployment=None, reason=decision.reason)
         deployment = _deployment(wish, place.key, event_id=event_id, now=self._tx.now)
-        for superseded in decision.superseded:
-            self._supersede(place, superseded, deployment.id)
+        for earlier in place.pending:
+            if earlier.id in decision.superseded:
+                self._supersede(place, earlier, deployment.id)
         place.pending = [each for each in place.pending if each.id not in decision.superseded]
-        known = _Known(
-            (deployment.id, deployment.status, deployment.trigger, deployment.commit, iso(self._tx.now))
-        )
+        known = _Known((deployment.id, "pending", wish.trigger, wish.commit, self._tx.at))
         place.newest = known
         place.pending.append(known)
         self._new[deployment.id] = deployment
@@ -206,29 +214,25 @@ class Deciding:
             self._rollbacks.append(deployment)
         return Requested(deployment=deployment, superseded=decision.superseded)
 
-    def _supersede(self, place: _Place, old: str, newer: str) -> None:
-        ours = self._new.get(old)
-        if ours is not None:  # requested in this very batch: it is stored with its end
-            error = f"superseded by the newer deployment {newer}"
-            ended = ours.becomes(Status.superseded, cause=Cause.superseded, error=error, hint=SUPERSEDED_HINT)
-            self._new[old] = replace(ended, completed_at=self._tx.now)
-            return
+    def _supersede(self, place: _Place, earlier: _Known, newer: str) -> None:
         Status.pending.check(Status.superseded)
-        self._superseded[old] = newer
-        earlier = next(each for each in place.pending if each.id == old)
+        if earlier.id in self._new:
+            self._replaced[earlier.id] = newer
+            return
+        self._superseded[earlier.id] = newer
         at = (place.key.fraise, place.key.environment)
-        self._tx.count_deployment(at, earlier.requested_at, Status.pending.value, -1)
-        self._tx.count_deployment(at, earlier.requested_at, Status.superseded.value, 1)
+        self._tx.count_deployment(at, earlier.requested_at, "pending", -1)
+        self._tx.count_deployment(at, earlier.requested_at, "superseded", 1)
 
     def store(self) -> None:
         """Write the deployments, and what the environments remember."""
         tx = self._tx
         if self._new:
-            insert_deployments(tx, list(self._new.values()))
+            insert_deployments(tx, list(self._new.values()), self._replaced)
             tx.wakes = True
         if self._superseded:
             newer = orjson.dumps(self._superseded).decode()
-            tx.execute(_SUPERSEDE, {"at": iso(tx.now), "newer": newer, "hint": SUPERSEDED_HINT})
+            tx.execute(_SUPERSEDE, {"at": tx.at, "newer": newer, "hint": SUPERSEDED_HINT})
         for rollback in self._rollbacks:
             where = {"fraise": rollback.environment.fraise, "environment": rollback.environment.environment}
             tx.execute(_STOP_FOR_ROLLBACK, {"by": rollback.requested_by or "rollback", **where})
@@ -258,8 +262,8 @@ def _deployment(wish: Wish, key: EnvironmentKey, *, event_id: str, now: float) -
     )
 
 
-def _one_json(tx: Transaction, sql: str, value: str) -> Any:
-    row = tx.row(sql, (value,))
+def _one_json(tx: Transaction, sql: str, values: Values) -> Any:
+    row = tx.row(sql, values)
     return orjson.loads(row[0]) if row is not None and row[0] else []
 
 
@@ -290,26 +294,19 @@ def record_all(tx: Transaction, deliveries: Sequence[PreparedDelivery]) -> list[
 
 def _known_deliveries(tx: Transaction, deliveries: Sequence[PreparedDelivery]) -> dict[int, str]:
     """Positions of deliveries that are not new, with the id of the first event."""
-    asked: list[tuple[int, str, str]] = []
-    known: dict[int, str] = {}
-    firsts: dict[tuple[str, str], str] = {}
-    repeats: list[tuple[int, tuple[str, str]]] = []
+    firsts: dict[str, dict[str, int]] = {}  # forge -> delivery id -> position
+    repeats: list[tuple[int, int]] = []
     for position, each in enumerate(deliveries):
         push = each.delivery.push
-        if not push.delivery_id:
-            continue
-        name = (push.forge, push.delivery_id)
-        if name in firsts:
-            repeats.append((position, name))
-            continue
-        firsts[name] = each.event_id
-        asked.append((position, *name))
-    if asked:
-        for position, event_id in _one_json(tx, _KNOWN_DELIVERIES, as_json(asked)):
-            known[position] = event_id
-            push = deliveries[position].delivery.push
-            firsts[push.forge, push.delivery_id] = event_id
-    known.update((position, firsts[name]) for position, name in repeats)
+        if push.delivery_id:
+            first = firsts.setdefault(push.forge, {}).setdefault(push.delivery_id, position)
+            if first != position:
+                repeats.append((position, first))
+    known: dict[int, str] = {}
+    for forge, positions in firsts.items():
+        values = {"forge": forge, "positions": orjson.dumps(positions).decode()}
+        known.update(_one_json(tx, _KNOWN_DELIVERIES, values))
+    known.update((position, known.get(first, deliveries[first].event_id)) for position, first in repeats)
     return known
 
 

@@ -34,18 +34,19 @@ Place = tuple[str, str]  # fraise, environment
 
 
 class Transaction:
-    """The part of a transaction that belongs to one verb.
+    """The part of a transaction that belongs to one verb. `now` is Unix time, `at` the same as text.
 
     Counters are collected and written by `flush`, as one statement each for however many rows changed.
     `wakes` is set by whoever changes the queue or ends something.
     """
 
-    __slots__ = ("_counts", "_days", "clocks", "connection", "now", "wakes")
+    __slots__ = ("_counts", "_days", "at", "clocks", "connection", "now", "wakes")
 
     def __init__(self, connection: sqlite3.Connection, clocks: Clocks) -> None:
         self.connection = connection
         self.clocks = clocks
         self.now = round(clocks.now(), 6)
+        self.at = iso(self.now)
         self.wakes = False
         self._counts: Counter[str] = Counter()
         self._days: dict[tuple[str, str, str, str], list[float]] = {}
@@ -92,7 +93,7 @@ class Transaction:
     def audit(self, *, actor: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
         """Write an audit row in this transaction."""
         text = orjson.dumps(detail, default=str).decode()
-        self.connection.execute(_AUDIT, (iso(self.now), actor, action, subject, text))
+        self.connection.execute(_AUDIT, (self.at, actor, action, subject, text))
 
     def flush(self) -> None:
         """Write what was counted."""
