@@ -103,7 +103,7 @@ def _check_target(reader: Reader, environment: Parsed) -> None:
     }
     for key, needed in needs.items():
         wanted = ("systemd_service", "target") if key == "unit_file" else (needed,)
-        if environment.given(key) and not any(each in given for each in wanted):
+        if environment.values.get(key) and not any(each in given for each in wanted):
             reader.refuse(
                 environment.at(key), f"has no meaning without {needed}; add it or leave this out", at_key=True
             )
@@ -139,7 +139,7 @@ def _check_migration(reader: Reader, environment: Parsed) -> None:
     if database is None or database.given("up"):
         return
     for key in ("framework", "down", "timeout"):
-        if database.given(key):
+        if key in database.values:
             reader.refuse(
                 database.at(key), "has no meaning without up: add the command that migrates", at_key=True
             )

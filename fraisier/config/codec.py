@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from typing import Any
+from urllib.parse import unquote
 
 from fraisier.application.ports import Configuration
-from fraisier.config.env_file import secrets_of_file
 from fraisier.config.reading import Unresolvable, names, resolve
 from fraisier.domain.errors import UsageError
 from fraisier.domain.fraise import (
@@ -25,6 +26,8 @@ from fraisier.domain.fraise import (
 from fraisier.domain.secret import Secret
 
 _REFERENCE = "$secret"
+_PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:([^/\s@]+)@")
+_SCHEME_AND_TOKEN = 2  # words of "Bearer …" and its like
 
 
 def plain(value: Any) -> Any:
@@ -91,9 +94,11 @@ class Codec:
 
     def secrets(self, environment: Environment) -> Sequence[str]:
         """Every value that must never be written: of the configuration and of the env_file."""
-        found = {secret.reveal() for secret in secrets_in(environment)}
+        found = {spelling for secret in secrets_in(environment) for spelling in with_parts(secret.reveal())}
         if environment.env_file:
-            found |= secrets_of_file(environment.env_file)
+            from fraisier.config.env_file import secrets_of_file  # not needed for reading a configuration
+
+            found |= {part for value in secrets_of_file(environment.env_file) for part in with_parts(value)}
         return sorted(found)
 
     def _resolved(self, value: Any) -> Any:
@@ -134,6 +139,17 @@ def secrets_in(environment: Environment) -> Iterator[Secret]:
     return (value for value in values if isinstance(value, Secret))
 
 
+def with_parts(secret: str) -> set[str]:
+    """A secret, and what is secret in it by itself: a URL's password, the token after "Bearer"."""
+    found = {secret}
+    if match := _PASSWORD_IN_URL.match(secret):
+        found |= {match[1], unquote(match[1])}
+    words = secret.split(" ")
+    if len(words) == _SCHEME_AND_TOKEN:
+        found.add(words[1])
+    return found
+
+
 def known_secrets(configuration: Configuration) -> set[str]:
     """Every secret of a configuration, for logs: webhook secrets, tokens, variables."""
     settings = configuration.settings
@@ -141,7 +157,7 @@ def known_secrets(configuration: Configuration) -> set[str]:
     raw += [secret for secrets in settings.fraise_secrets.values() for secret in secrets]
     found = {secret.decode("utf-8", "surrogateescape") for secret in raw}
     for environment in configuration.environments.values():
-        found |= {secret.reveal() for secret in secrets_in(environment)}
+        found |= {spelling for secret in secrets_in(environment) for spelling in with_parts(secret.reveal())}
     return found
 
 

@@ -278,7 +278,7 @@ ROOT = Section(
     {
         "git": Key(GIT, "forges, by name"),
         "database": Key(DATABASE, "where Fraisier keeps its state"),
-        "fraises": Key(Table(FRAISE, texts.name), "what is deployed, by name", required=True),
+        "fraises": Key(Table(FRAISE, texts.name), "what is deployed, by name", default={}, required=True),
         "branch_mapping": Key(
             Table(Many(MAPPED, or_one=True), texts.branch),
             "the older way to route: branch -> {fraise, environment}, or a list; stands instead of `branch`",

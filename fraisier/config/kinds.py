@@ -37,6 +37,7 @@ _BYTES = {"": 1} | {
     for prefix in prefixes
     for binary in ("", "i")
 }
+_ONE_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}\Z")
 _USERINFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*:[^/\s@]+@", re.IGNORECASE)
 REFERENCE_SCHEMA = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-.*)?\}"}
 
@@ -73,7 +74,9 @@ class Text:
         if not text.strip():
             raise Refused(node, f"is empty; expected {self.words}, or leave the key out")
         if self._check and (wrong := self._check(text)):
-            raise Refused(node, wrong)
+            replaced = self._variables is not Variables.shell and names(node.text)
+            hidden = f"the value of {node.text[:60]} cannot be used; expected {self.words}"
+            raise Refused(node, hidden if replaced else wrong)
         return text
 
     def schema(self) -> Schema:
@@ -110,8 +113,11 @@ class SecretText:
 
 
 def reference_of(node: Node) -> str:
-    """How a secret is written down: the text with its `${…}`, or its place in the configuration."""
-    return node.text if names(node.text) else f"config:{node.path}"
+    """How a secret is written down: `${VAR}` where that is all, else its place in the configuration.
+
+    Defaults and literal parts of the text may be secrets themselves, so they are no part of a reference.
+    """
+    return node.text if _ONE_VARIABLE.match(node.text) else f"config:{node.path}"
 
 
 class Value:

@@ -12,7 +12,8 @@ from fraisier.domain.errors import ConfigProblem
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?\Z", re.DOTALL)
 _SECRETIVE = re.compile(
-    r"secret|token|passw|passphrase|pwd|credential|private|auth(?!or)|api_?key|access_?key|_key\Z|\Akey\Z",
+    r"secret|token|passw|passphrase|pwd|credential|private|auth(?!or(?!iz))|cookie|dsn|salt|signing"
+    r"|api_?key|access_?key|_key\Z|\Akey\Z",
     re.IGNORECASE,
 )
 

@@ -141,11 +141,14 @@ def check_source(reader: Reader, fraise: Parsed, forges: dict[str, ForgeKeys], d
     if fraise["git_provider"] and fraise["git_provider"] not in forges:
         _unknown_forge(reader, fraise, "git_provider", forges)
         return
-    forge = forges.get(fraise["git_provider"] or default)
-    if not fraise["repository"] or (fraise.given("clone_url") and not fraise["clone_url"]):
+    name = fraise["git_provider"] or default
+    forge = forges.get(name)
+    if (name and forge is None) or not fraise["repository"] or _is_bad(fraise, "clone_url"):
         return
     source = source_of(fraise, forge)
     if not source.clone_url:
+        if forge and forge.kind not in (*FORGES, *reader.brands("fraisier.forges")):
+            return  # the forge's type is wrong, which is told already
         reader.refuse(fraise.node, f"needs clone_url: {_no_url(forge)}", at_key=True)
     elif fraise["clone_key"] and not source.key:
         reader.refuse(
@@ -158,6 +161,10 @@ def check_source(reader: Reader, fraise: Parsed, forges: dict[str, ForgeKeys], d
     elif source.token and texts.is_clear(source.clone_url):
         message = "would send the token over http:// in the clear; expected an https:// URL"
         reader.refuse(fraise.at("clone_url"), message, at_key=not fraise.given("clone_url"))
+
+
+def _is_bad(parsed: Parsed, key: str) -> bool:
+    return parsed.given(key) and key not in parsed.values
 
 
 def _no_url(forge: ForgeKeys | None) -> str:
