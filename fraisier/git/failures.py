@@ -102,6 +102,12 @@ _MEANINGS = (
         "See `git ls-remote` for the branches and tags that there are",
     ),
     _Meaning(
+        r"remote missing object|[Oo]bject does not exist on the server|objects? .*not found on (the )?server|"
+        r"batch response: .*(not found|404)",
+        Cause.repository,
+        "Push the objects of large files where they belong: `git lfs push --all origin`",
+    ),
+    _Meaning(
         r"not our ref|does not allow request for unadvertised",
         Cause.commit_not_found,
         "The commit was never pushed there, or was replaced by a force push",
@@ -137,7 +143,8 @@ _DAMAGE = re.compile(
     r"unable to (read|parse|unpack) .*(object|tree|blob|commit|header)|unable to read [0-9a-f]{7,}|"
     r"packfile .* (does not match|cannot be|is not|claims|is far too short|signature mismatch|is version)|"
     r"index file .* (is too small|is corrupt|does not match)|wrong index|non-monotonic index|"
-    r"not a git repository: |[Mm]issing (blob|tree|commit|object) |bad (tree|signature|pack) |inflate: |"
+    r"not a git repository: |(?<!remote )[Mm]issing (blob|tree|commit|object) |"
+    r"bad (tree|signature|pack) |inflate: |"
     r"unresolved delta|failed to read (delta|object)|cannot read (object|existing object)|"
     r"[Cc]ould not (read|open|parse) .*(object|pack|tree|commit)|[Cc]ould not read [0-9a-f]{7,}|"
     r"invalid sha1 pointer|reference broken|unable to resolve reference|bad ref |is garbage|"
