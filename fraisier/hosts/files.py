@@ -97,9 +97,18 @@ def writable(path: str) -> bool:
 def nearest(path: str) -> Path:
     """`path`, or its nearest parent that exists."""
     found = Path(path)
-    while not found.exists() and found != found.parent:
+    while not exists(found) and found != found.parent:
         found = found.parent
     return found
+
+
+def exists(path: Path) -> bool:
+    """Whether we can see something there; links are followed."""
+    try:
+        path.stat()
+    except OSError:  # a folder on the way that is closed to us, too
+        return False
+    return True
 
 
 def owner_on_the_way(path: str) -> int | None:

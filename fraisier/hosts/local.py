@@ -213,7 +213,7 @@ class LocalHost:
     @cached_property
     def _has_user_manager(self) -> bool:
         runtime = own_environment().get("XDG_RUNTIME_DIR", "")
-        return bool(runtime) and Path(runtime, "systemd/private").exists()
+        return bool(runtime) and files.exists(Path(runtime, "systemd/private"))
 
     def _may_start_units(self, who: Account) -> bool:
         """Whether polkit lets us start units that run as `who`; asked once, by starting one."""
@@ -227,8 +227,8 @@ class LocalHost:
 
 
 def _check_program(program: str, cwd: str, path: str) -> None:
-    found = Path(cwd, program).exists() if "/" in program else shutil.which(program, path=path) is not None
-    if not found:
+    named = files.exists(Path(cwd, program)) if "/" in program else shutil.which(program, path=path)
+    if not named:
         message = f"cannot start {program}: there is no such program"
         raise StepFailed(Cause.preflight, message, f"Install it; looked in {path}")
 

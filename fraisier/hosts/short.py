@@ -77,11 +77,11 @@ def as_somebody(who: Account | None) -> tuple[str, ...]:
 
 def own_environment() -> dict[str, str]:
     """The environment of our own tools: no secret of ours, messages in English."""
-    kept = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
-    found = {name: os.environ[name] for name in kept if name in os.environ}
+    found = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    # Where our user manager listens. A service with User= is not told, and under sudo the variable names
+    # the folder of another user.
     runtime = f"/run/user/{os.geteuid()}"
-    # A service with User= has no login session, so nobody told it where its user manager listens.
-    if "XDG_RUNTIME_DIR" not in found and os.path.isdir(runtime):  # noqa: PTH112
+    if os.access(runtime, os.X_OK, effective_ids=True):
         found["XDG_RUNTIME_DIR"] = runtime
     return {"PATH": STANDARD_PATH, "HOME": "/", **found, "LC_ALL": "C.UTF-8"}
 

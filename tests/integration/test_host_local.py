@@ -199,6 +199,13 @@ def test_an_env_file_that_its_user_points_elsewhere_is_not_read_as_root(
     assert host.read(str(folder / ".env")) is None
 
 
+@pytest.mark.skipif(not Path("/run/systemd/system").is_dir(), reason="needs systemd: runs on the test server")
+def test_under_systemd_a_command_has_a_cgroup_of_its_own(host: LocalHost, ground: Ground) -> None:
+    found = said(host, ground, "cat /proc/self/cgroup")
+    assert "/fraisier-" in found
+    assert found != Path("/proc/self/cgroup").read_text()
+
+
 # -- nothing is left behind
 
 
