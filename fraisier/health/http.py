@@ -71,10 +71,13 @@ def _connection(url: SplitResult, timeout: float) -> Iterator[http.client.HTTPCo
     brand = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     connection = brand(url.hostname or "", url.port, timeout=timeout)
     late = threading.Event()
-    watchdog = threading.Timer(timeout, _cut, (connection, late))
+    sockets: list[socket.socket] = []
+    watchdog = threading.Timer(timeout, _cut, (sockets, late))
     watchdog.daemon = True
     watchdog.start()
     try:
+        connection.connect()
+        sockets.append(connection.sock)  # the connection forgets it while a body is read to its end
         yield connection
     except (OSError, http.client.HTTPException) as error:
         if late.is_set():
@@ -87,9 +90,9 @@ def _connection(url: SplitResult, timeout: float) -> Iterator[http.client.HTTPCo
         raise TimeoutError
 
 
-def _cut(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+def _cut(sockets: list[socket.socket], late: threading.Event) -> None:
     late.set()
-    if isinstance(found := connection.sock, socket.socket):
+    for found in sockets:
         with suppress(OSError):
             found.shutdown(socket.SHUT_RDWR)  # unlike close(), this wakes whoever reads
 
