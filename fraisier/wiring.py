@@ -46,11 +46,11 @@ TARGETS = {
     "supervisord": "fraisier.targets.supervisord:Supervisord",
 }
 PROBERS = {
-    "http": "fraisier.health.http:Http",
-    "tcp": "fraisier.health.tcp:Tcp",
-    "command": "fraisier.health.command:CommandProbe",
+    "http": "fraisier.health.http:HttpProber",
+    "tcp": "fraisier.health.tcp:TcpProber",
+    "command": "fraisier.health.command:CommandProber",
 }
-MIGRATIONS = {"command": "fraisier.migrations.command:CommandPair"}
+MIGRATIONS = {"command": "fraisier.migrations.command:CommandMigrations"}
 GROUPS = {"fraisier.forges": FORGES, "fraisier.targets": TARGETS, "fraisier.migrations": MIGRATIONS}
 
 

@@ -64,6 +64,7 @@ class Worker:
     # ------------------------------------------------------------------------------------- life
     def start(self) -> None:
         """Register and begin to claim, in threads of its own."""
+        _ = self._parts.tools  # a brand that cannot be loaded shows now, not in the first deployment
         self._store.register_worker(self.id, info=self._info())
         self._unsubscribe = self._store.subscribe(self._wake.set)
         self._threads = [

@@ -24,7 +24,7 @@ from fraisier.application.tools import Tools
 from fraisier.deployers import api
 from fraisier.deployers.common import Candidate, Parts, candidate
 from fraisier.domain.deployment import Deployment, Status, Trigger
-from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
+from fraisier.domain.errors import Cause, FraisierError, StepFailed, StoreUnavailable, TokenOutdated
 from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.lineage import Lineage, Refusal, judge, watches_paths
 from fraisier.domain.plan import QUARANTINING, Fetch, Phase, Plan, Step, StepName
@@ -61,12 +61,24 @@ class RunDeployment:
             StoreUnavailable: the journal cannot be written; the lease will end and someone resumes.
         """
         resumption = resume(claim.journal)
-        environment = self._environment(claim, resumption)
-        redactor = Redactor(self._codec.secrets(environment))
+        try:
+            environment = self._environment(claim, resumption)
+            redactor = Redactor(self._codec.secrets(environment))
+            resolved = self._codec.dump(environment)
+        except FraisierError as error:
+            return self._cannot_begin(claim, resumption, error)
         journal = Journal(self._store, claim, control, redactor, self._listener)
-        journal.begin(self._codec.dump(environment))
+        journal.begin(resolved)
         run = _Run(self._tools, self._store, claim, control, environment, journal)
         return run(resumption)
+
+    def _cannot_begin(self, claim: Claim, resumption: Resumption, error: FraisierError) -> Deployment:
+        """The environment is gone from the configuration, or one of its secrets cannot be resolved."""
+        switched = resumption.course in (Course.go_on, Course.roll_back)
+        status = Status.rollback_failed if switched else Status.failed
+        attempt = self._store.begin_attempt(claim, resolved=claim.resolved)
+        ending = Ending(status=status, cause=Cause.preflight, error=error.message, hint=error.hint)
+        return self._store.finish(claim, attempt, ending)
 
     def _environment(self, claim: Claim, resumption: Resumption) -> Environment:
         """What was resolved when the work began; a fresh start takes the present configuration."""
@@ -126,6 +138,11 @@ class _Run:
             if stopped.reason is Reason.shutdown:
                 self._store.hand_back(self._claim)
             return None
+        except _UNJOURNALED:
+            raise
+        except Exception as defect:  # noqa: BLE001 - the last boundary: no deployment stays in limbo
+            status = Status.rollback_failed if self._switched else Status.failed
+            return self._end(status, explain(defect), error=explain(defect).message)
 
     def _follow(self, resumption: Resumption) -> Deployment | None:
         if resumption.course is Course.start_over:

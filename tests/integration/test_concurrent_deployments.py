@@ -1,0 +1,144 @@
+"""Several workers, several environments, many wishes: one at a time per environment, latest wins."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from fraisier.domain.deployment import Trigger
+from tests.integration.site import Site, until
+
+
+@pytest.fixture
+def site(tmp_path):
+    made = Site(tmp_path, extra='build: ["sleep 0.3"]', head="worker: {lease: 2s}")
+    yield made
+    made.fraisier.store.close()
+
+
+def worker_process(site: Site) -> subprocess.Popen[bytes]:
+    """`fraisier worker` as a process of its own."""
+    log = (site.folder / "worker.log").open("ab")
+    argv = [sys.executable, "-m", "fraisier", "--config", str(site.config), "worker"]
+    started = subprocess.Popen(argv, stdout=log, stderr=log)
+    until("the worker", lambda: site.fraisier.store.live_workers(), 20)
+    return started
+
+
+def test_five_pushes_in_a_row_are_not_five_deployments_one_after_another(site):
+    commits = [site.push({"VERSION": str(n)}) for n in range(5)]
+    first = site.request(commit=commits[0], ref="main", trigger=Trigger.webhook).deployment.id
+    with site.working():
+        site.waits_in(first, "build")
+        later = [
+            site.request(commit=commit, ref="main", trigger=Trigger.webhook).deployment.id
+            for commit in commits[1:]
+        ]
+        rows = [site.ended(each) for each in (first, *later)]
+    assert [row["status"] for row in rows] == ["success", *["superseded"] * 3, "success"]
+    assert site.version == "4"
+
+
+def test_two_workers_never_deploy_to_one_environment_at_once(site):
+    ids = []
+    with site.working(), site.working():
+        for number in range(4):
+            commit = site.push({"VERSION": str(number)})
+            ids.append(site.request(commit=commit).deployment.id)
+        rows = [site.ended(each) for each in ids]
+    assert {row["status"] for row in rows} == {"success"}
+    spans = sorted((row["started_at"], row["completed_at"]) for row in rows)
+    assert all(before[1] <= after[0] for before, after in pairwise(spans)), spans
+
+
+def test_a_killed_worker_is_succeeded_by_another_and_its_build_is_ended(site, tmp_path):
+    note = tmp_path / "pid"
+    site.write_config(
+        f'build: ["test -e {note} || {{ echo $$ > {note}; sleep 300; }}"]', "worker: {lease: 2s}"
+    )
+    from fraisier import wiring
+
+    site.fraisier.configuration = wiring.load(str(site.config))
+    site.fraisier.publish()
+    first = worker_process(site)
+    site.push({"VERSION": "one"})
+    deployment = site.request().deployment.id
+    until("the build", lambda: note.exists() and note.read_text().strip())
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    with site.working():
+        row = site.ended(deployment, 40)
+    assert row["status"] == "success", row
+    build = int(note.read_text())
+    until("the end of the dead worker's build", lambda: not Path(f"/proc/{build}").exists())
+    assert row["attempts"] == 2
+
+
+def test_a_paused_worker_that_wakes_up_touches_nothing(site, tmp_path):
+    note = tmp_path / "paused"
+    site.write_config(f'build: ["test -e {note} || {{ touch {note}; sleep 300; }}"]', "worker: {lease: 2s}")
+    from fraisier import wiring
+
+    site.fraisier.configuration = wiring.load(str(site.config))
+    site.fraisier.publish()
+    first = worker_process(site)
+    try:
+        site.push({"VERSION": "one"})
+        deployment = site.request().deployment.id
+        until("the build", note.exists)
+        os.kill(first.pid, signal.SIGSTOP)
+        with site.working():
+            row = site.ended(deployment, 40)
+            assert row["status"] == "success", row
+            steps = len(site.fraisier.store.steps(deployment))
+            os.kill(first.pid, signal.SIGCONT)
+            second = site.request().deployment.id
+            assert site.ended(second)["status"] == "success"
+            assert len(site.fraisier.store.steps(deployment)) == steps
+    finally:
+        first.terminate()
+        first.wait(20)
+
+
+def test_a_terminated_worker_hands_its_deployment_over(site):
+    site.push({"VERSION": "one"})
+    first = worker_process(site)
+    deployment = site.request().deployment.id
+    site.waits_in(deployment, "build")
+    first.terminate()
+    assert first.wait(20) == 0
+    with site.working():
+        assert site.ended(deployment)["status"] == "success"
+
+
+def test_cancel_and_end_race_without_a_lost_deployment(site):
+    site.write_config("")
+    from fraisier import wiring
+
+    site.fraisier.configuration = wiring.load(str(site.config))
+    site.fraisier.publish()
+    site.push({"VERSION": "one"})
+    with site.working():
+        for _ in range(6):
+            deployment = site.request().deployment.id
+            canceller = threading.Thread(target=cancel_if_possible, args=(site, deployment))
+            canceller.start()
+            row = site.ended(deployment)
+            canceller.join()
+            assert row["status"] in ("success", "cancelled", "rolled_back", "failed"), row
+
+
+def cancel_if_possible(site: Site, deployment: str) -> None:
+    from fraisier.domain.errors import Conflict
+
+    try:
+        site.fraisier.cancel(deployment, by="bob")
+    except Conflict:
+        return
