@@ -126,7 +126,8 @@ def _target(keys: Parsed) -> TargetSpec | None:
     kind, manager, name = unit
     options: dict[str, str] = {}
     if keys["target"]:
-        options = {key: value for key, value in keys["target"].values.items() if key not in ("type", "unit")}
+        named = ("type", "unit")
+        options = {key: value for key, value in keys["target"].values.items() if key not in named}
     elif manager:
         options = {"manager" if kind == "systemd" else "config": manager}
     return TargetSpec(kind=kind, unit=name, options=options)

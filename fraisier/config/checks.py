@@ -104,11 +104,15 @@ def _check_target(reader: Reader, environment: Parsed) -> None:
     for key, needed in needs.items():
         wanted = ("systemd_service", "target") if key == "unit_file" else (needed,)
         if environment.values.get(key) and not any(each in given for each in wanted):
-            reader.refuse(
-                environment.at(key), f"has no meaning without {needed}; add it or leave this out", at_key=True
-            )
+            message = f"has no meaning without {needed}; add it or leave this out"
+            if key == "unit_file" and given:
+                message = "needs target: {type: supervisord, unit: …, conf_d: …}, which says where it goes"
+            reader.refuse(environment.at(key), message, at_key=True)
     target = environment["target"]
     kind = target["type"] if target else None
+    units = {"systemd": texts.unit, "supervisord": texts.program}
+    if kind in units and target["unit"] and (wrong := units[kind](target["unit"])):
+        reader.refuse(target.at("unit"), wrong)
     if kind and kind not in TARGETS and kind not in reader.brands("fraisier.targets"):
         known = sorted({*TARGETS, *reader.brands("fraisier.targets")})
         message = f"{kind!r} is no target; expected {', '.join(known)}{did_you_mean(kind, known)}"
@@ -185,7 +189,11 @@ def unit_of(environment: Parsed) -> tuple[str, str, str] | None:
     if environment["supervisord_program"]:
         return "supervisord", environment["supervisord_config"] or "", environment["supervisord_program"]
     target = environment["target"]
-    return (target["type"], "", target["unit"]) if target and target["type"] and target["unit"] else None
+    if not target or not target["type"] or not target["unit"]:
+        return None
+    if target["type"] == "systemd":
+        return "systemd", target.values.get("manager", "system"), texts.complete_unit(target["unit"])
+    return target["type"], target.values.get("config", ""), target["unit"]
 
 
 def _check_units(reader: Reader, root: Parsed) -> None:
@@ -202,28 +210,36 @@ def _check_units(reader: Reader, root: Parsed) -> None:
 
 
 def _check_folders(reader: Reader, root: Parsed) -> None:
-    taken: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    within: dict[str, str] = {}  # folder -> the first app_path below it
     for fraise, name, environment in environments_of(root):
         if not environment["app_path"]:
             continue
         path = texts.normal(environment["app_path"])
-        for other, owner in taken.items():
-            if texts.inside(path, other) or texts.inside(other, path):
-                how = "is" if path == other else "overlaps"
-                message = (
-                    f"{path} {how} the app_path of {owner} ({other}); each environment needs its own folder"
-                )
-                reader.refuse(environment.at("app_path"), message)
-                break
-        taken.setdefault(path, f"{fraise}/{name}")
-    state = state_folder(root)
-    for path, owner in taken.items():
-        if texts.inside(state, path):
-            at = root.at("state_folder") if root.given("state_folder") else root.at("database")
-            reader.refuse(
-                at, f"keeps Fraisier's own files in {state}, inside the app_path of {owner}; move one of them"
+        above = list(_and_above(path))
+        other = next((each for each in above if each in owners), within.get(path))
+        if other is not None:
+            how = "is" if path == other else "overlaps"
+            message = (
+                f"{path} {how} the app_path of {owners[other]} ({other}); each needs a folder of its own"
             )
-            break
+            reader.refuse(environment.at("app_path"), message)
+        owners.setdefault(path, f"{fraise}/{name}")
+        for each in above:
+            within.setdefault(each, path)
+    state = state_folder(root)
+    inside = next((each for each in _and_above(state) if each in owners), None)
+    if inside is not None:
+        key = next((key for key in ("state_folder", "database") if root.given(key)), "database")
+        message = f"keeps Fraisier's own files in {state}, inside the app_path of {owners[inside]}; move one"
+        reader.refuse(root.at(key), message)
+
+
+def _and_above(path: str) -> Iterator[str]:
+    """/a/b -> /a/b, /a."""
+    while path not in ("", "/"):
+        yield path
+        path = path.rpartition("/")[0]
 
 
 def database_url(root: Parsed) -> str:

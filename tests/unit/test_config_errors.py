@@ -125,6 +125,7 @@ ENVIRONMENT_CASES = [
         "9:9",
         f"{AT}.target: unit is missing: what the brand calls the thing that runs",
     ),
+    ("target: {type: systemd, unit: a.mount}", "9:39", "'a.mount' is no systemd service"),
     # build
     ("build: make", "9:16", "'make' is text; expected a list of: shell line"),
     ("build: [{timeout: 5}]", "9:17", "build[0]: run is missing"),
@@ -543,6 +544,29 @@ def test_two_environments_cannot_share_a_folder(tmp_path: Path) -> None:
     assert found.startswith(
         "9:40 fraises.api.environments.staging.app_path: /var/www/orders is the app_path of"
     )
+
+
+def test_a_folder_above_another_environments_is_refused(tmp_path: Path) -> None:
+    text = GOOD.replace("/var/www/orders", "/srv/a/b/c") + "      staging: {branch: dev, app_path: /srv/a}\n"
+    assert "/srv/a overlaps the app_path of api/production (/srv/a/b/c)" in only(tmp_path, text)
+
+
+def test_folders_whose_names_begin_alike_do_not_overlap(tmp_path: Path) -> None:
+    assert (
+        problems(tmp_path, f"{GOOD}      staging: {{branch: dev, app_path: /var/www/orders-staging}}\n") == []
+    )
+
+
+def test_one_unit_in_two_spellings_is_one_unit(tmp_path: Path) -> None:
+    text = in_environment("systemd_service: a") + (
+        "      staging: {branch: dev, app_path: /srv/b, target: {type: systemd, unit: a.service}}\n"
+    )
+    assert "a.service runs api/production already" in only(tmp_path, text)
+
+
+def test_a_unit_file_for_supervisord_needs_to_know_where_it_goes(tmp_path: Path) -> None:
+    found = only(tmp_path, in_environment("supervisord_program: a\n        unit_file: a.conf"))
+    assert found.startswith(f"10:9 {AT}.unit_file: needs target: {{type: supervisord")
 
 
 def test_two_things_cannot_run_one_release(tmp_path: Path) -> None:
