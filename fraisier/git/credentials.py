@@ -47,7 +47,8 @@ def access(source: Source) -> Iterator[Access]:
         StepFailed: preflight, for a clone_url or a token that cannot be used.
     """
     address = parse_address(source.clone_url)
-    env = {"GIT_ALLOW_PROTOCOL": address.protocol, "GIT_SSH_VARIANT": "ssh"}
+    allowed = "http:https" if address.protocol == "http" else address.protocol  # servers redirect to https
+    env = {"GIT_ALLOW_PROTOCOL": allowed, "GIT_SSH_VARIANT": "ssh"}
     env["GIT_SSH_COMMAND"] = ssh_command(source)
     if source.ca_file:
         env["GIT_SSL_CAINFO"] = source.ca_file

@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Mirror:
         Raises:
             StepFailed: cancelled, while waiting; disk, where the folder cannot be written.
         """
-        descriptor = self._locked(lambda: _wait(job))
+        descriptor = self._locked(_Waiting(job))
         try:
             os.utime(descriptor)
             yield descriptor
@@ -131,7 +131,8 @@ class Mirror:
 
     def mark_damaged(self) -> None:
         """Have the next `update` make a new mirror. Needs no lock."""
-        self._mark.touch()
+        if self.path.exists():
+            self._mark.touch()
 
     def resolve(self, names: Sequence[str]) -> list[str]:
         """The commits that names mean; '' for what is unknown, ambiguous or no commit. One process."""
@@ -172,9 +173,10 @@ class Mirror:
         """Pack what many fetches have left, when it is much. Only inside `held_now`."""
         _remove_leftovers(self.path)
         settings = ("gc.auto=6700", "gc.autoPackLimit=50", "gc.autoDetach=false")
-        done = self.git.read(self.path, "gc", "--auto", "--quiet", settings=settings)
-        if done.code and is_damage(text(done.stderr)):
-            self.mark_damaged()
+        with suppress(StepFailed):  # it took too long: git begins again where it is next asked to
+            done = self.git.read(self.path, "gc", "--auto", "--quiet", settings=settings)
+            if done.code and is_damage(text(done.stderr)):
+                self.mark_damaged()
 
     @property
     def last_fetch(self) -> float:
@@ -227,8 +229,7 @@ class Mirror:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
         try:
-            self._init(new)
-            self._fetch(new, refspecs, job, lock)
+            self._clone(new, refspecs, job, lock)
         except Damaged as damage:
             hint = "The repository itself seems to be damaged: run `git fsck` where it is kept"
             message = f"cannot clone {self.source.repository}: {damage}"
@@ -242,8 +243,21 @@ class Mirror:
         self._mark.unlink(missing_ok=True)
         shutil.rmtree(old, ignore_errors=True)
 
-    def _init(self, new: Path) -> None:
-        done = self.git.read(new, "init", "--quiet", "--bare", "--template=", "--", str(new))
+    def _clone(self, new: Path, refspecs: Sequence[str], job: Job, lock: int) -> None:
+        """Git does not tell beforehand which kind of object names the other side has."""
+        self._init(new, "sha1")
+        try:
+            self._fetch(new, refspecs, job, lock)
+        except Unexplained as failed:
+            if "mismatched algorithms" not in failed.message:
+                raise
+            shutil.rmtree(new)
+            self._init(new, "sha256")
+            self._fetch(new, refspecs, job, lock)
+
+    def _init(self, new: Path, names: str) -> None:
+        options = ("--quiet", "--bare", "--template=", f"--object-format={names}")
+        done = self.git.read(new, "init", *options, "--", str(new))
         if done.code:
             raise StepFailed(
                 Cause.disk, f"cannot make a mirror of {self.source.repository}: {text(done.stderr)}"
@@ -272,9 +286,19 @@ class Mirror:
             raise
 
 
-def _wait(job: Job) -> None:
-    if job.stop.wait(WAIT):
-        raise StepFailed(Cause.cancelled, "cannot fetch: stopped while waiting for another fetch")
+class _Waiting:
+    """What is done while someone else writes: say so once, and look at the stop."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._said = False
+
+    def __call__(self) -> None:
+        if not self._said:
+            self._job.output(b"waiting for another fetch of this repository\n")
+            self._said = True
+        if self._job.stop.wait(WAIT):
+            raise StepFailed(Cause.cancelled, "cannot fetch: stopped while waiting for another fetch")
 
 
 def _open_lock(path: Path) -> int:

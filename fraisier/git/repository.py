@@ -67,7 +67,7 @@ class Mirrors:
 
     def contents(self, source: Source, commit: str, root: str) -> Contents:
         """See `Repository.contents`."""
-        with self._reading(source) as mirror:
+        with self._reading(source, commit) as mirror:
             below = _relative(root)
             return Contents(
                 submodules=bool(gitlinks(mirror, commit, below)), lfs=lfs.uses_lfs(mirror, commit, below)
@@ -85,7 +85,7 @@ class Mirrors:
 
         Attributes for exports (export-ignore, export-subst) do not apply: a release is the whole commit.
         """
-        with self._reading(source) as mirror:
+        with self._reading(source, commit) as mirror:
             root = _relative(unpack.root)
             if root and mirror.type_of(f"{commit}:{root}") != "tree":
                 message = f"cannot unpack {commit[:10]}: it has no folder {root}"
@@ -143,10 +143,18 @@ class Mirrors:
         return Mirror(self._git, parse_address(source.clone_url).slug, source, self._patience)
 
     @contextmanager
-    def _reading(self, source: Source) -> Iterator[Mirror]:
-        """A mirror found broken is marked by then; the failure is one that is tried again."""
+    def _reading(self, source: Source, needed: str = "") -> Iterator[Mirror]:
+        """A mirror found broken is marked by then; the failure is one that is tried again.
+
+        So is the lack of a `needed` commit: since its fetch, another environment's may have made a new
+        mirror, which has that one's refs only.
+        """
+        mirror = self._mirror(source)
         try:
-            yield self._mirror(source)
+            if needed and not self._known(mirror, needed):
+                message = f"cannot read {needed[:10]}: the mirror of {source.repository} does not have it"
+                raise StepFailed(Cause.disk, message, "It is fetched again at the next try")
+            yield mirror
         except Damaged as damage:
             raise _unreadable(source, damage) from damage
 

@@ -403,6 +403,47 @@ def test_lock_files_of_a_killed_git_do_not_matter(
     assert mirror.stat().st_ino == before  # mended, not cloned
 
 
+def test_halves_of_a_killed_clone_do_not_matter(repo, repository, source, tmp_path: Path, job) -> None:
+    commit = repo.commit({"a": "1"})
+    repository.fetch(source, ref=MAIN, commit="", job=job)
+    mirror = only_mirror(tmp_path)
+    mirror.rename(mirror.with_suffix(".old"))  # killed between two renames
+    shutil.copytree(mirror.with_suffix(".old") / "objects", mirror.with_suffix(".new") / "objects")
+    assert repository.fetch(source, ref=MAIN, commit=commit, job=job).commit == commit
+    left = {path.suffix for path in mirror.parent.iterdir()}
+    assert left == {".git", ".lock"}
+
+
+def test_a_mirror_that_another_environment_made_anew_is_completed_by_a_retry(
+    repo, repository, source, tmp_path: Path, job
+) -> None:
+    ours = repo.commit({"a": "1"})
+    git(repo.work, "checkout", "-q", "--orphan", "other")
+    repo.commit({"b": "2"}, branch="other")
+    repository.fetch(source, ref=MAIN, commit="", job=job)
+    _delete_head(only_mirror(tmp_path))
+    repository.fetch(source, ref="refs/heads/other", commit="", job=job)
+    with pytest.raises(StepFailed) as caught:
+        unpack(repository, source, ours, tmp_path / "first")
+    assert caught.value.cause.is_retried
+    repository.fetch(source, ref=MAIN, commit=ours, job=job)
+    assert unpack(repository, source, ours, tmp_path / "second") == {"a": "1"}
+
+
+def test_object_names_may_be_long_ones(tmp_path: Path, repository, job) -> None:
+    bare, work = tmp_path / "long.git", tmp_path / "long"
+    for folder, options in ((bare, ["--bare"]), (work, [])):
+        folder.mkdir()
+        git(folder, "init", "-q", "--object-format=sha256", *options)
+    repo = GitRepository(bare, work)
+    git(work, "remote", "add", "origin", str(bare))
+    commit = repo.commit({"a": "1"})
+    assert len(commit) == 64
+    source = source_of(bare)
+    assert repository.fetch(source, ref=MAIN, commit=commit, job=job).commit == commit
+    assert unpack(repository, source, commit, tmp_path / "r") == {"a": "1"}
+
+
 def _fetch_in_another_process(folder: Path, url: str, done: Any) -> None:
     repository = mirrors(folder)
     done.put(repository.fetch(source_of(url), ref=MAIN, commit="", job=Listening().job).commit)
