@@ -78,6 +78,8 @@ def _connection(url: SplitResult, timeout: float) -> Iterator[http.client.HTTPCo
     try:
         connection.connect()
         sockets.append(connection.sock)  # the connection forgets it while a body is read to its end
+        if late.is_set():
+            raise TimeoutError
         yield connection
     except (OSError, http.client.HTTPException) as error:
         if late.is_set():
