@@ -42,16 +42,18 @@ def git_over_http(
 
     `password` '' lets everyone in; `redirect` sends everyone to another server.
     """
-    handler = type(
-        "Handler", (_Backend,), {"folder": folder, "password": password, "redirect": redirect, "seen": []}
-    )
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+
+    class Handler(_Backend):
+        pass
+
+    Handler.folder, Handler.password, Handler.redirect, Handler.seen = folder, password, redirect, []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     if context:
         server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield GitHttp(server.server_port, "https" if context else "http", handler.seen)
+        yield GitHttp(server.server_port, "https" if context else "http", Handler.seen)
     finally:
         server.shutdown()
         thread.join(10)
