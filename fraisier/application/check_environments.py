@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from fraisier.application.preflight import preflight
 from fraisier.application.tools import Tools
 from fraisier.domain.errors import FraisierError
 from fraisier.domain.fraise import Environment, EnvironmentKey, HealthCheck
+from fraisier.domain.release import Layout
 
 OLDEST_GIT = (2, 25)
 EARLIEST = 1_750_000_000.0  # Unix seconds; a clock before this version was written is wrong
@@ -198,6 +200,7 @@ class CheckEnvironments:
             return
         yield self._webhook_secret(subject, environment)
         yield from self._prerequisites(subject, environment, host)
+        yield self._owner(subject, environment, host)
         yield from self._isolation(subject, environment, host)
         yield self._unit(subject, environment, host)
         if not offline:
@@ -220,6 +223,23 @@ class CheckEnvironments:
             yield check.problem(problem.message, problem.hint, fatal=problem.fatal)
         if not any(problem.fatal for problem in problems):
             yield check.ok(f"disk space, user, {environment.app_path}, shared files and unit")
+
+    def _owner(self, subject: str, environment: Environment, host: Host) -> Finding:
+        check = Checker(subject, "owner")
+        data = host.read(Layout(environment.app_path).own + "/owner")
+        key = environment.key
+        ours = {
+            "installation": self._store.installation,
+            "fraise": key.fraise,
+            "environment": key.environment,
+        }
+        if data is None:
+            return check.ok(f"{environment.app_path} belongs to nobody yet")
+        if _document(data) == ours:
+            return check.ok(f"{environment.app_path} is this environment's")
+        message = f"{environment.app_path} belongs to another installation or environment"
+        hint = f"If it is to be ours from now on: fraisier adopt {key.fraise} {key.environment}"
+        return check.problem(message, hint)
 
     def _isolation(self, subject: str, environment: Environment, host: Host) -> Iterator[Finding]:
         """Code that is being built must not be able to read Fraisier's own files."""
@@ -276,3 +296,10 @@ class CheckEnvironments:
             return check.problem(message, "Push it, or correct `branch:`")
         at = f", {environment.branch} is at {tips[ref][:10]}" if ref else ""
         return check.ok(f"{source.clone_url} answers{at}")
+
+
+def _document(data: bytes) -> object:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None

@@ -20,8 +20,8 @@ COLUMNS = (
     tables.text("Type", "type"),
     tables.text("Follows", "follows", flexible=True),
     tables.text("Repository", "repository", flexible=True),
-    tables.text("Hosts", "hosts", flexible=True),
-    tables.text("Description", "description", flexible=True),
+    tables.text("Hosts", "hosts", flexible=True, spare=True),
+    tables.text("Description", "description", flexible=True, spare=True),
 )
 
 

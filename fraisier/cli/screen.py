@@ -50,7 +50,7 @@ class Screen:
 
     def style(self, text: str, colour: str = "", *, bold: bool = False, dim: bool = False) -> str:
         """`text` in colour, where the screen has any."""
-        if not self.colour or not text:
+        if not self.colour or not text or not (colour or bold or dim):
             return text
         return click.style(text, fg=colour or None, bold=bold or None, dim=dim or None)
 

@@ -60,8 +60,8 @@ def _average(row: Row, _screen: Screen) -> str:
     return times.duration(row["average_duration_seconds"])
 
 
-def _count(title: str, key: str) -> tables.Column:
-    return tables.Column(title, lambda row, _: str(row[key]), right=True)
+def _count(title: str, key: str, *, spare: bool = False) -> tables.Column:
+    return tables.Column(title, lambda row, _: str(row[key]), right=True, spare=spare)
 
 
 COLUMNS = (
@@ -72,9 +72,8 @@ COLUMNS = (
     _count("Failed", "failed"),
     _count("Rolled back", "rolled_back"),
     _count("Rollback failed", "rollback_failed"),
-    _count("Cancelled", "cancelled"),
-    _count("Superseded", "superseded"),
+    _count("Cancelled", "cancelled", spare=True),
+    _count("Superseded", "superseded", spare=True),
     tables.Column("Rate", _rate),
-    tables.Column("Average", _average, right=True),
-    tables.moment("Last deployed", "last_deployed"),
+    tables.Column("Average", _average, right=True, spare=True),
 )

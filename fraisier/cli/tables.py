@@ -11,24 +11,28 @@ from fraisier.cli.screen import Screen
 from fraisier.cli.text import SHORT_COMMIT, SHORT_ID, printable, short_ref, shorten, width
 
 Row = Mapping[str, Any]
-NARROWEST = 8  # columns that a shortened cell keeps
+NARROWEST = 12  # columns that a shortened cell keeps
 GAP = "  "
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. `cell` gives the text for a screen; a `flexible` one is shortened where room is scarce."""
+    """One column. `cell` gives the text for a screen.
+
+    Where a terminal is narrow, `flexible` columns are shortened, and then `spare` ones left out.
+    """
 
     title: str
     cell: Callable[[Row, Screen], str]
     flexible: bool = False
+    spare: bool = False
     status: bool = False  # coloured by its word
     right: bool = False
 
 
-def text(title: str, key: str, *, flexible: bool = False) -> Column:
+def text(title: str, key: str, *, flexible: bool = False, spare: bool = False) -> Column:
     """A column that shows a field as it is."""
-    return Column(title, lambda row, _: _shown(row.get(key)), flexible)
+    return Column(title, lambda row, _: _shown(row.get(key)), flexible, spare)
 
 
 def status(title: str, key: str) -> Column:
@@ -86,14 +90,35 @@ def _abbreviated(value: object, screen: Screen, length: int) -> str:
 
 def print_table(screen: Screen, columns: Sequence[Column], rows: Sequence[Row]) -> None:
     """Print `rows` under their titles; a cell that has nothing shows "-"."""
+    columns = _affordable(screen, columns, rows)
     cells = [[column.cell(row, screen) or "-" for column in columns] for row in rows]
     titles = [column.title if screen.terminal else column.title.upper() for column in columns]
-    sizes = [max(width(title), *(width(line[i]) for line in cells)) for i, title in enumerate(titles)]
+    sizes = [_size(column, screen, rows) for column in columns]
     if screen.terminal:
         sizes = _fitted(sizes, columns, screen.width)
     screen.say(_heading(screen, titles, sizes, columns))
     for line in cells:
         screen.say(_line(screen, line, sizes, columns))
+
+
+def _size(column: Column, screen: Screen, rows: Sequence[Row]) -> int:
+    return max(width(column.title), *(width(column.cell(row, screen)) for row in rows))
+
+
+def _affordable(screen: Screen, columns: Sequence[Column], rows: Sequence[Row]) -> Sequence[Column]:
+    """The columns without the last spare ones, if even shortened ones would not fit."""
+    kept = list(columns)
+    spare = [column for column in columns if column.spare]
+    while screen.terminal and spare and _least(screen, kept, rows) > screen.width:
+        kept.remove(spare.pop())
+    return kept
+
+
+def _least(screen: Screen, columns: Sequence[Column], rows: Sequence[Row]) -> int:
+    sizes = [(column, _size(column, screen, rows)) for column in columns]
+    return sum(min(size, NARROWEST) if c.flexible else size for c, size in sizes) + len(GAP) * (
+        len(sizes) - 1
+    )
 
 
 def _fitted(sizes: list[int], columns: Sequence[Column], available: int) -> list[int]:

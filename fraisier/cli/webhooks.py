@@ -13,11 +13,11 @@ COLUMNS = (
     tables.ident("Id", "id"),
     tables.moment("Received", "received_at"),
     tables.text("Forge", "forge"),
-    tables.text("Type", "type"),
+    tables.text("Type", "type", spare=True),
     tables.text("Repository", "repository", flexible=True),
     tables.ref("Ref", "ref"),
     tables.commit("After", "after"),
-    tables.text("Sender", "sender", flexible=True),
+    tables.text("Sender", "sender", flexible=True, spare=True),
     tables.status("Verdict", "verdict"),
     tables.text("Reason", "reason", flexible=True),
 )

@@ -131,6 +131,15 @@ def test_a_folder_that_is_no_release_layout_is_told(world: World) -> None:
     assert "no release layout" in found[0]["message"]
 
 
+def test_a_folder_of_another_installation_is_told(world: World) -> None:
+    owner = world.folder / "staging" / ".fraisier" / "owner"
+    owner.parent.mkdir(parents=True)
+    owner.write_text('{"installation": "another", "fraise": "orders", "environment": "staging"}')
+    found = only(findings(world, "orders", "staging", "--offline"), "orders/staging", "owner")
+    assert found["verdict"] == "problem"
+    assert found["hint"].endswith("fraisier adopt orders staging")
+
+
 def test_no_worker_is_only_a_warning(world: World) -> None:
     assert only(findings(world, "--offline"), "installation", "worker")["verdict"] == "warning"
     with world.store() as store:
