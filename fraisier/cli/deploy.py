@@ -45,8 +45,8 @@ def command(session: Session, /, **options: Any) -> None:
     """Bring ENVIRONMENT of FRAISE to a commit, and watch until it has ended.
 
     Without --commit or --ref it is the tip of the branch that the environment follows; one that follows
-    tags needs either. Where no worker lives, this process performs the deployment itself. Ctrl-C lets a worker's
-    deployment go on, and cancels one that this process performs.
+    tags needs either. Where no worker lives, this process performs the deployment itself. Ctrl-C lets a
+    worker's deployment go on, and cancels one that this process performs.
 
     \b
     Examples:
