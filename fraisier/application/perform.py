@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fraisier.application.check_health import CheckHealth as WatchHealth
@@ -25,6 +25,7 @@ from fraisier.domain.plan import (
     InstallFile,
     LinkShared,
     Preflight,
+    Prove,
     Prune,
     Seal,
     StepName,
@@ -82,6 +83,7 @@ class Perform:
             InstallFile: self._install_file,
             UnitCommand: self._unit_command,
             CheckHealth: self._check_health,
+            Prove: self._prove,
             Prune: self._prune,
         }
 
@@ -246,11 +248,22 @@ class Perform:
 
         return lambda: prober.probe(check, stage.environment, stage.candidate.folder, _with_env(run, env))
 
+    def _prove(self, act: Prove, _: Scene) -> None:
+        stage = self._stage
+        with stage.host.guard(stage.ground):
+            marker = read_marker(stage.host, stage.layout, act.release)
+            if marker is not None:
+                proven = replace(marker, proven_at=stage.tools.clock.now())
+                write_marker(stage.host, stage.layout, proven)
+
     def _prune(self, act: Prune, scene: Scene) -> None:
         stage = self._stage
         running = running_release(stage.host, stage.layout)
-        present = list(stage.host.list(act.folder))
-        for name in releases_to_prune(present, keep=act.keep, running=running, previous=stage.previous):
+        present = set(filter(is_release_name, stage.host.list(act.folder)))
+        markers = [read_marker(stage.host, stage.layout, name) for name in present]
+        good = {m.release for m in markers if m and m.proven_at} | {running, stage.previous}
+        old = releases_to_prune([*(present & good)], keep=act.keep, running=running, previous=stage.previous)
+        for name in (*sorted(present - good), *old):
             with stage.host.guard(stage.ground):
                 stage.host.remove(stage.layout.marker(name))
                 stage.host.remove(stage.layout.release(name), user=stage.environment.user)

@@ -11,13 +11,14 @@ from fraisier.domain.release import Layout, is_release_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marker:
-    """A whole release. `sealed_at` is Unix time in seconds."""
+    """A whole release. Times are Unix seconds; `proven_at` is when it last served in good health."""
 
     release: str
     commit: str
     ref: str
     deployment: str
     sealed_at: float
+    proven_at: float | None = None
 
 
 def write_marker(host: Host, layout: Layout, marker: Marker) -> None:
@@ -35,7 +36,7 @@ def read_marker(host: Host, layout: Layout, release: str) -> Marker | None:
         return None
     try:
         fields = json.loads(data)
-        return Marker(**{name: fields[name] for name in Marker.__dataclass_fields__})
+        return Marker(**{name: fields.get(name) for name in Marker.__dataclass_fields__})
     except (ValueError, KeyError, TypeError):
         return None
 

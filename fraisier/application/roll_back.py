@@ -25,7 +25,7 @@ class RollBack:
         self._store = store
 
     def __call__(self, key: EnvironmentKey, *, to: str = "", by: str) -> Requested:
-        """Go back to release `to` (its name, number or commit), or to the one before the running one.
+        """Go back to release `to` (its name, number or commit), or to the good one before the running one.
 
         Raises:
             NotFound: no such environment or release, or nothing to go back to.
@@ -50,7 +50,7 @@ class RollBack:
             found = [m for m in markers if _is_meant(m, to)]
         else:
             sealed = next((m.sealed_at for m in markers if m.release == running), float("inf"))
-            found = [m for m in markers if m.release != running and m.sealed_at < sealed]
+            found = [m for m in markers if m.proven_at and m.release != running and m.sealed_at < sealed]
         if not found:
             what = f"release {to!r}" if to else "an earlier release"
             names = ", ".join(m.release for m in markers) or "none"

@@ -12,6 +12,7 @@ from fraisier.domain.plan import (
     Phase,
     Plan,
     Preflight,
+    Prove,
     Prune,
     Seal,
     StepName,
@@ -39,7 +40,13 @@ def plan_deployment(environment: Environment, release: Candidate, parts: Parts) 
             ),
             (StepName.migrate, parts.migrate_up),
             *_bring_in(environment, release.name, parts.target),
-            (StepName.finish, (Prune(folder=layout.releases, keep=environment.keep_releases),)),
+            (
+                StepName.finish,
+                (
+                    Prove(release=release.name),
+                    Prune(folder=layout.releases, keep=environment.keep_releases),
+                ),
+            ),
         ),
     )
 
@@ -52,6 +59,7 @@ def plan_return(environment: Environment, release: Candidate, parts: Parts) -> P
             Phase.deploy,
             (StepName.preflight, (Preflight(),)),
             *_bring_in(environment, release.name, parts.target),
+            (StepName.finish, (Prove(release=release.name),)),
         ),
     )
 

@@ -211,15 +211,26 @@ class CheckHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prove:
+    """Note that a release has served in good health: only such a one is gone back to."""
+
+    release: str
+
+    def describe(self) -> str:
+        """For `fraisier plan`."""
+        return f"note that release {self.release} is good"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prune:
-    """Remove releases beyond the newest `keep`, never the running one or the one to go back to."""
+    """Remove failed releases, and good ones beyond the newest `keep`; never what runs or ran before."""
 
     folder: str
     keep: int
 
     def describe(self) -> str:
         """For `fraisier plan`."""
-        return f"rm -rf releases beyond the newest {self.keep} in {self.folder}"
+        return f"rm -rf failed releases and those beyond the newest {self.keep} in {self.folder}"
 
 
 Act = (
@@ -233,6 +244,7 @@ Act = (
     | InstallFile
     | UnitCommand
     | CheckHealth
+    | Prove
     | Prune
 )
 

@@ -91,6 +91,16 @@ def test_a_person_rolls_back_to_the_release_before(shop):
     assert shop.answer() == (200, "one")
 
 
+def test_a_release_that_failed_is_never_gone_back_to(shop):
+    for version, health in (("one", 200), ("bad", 503), ("two", 200)):
+        shop.push(service(version, health=health))
+        shop.deploy()
+    assert shop.answer() == (200, "two")
+    row = shop.ended(shop.fraisier.roll_back(KEY, by="alice").deployment.id)
+    assert row["status"] == "success", row
+    assert shop.answer() == (200, "one")
+
+
 def test_the_commit_that_was_asked_for_runs_whatever_the_branch_is_now(site):
     first = site.push({"VERSION": "one"})
     site.push({"VERSION": "two"})

@@ -404,6 +404,15 @@ def test_old_releases_are_removed_but_not_the_one_to_go_back_to(world):
     assert sorted(p.name for p in (world.app / "releases").iterdir()) == ["2-bbbbbbbbbb", "3-cccccccccc"]
 
 
+def test_failed_releases_are_removed_before_good_ones(world):
+    world.configure(keep_releases=3)
+    world.deploy(SHA_A)
+    world.prober.unhealthy = {"2-bbbbbbbbbb"}
+    world.deploy(SHA_B)
+    world.deploy(SHA_C)
+    assert sorted(p.name for p in (world.app / "releases").iterdir()) == ["1-aaaaaaaaaa", "3-cccccccccc"]
+
+
 def test_an_unfinished_release_of_a_failed_build_is_removed_by_the_next_one(world):
     world.configure(build=(BuildCommand(run="exit 1"),))
     world.deploy(SHA_A)
