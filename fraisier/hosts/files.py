@@ -130,11 +130,15 @@ def owner_on_the_way(path: str) -> int | None:
 def make_folder(path: str, user: str, mode: int) -> None:
     """Create a folder and its parents; the last one belongs to `user` and has `mode`."""
     who = account(user)
-    other = _stranger(path)
-    if other is None and not who.is_ours and os.geteuid() != 0:
-        other = who
-    if other is not None:
+    if not who.is_ours and os.geteuid() != 0:
+        # Only root gives folders away; whoever may start units as anybody may have systemd do it.
+        argv = ("install", "-d", "-o", who.name, "-g", str(who.gid), "-m", f"{mode:o}", "--", path)
+        _do(account_of(0), argv, f"cannot create {path}")
+        return
+    if (other := _stranger(path)) is not None:
         _do(other, ("mkdir", "-p", "-m", f"{mode:o}", "--", path), f"cannot create {path}")
+        if other.uid != who.uid:
+            _give(path, other, who)
         return
     with _telling(f"cannot create {path}"):
         existed = Path(path).is_dir()
@@ -145,6 +149,17 @@ def make_folder(path: str, user: str, mode: int) -> None:
                 os.fchmod(descriptor, mode)
             if not who.is_ours:
                 os.fchown(descriptor, who.uid, who.gid)
+        finally:
+            os.close(descriptor)
+
+
+def _give(path: str, owner: Account, heir: Account) -> None:
+    """Give a folder that `owner` made to `heir`; only what is the owner's own can be given away."""
+    with _telling(f"cannot give {path} to {heir.name}"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_uid == owner.uid:
+                os.fchown(descriptor, heir.uid, heir.gid)
         finally:
             os.close(descriptor)
 
@@ -207,6 +222,8 @@ def _put(temporary: Path, path: str) -> None:
 def remove(path: str, user: str) -> None:
     """Remove a link, a file or a whole folder; links are removed, never followed. Missing is fine."""
     if (other := _stranger(path)) is not None:
+        if kind(path) == "folder" and (owner := os.lstat(path).st_uid) not in {0, other.uid}:
+            _empty_as(account_of(owner), path)
         _do(other, ("rm", "-rf", "--", path), f"cannot remove {path}", timeout=LONGEST_ACT)
         return
     with _telling(f"cannot remove {path}"):
@@ -222,6 +239,10 @@ def _empty(path: str, who: Account) -> None:
     """Remove what only the folder's own user can; the folder itself lies in ours."""
     if os.geteuid() == 0 or who.is_ours or os.lstat(path).st_uid == os.geteuid():
         return
+    _empty_as(who, path)
+
+
+def _empty_as(who: Account, path: str) -> None:
     script = 'chmod -R u+rwX -- "$1"; find "$1" -mindepth 1 -delete'
     _do(who, ("/bin/sh", "-c", script, "sh", path), f"cannot empty {path}", timeout=LONGEST_ACT)
 

@@ -173,6 +173,13 @@ class Launched:
         except BlockingIOError:
             return
 
+    def has_left_nothing(self) -> bool:
+        """Whether systemd-run says that the unit succeeded: then its cgroup is empty, without a look.
+
+        In other cases, and of a session, nobody knows: systemd-run also fails when it loses the manager.
+        """
+        return self.scope.kind is not Kind.session and self._process.poll() == 0
+
     def exit_code(self) -> int:
         """The command's exit code; negative: the signal that ended it."""
         code = self._process.wait()

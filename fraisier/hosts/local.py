@@ -181,7 +181,8 @@ class LocalHost:
             outcome = launched.follow(job, command.timeout)
         finally:
             # A command leaves nothing behind, however it ended: no daemon, no half-killed build.
-            scopes.end(scope)
+            if not launched.has_left_nothing():
+                scopes.end(scope)
             scopes.forget(grounds.scopes_folder(ground), scope)
         launched.drain(job.output)
         return _result(outcome, launched, command)

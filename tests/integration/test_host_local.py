@@ -403,6 +403,20 @@ def test_files_are_unpacked_as_the_user(host: LocalHost, ground: Ground) -> None
     assert host.kind(folder) == "missing"
 
 
+@needs_root
+def test_a_release_in_a_folder_of_a_third_user_is_made_and_removed(host: LocalHost, open_path: Path) -> None:
+    third, entry = pwd.getpwnam("daemon"), pwd.getpwnam(OTHER)
+    theirs = open_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, third.pw_uid, third.pw_gid)
+    folder = theirs / "1-aaaaaaa"
+    host.make_folder(str(folder), user=OTHER)
+    assert folder.stat().st_uid == entry.pw_uid
+    host.unpack(archive(src__app="x"), str(folder), user=OTHER, job=Heard().job)
+    host.remove(str(folder), user=OTHER)
+    assert list(theirs.iterdir()) == []
+
+
 def test_a_read_only_tree_can_be_removed(host: LocalHost, ground: Ground) -> None:
     folder = Path(ground.app_path, "releases/1-aaaaaaa")
     (folder / "cache/module").mkdir(parents=True)

@@ -17,7 +17,9 @@ from fraisier.domain.plan import InstallFile, UnitCommand
 from fraisier.hosts.local import LocalHost
 from fraisier.targets.systemd import Systemd
 from tests.factories import environment
+from tests.integration.test_host_local import WORKER
 from tests.servers import Server, server, server_factory
+from tests.unit.host_contract import OWNER
 
 __all__ = ["server", "server_factory"]
 
@@ -226,17 +228,49 @@ def test_a_units_of_a_users_own_manager(server: Server, lingering: str) -> None:
     perform(host, Systemd().acts(env, APP).stop)
 
 
-@pytest.mark.parametrize("who", ["root", "berry"])
-def test_the_host_keeps_its_promises_under_systemd(server: Server, lingering: str, who: str) -> None:
-    """The whole of test_host_local.py, there: scopes are transient units of the system's or the user's manager."""
+@pytest.fixture(scope="module")
+def checkout(server: Server) -> str:
+    """Fraisier and its tests, there."""
     server.copy(ROOT / "fraisier", "/opt/check/fraisier", leave_out=["__pycache__"])
     server.copy(ROOT / "tests", "/opt/check/tests", leave_out=["__pycache__"])
     server.copy(ROOT / "pyproject.toml", "/opt/check")
-    home = f"--basetemp=/var/tmp/check-{who}"
-    line = f"cd /opt/check && PYTHONDONTWRITEBYTECODE=1 {sys.executable} -m pytest -p no:cacheprovider {home} tests/integration/test_host_local.py"
-    if who != "root":
-        for folder in (*Path(sys.executable).parents, *Path(sys.executable).resolve().parents):
-            server.run(f"chmod o+x {folder}")  # there only: its files lie over this machine's
+    for folder in (*Path(sys.executable).parents, *Path(sys.executable).resolve().parents):
+        server.run(f"chmod o+x {folder}")  # there only: its files lie over this machine's
+    return "/opt/check"
+
+
+@pytest.mark.parametrize("who", ["root", "berry"])
+def test_the_host_keeps_its_promises_under_systemd(
+    server: Server, lingering: str, checkout: str, who: str
+) -> None:
+    """The whole of test_host_local.py, there: scopes are transient units of the system's or the user's manager."""
+    options = f"-p no:cacheprovider --basetemp=/var/tmp/check-{who}"
+    line = f"cd {checkout} && PYTHONDONTWRITEBYTECODE=1 {sys.executable} -m pytest {options} tests/integration/test_host_local.py"
+    if who == lingering:
         line = f"setpriv --reuid {who} --regid {who} --init-groups env HOME=/home/{who} sh -c {shlex.quote(line)}"
     done = server.run(line, check=False, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+TAKEOVER = f"""
+from fraisier.application.ports import Ground
+from fraisier.hosts.local import LocalHost
+LocalHost().adopt(Ground(app_path="/srv/app", owner={OWNER!r}, token=6))
+"""
+
+
+def test_after_a_power_loss_in_the_middle_of_a_command_the_successor_takes_over(
+    server: Server, checkout: str
+) -> None:
+    server.write("/opt/check/worker.py", WORKER)
+    server.write("/opt/check/takeover.py", TAKEOVER)
+    told = f"echo 'sleep 765432' | {sys.executable} worker.py /srv/app 5"
+    service = f"systemd-run --unit=worker --working-directory={checkout} --setenv=PYTHONPATH=."
+    server.run(f"{service} sh -c {shlex.quote(told)}")
+    server.run("for i in $(seq 100); do pgrep -fx 'sleep 765432' && exit; sleep .1; done; exit 1")
+    server.run("sync")
+    server.lose_power()
+    server.start()
+    assert server.run("ls /srv/app/.fraisier/scopes").stdout.strip(), "the record outlives the power loss"
+    server.run(f"cd {checkout} && PYTHONPATH=. {sys.executable} takeover.py")
+    assert server.run("ls /srv/app/.fraisier/scopes; cat /srv/app/.fraisier/token").stdout == "6\n"
