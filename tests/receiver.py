@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,8 @@ from fraisier.application.ports import (
     Settings,
 )
 from fraisier.application.receive_push import ReceivePush
+from fraisier.cli.serving import recorder
+from fraisier.database.sqlite import SqliteStore, open_sqlite
 from fraisier.domain.deployment import Deployment, Status
 from fraisier.domain.fraise import Environment, EnvironmentKey, Fraise
 from fraisier.domain.push import EventKind
@@ -231,3 +234,43 @@ def wait_for(condition: Any, timeout: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+@dataclass
+class Station:
+    """A served receiver with a real database, for one forge's deliveries."""
+
+    served: Running
+    store: SqliteStore
+
+    def post(self, delivery: SignedDelivery, path: str = "/webhook") -> httpx.Response:
+        """Deliver over a real connection."""
+        url = f"{self.served.url}{path}"
+        return httpx.post(url, content=delivery.body, headers=dict(delivery.headers), timeout=30)
+
+    def verdicts(self) -> list[str]:
+        """What became of every stored event, newest first."""
+        return [row["verdict"] for row in self.store.events(limit=1000)]
+
+    def deployments(self) -> list[tuple[str, str, str]]:
+        """Environment, commit and status of every deployment, newest first."""
+        rows = self.store.history(limit=1000)
+        return [(row["environment"], row["commit"], row["status"]) for row in rows]
+
+
+@contextmanager
+def station(folder: Path, config: Configuration) -> Iterator[Station]:
+    """Serve the receiver on a database in `folder`, with `config` published."""
+    store = open_sqlite(f"sqlite://{folder}/fraisier.db", state_folder=str(folder / "state"))
+    store.publish(list(config.fraises.values()), digest=config.digest, documents=config.documents)
+
+    class Recording:
+        record = staticmethod(recorder(store))
+
+    verb = receive_push(config, Recording())
+    app = App(Parts(receive_push=verb, forges=forges(), store=store))
+    try:
+        with running(app) as served:
+            yield Station(served, store)
+    finally:
+        store.close()
