@@ -144,6 +144,7 @@ class Claim:
     journal: tuple[JournaledStep, ...] = ()
     resolved: str = ""
     attempts: int = 0
+    quarantined: frozenset[str] = frozenset()  # commits that only `--force` brings again
     first_try_at: float | None = None
 
 

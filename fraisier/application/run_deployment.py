@@ -223,8 +223,12 @@ class _Run:
             self._store.pin(self._claim, commit=fetched.commit, seen_tip=fetched.tip)
             self._stage.candidate = replace(self._stage.candidate, commit=fetched.commit)
             scene.output.line(f"pinned {fetched.commit}")
+        if deployment.force:
+            return
+        if fetched.commit in self._claim.quarantined:
+            raise _Refused(_quarantined(self._environment, fetched.commit))
         refusal = judge(self._environment, deployment.trigger, self._lineage(fetched.commit, fetched.tip))
-        if refusal is not None and not deployment.force:
+        if refusal is not None:
             raise _Refused(refusal)
 
     def _lineage(self, commit: str, tip: str) -> Lineage:
@@ -403,6 +407,12 @@ class _Run:
             ending, error=self._journal.redact(ending.error), hint=self._journal.redact(ending.hint)
         )
         return self._store.finish(self._claim, self._journal.attempt, ending)
+
+
+def _quarantined(environment: Environment, commit: str) -> Refusal:
+    message = f"cannot deploy {commit[:12]}: it failed in this environment before and is quarantined"
+    hint = f"If the cause is gone: fraisier deploy {environment.fraise} {environment.name} --force"
+    return Refusal(Status.failed, Cause.quarantined, message, hint)
 
 
 class _Refused(Exception):

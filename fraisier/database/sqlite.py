@@ -159,6 +159,12 @@ class SqliteStore:
         )
         return found
 
+    def raise_token(self, environment: EnvironmentKey, *, above: int, by: str) -> int:
+        """A token over the environment's own and `above`; raises Conflict, NotFound."""
+        is_dead = self._locks.is_dead
+        token: int = self._write(lambda tx: sqlite_queue.raise_token(tx, environment, above, by, is_dead))
+        return token
+
     def next_due(self) -> float | None:
         """Seconds until a waiting retry is due or a lease ends on which something waits."""
         with self._readers.lend() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fraisier.database.clocks import iso, unix, unix_or_none
@@ -34,14 +34,21 @@ UPDATE tb_deployments
 """
 
 
-def insert_deployments(
-    tx: Transaction, deployments: Sequence[Deployment], replaced: Mapping[str, str]
-) -> None:
-    """Store new deployments, and count them.
+Columns = tuple[Any, ...]
+
+
+def deployment_rows(
+    tx: Transaction, deployments: Iterable[Deployment], replaced: Mapping[str, str]
+) -> list[Columns]:
+    """New deployments as rows.
 
     `replaced` has those that a newer one of the same batch took the place of: id -> the newer one's id.
     """
-    rows = [_new_row(each, tx.at, replaced.get(each.id)) for each in deployments]
+    return [_new_row(each, tx.at, replaced.get(each.id)) for each in deployments]
+
+
+def insert_deployments(tx: Transaction, rows: Sequence[Columns]) -> None:
+    """Store new deployments, and count them."""
     tx.insert(_INSERT, _INSERT_WIDTH, rows)
     for (fraise, environment, status), number in Counter((row[1], row[2], row[5]) for row in rows).items():
         tx.count_deployment((fraise, environment), tx.at, status, number)
@@ -52,7 +59,7 @@ def superseded_by(newer: str) -> str:
     return f"superseded by the newer deployment {newer}"
 
 
-def _new_row(deployment: Deployment, at: str, newer: str | None) -> tuple[Any, ...]:
+def _new_row(deployment: Deployment, at: str, newer: str | None) -> Columns:
     key = deployment.environment
     return (
         deployment.id,

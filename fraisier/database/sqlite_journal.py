@@ -82,6 +82,7 @@ UPDATE tb_environments
  WHERE fraise = :fraise AND name = :environment
 """
 _DEPLOYED = "UPDATE tb_environments SET last_deployed_at = ? WHERE fraise = ? AND name = ?"
+_LIFT = "UPDATE tb_environments SET quarantine = json_remove(quarantine, ?) WHERE fraise = ? AND name = ?"
 _QUARANTINE = "UPDATE tb_environments SET quarantine = ? WHERE fraise = ? AND name = ?"
 
 # Of an environment's pending deployments, the newest one.
@@ -211,6 +212,7 @@ def finish(tx: Transaction, claim: Claim, attempt: int, ending: Ending) -> Deplo
         _serve(tx, claim, ending.serving, succeeded=ending.status is Status.success)
     if ending.status is Status.success:
         tx.execute(_DEPLOYED, (tx.at, *_place(claim)))
+        tx.execute(_LIFT, (f'$."{after.commit}"', *_place(claim)))
     if after.commit and (ending.quarantine or ending.cause is Cause.force_push_refused):
         _bar(tx, claim, after)
     let_go(tx, claim)

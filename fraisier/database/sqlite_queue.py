@@ -6,12 +6,14 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
+import orjson
+
 from fraisier.application.ports import Claim, JournaledStep
 from fraisier.database.clocks import Clocks, unix, unix_or_none
 from fraisier.database.sqlite_deployments import change_deployment, deployment_of, load_deployment
 from fraisier.database.sqlite_transaction import Transaction, Values, as_json
 from fraisier.domain.deployment import Deployment, Status
-from fraisier.domain.errors import Cause, Conflict, TokenOutdated
+from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.plan import Phase, StepName, StepState
 
@@ -21,7 +23,7 @@ _LEASE_HOLDERS = "SELECT DISTINCT lease_worker FROM tb_environments WHERE lease_
 # oldest that waits. :dead are workers whose lock is free; a lease of another boot has ended. An interrupted
 # deployment is recovered even where the environment is paused.
 _NEXT = """
-SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment
+SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, e.quarantine
   FROM json_each(:keys) k
  CROSS JOIN tb_environments e ON e.fraise = json_extract(k.value, '$[0]')
                         AND e.name = json_extract(k.value, '$[1]') AND e.published
@@ -83,6 +85,11 @@ _LET_GO = """
 UPDATE tb_environments SET lease_worker = '', lease_until = 0, lease_boot = '' WHERE fraise = ? AND name = ?
 """
 
+_HOLDER = (
+    "SELECT token, lease_worker, lease_until, lease_boot FROM tb_environments WHERE fraise = ? AND name = ?"
+)
+_RAISE_TOKEN = "UPDATE tb_environments SET token = ? WHERE fraise = ? AND name = ?"
+
 IsDead = Callable[[str], bool]
 
 
@@ -118,6 +125,7 @@ def claim(
         journal=tuple(_journaled(step) for step in tx.execute(_JOURNAL, (row["id"],))),
         resolved=attempts[-1]["resolved"] if attempts else "",
         attempts=len(attempts),
+        quarantined=_quarantined(row["quarantine"]),
         first_try_at=unix(attempts[0]["started_at"]) if attempts else None,
     )
 
@@ -131,6 +139,12 @@ def _wanted(
         "boottime": clocks.boottime(),
         "dead": as_json(holder for holder in holders if is_dead(holder)),
     }
+
+
+def _quarantined(document: str) -> frozenset[str]:
+    """Commits that failed here; a refused force push is not among them, for a person may deploy it."""
+    entries = orjson.loads(document)
+    return frozenset(c for c, entry in entries.items() if entry["cause"] != Cause.force_push_refused)
 
 
 def _started(tx: Transaction, deployment: Deployment) -> Deployment:
@@ -155,6 +169,26 @@ def _journaled(row: sqlite3.Row) -> JournaledStep:
         release=row["release"],
         error=row["error"],
     )
+
+
+def raise_token(tx: Transaction, key: EnvironmentKey, above: int, by: str, is_dead: IsDead) -> int:
+    """A token over the environment's own and `above`.
+
+    Raises:
+        Conflict: a worker holds the environment.
+        NotFound: no such environment was published.
+    """
+    row = tx.row(_HOLDER, (key.fraise, key.environment))
+    if row is None:
+        raise NotFound(f"cannot find environment {key}: it was not published", "See `fraisier list`")
+    holder, now = row["lease_worker"], tx.clocks.boottime()
+    if row["lease_boot"] == tx.clocks.boot_id and row["lease_until"] > now and not is_dead(holder):
+        message = f"cannot adopt {key}: worker {holder} is deploying to it"
+        raise Conflict(message, "Wait for it, or cancel its deployment: see `fraisier status`")
+    token = int(max(row["token"], above)) + 1
+    tx.execute(_RAISE_TOKEN, (token, key.fraise, key.environment))
+    tx.audit(actor=by, action="adopt", subject=str(key), detail={"token": token})
+    return token
 
 
 def next_due(connection: sqlite3.Connection, clocks: Clocks) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,40 +18,40 @@ import orjson
 
 from fraisier.application.ports import Delivery, Received, Requested
 from fraisier.database.clocks import iso
-from fraisier.database.sqlite_deployments import SUPERSEDED_HINT, insert_deployments
-from fraisier.database.sqlite_transaction import Transaction, Values, as_json
+from fraisier.database.sqlite_deployments import SUPERSEDED_HINT, deployment_rows, insert_deployments
+from fraisier.database.sqlite_transaction import Transaction, as_json
 from fraisier.domain.deployment import Deployment, Status, Trigger, Wish, decide
 from fraisier.domain.errors import Cause, NotFound
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.push import Change, EventKind
 
-# Deliveries of one forge that are stored already, of an object delivery id -> position. CROSS JOIN is how
-# SQLite is told the order: one look into the index per delivery, never a walk through a forge's events.
-_KNOWN_DELIVERIES = """
-SELECT json_group_array(json_array(d.value, e.id))
-  FROM json_each(:positions) d
-  CROSS JOIN tb_webhook_events e ON e.forge = :forge AND e.delivery_id = d.key AND e.delivery_id <> ''
-"""
-
-# The state that wishes are decided on, of a list of [fraise, environment]: its newest deployment that is
-# not superseded, found by one look into the index per status, and all that wait. One row, whatever the
-# number of environments: each row would be a hand-over of Python's lock.
-_STATE = """
-SELECT json_group_array(json_array(e.fraise, e.name, e.seen_tip, json(e.quarantine),
-         (SELECT json_array(n.id, n.status, n.trigger, n."commit", n.requested_at)
-            FROM tb_deployments n
-           WHERE n.pk = (SELECT max((SELECT d.pk FROM tb_deployments d
-                                      WHERE d.fraise = e.fraise AND d.environment = e.name
-                                        AND d.status = s.column1
-                                      ORDER BY d.pk DESC LIMIT 1))
-                           FROM (VALUES ('pending'), ('running'), ('success'), ('failed'), ('rolled_back'),
-                                        ('rollback_failed'), ('cancelled')) s)),
-         (SELECT json_group_array(json_array(p.id, p.status, p.trigger, p."commit", p.requested_at))
-            FROM tb_deployments p
-           WHERE p.fraise = e.fraise AND p.environment = e.name AND p.status = 'pending')))
-  FROM json_each(?) k
- CROSS JOIN tb_environments e ON e.fraise = json_extract(k.value, '$[0]')
-                        AND e.name = json_extract(k.value, '$[1]') AND e.published
+# All that a batch has to know, as one row of two JSON texts: each row, and each statement, would be a
+# hand-over of Python's lock. CROSS JOIN is how SQLite is told the order: one look into the index per
+# delivery, never a walk through a forge's events.
+#
+# First the deliveries that are stored already, of {forge: {delivery id: position}}. Then, of a list of
+# [fraise, environment], the state that wishes are decided on: the newest deployment that is not
+# superseded, found by one look into the index per status, and all that wait.
+_READ = """
+SELECT (SELECT json_group_array(json_array(d.value, v.id))
+          FROM json_each(:deliveries) f
+         CROSS JOIN json_each(f.value) d
+         CROSS JOIN tb_webhook_events v ON v.forge = f.key AND v.delivery_id = d.key AND v.delivery_id <> ''),
+       (SELECT json_group_array(json_array(e.fraise, e.name, e.seen_tip, json(e.quarantine),
+                 (SELECT json_array(n.id, n.status, n.trigger, n."commit", n.requested_at)
+                    FROM tb_deployments n
+                   WHERE n.pk = (SELECT max((SELECT d.pk FROM tb_deployments d
+                                              WHERE d.fraise = e.fraise AND d.environment = e.name
+                                                AND d.status = s.column1
+                                              ORDER BY d.pk DESC LIMIT 1))
+                                   FROM (VALUES ('pending'), ('running'), ('success'), ('failed'),
+                                                ('rolled_back'), ('rollback_failed'), ('cancelled')) s)),
+                 (SELECT json_group_array(json_array(p.id, p.status, p.trigger, p."commit", p.requested_at))
+                    FROM tb_deployments p
+                   WHERE p.fraise = e.fraise AND p.environment = e.name AND p.status = 'pending')))
+          FROM json_each(:keys) k
+         CROSS JOIN tb_environments e ON e.fraise = json_extract(k.value, '$[0]')
+                                     AND e.name = json_extract(k.value, '$[1]') AND e.published)
 """
 
 _INSERT_EVENT = """
@@ -177,14 +178,23 @@ class _Place:
         return entry is not None and not refused, refused
 
 
-class Deciding:
-    """Decides on wishes one after the other, and stores all that follows at once."""
+Firsts = dict[str, dict[str, int]]  # forge -> delivery id -> position in the batch
 
-    def __init__(self, tx: Transaction, wishes: Iterable[Wish]) -> None:
+
+class Deciding:
+    """Decides on wishes one after the other, and stores all that follows at once.
+
+    Up to `store` nothing is written, so the writer need not hold the lock. `known` has the deliveries that
+    were stored earlier: position -> id of the event.
+    """
+
+    def __init__(self, tx: Transaction, wishes: Iterable[Wish], firsts: Firsts | None = None) -> None:
         self._tx = tx
         keys = {(wish.environment.fraise, wish.environment.environment) for wish in wishes}
-        rows = _one_json(tx, _STATE, (as_json(keys),)) if keys else []
-        self._places = {(row[0], row[1]): _Place(row) for row in rows}
+        asked = {"deliveries": orjson.dumps(firsts or {}).decode(), "keys": as_json(keys)}
+        known, places = tx.execute(_READ, asked).fetchone()
+        self.known: dict[int, str] = dict(orjson.loads(known))
+        self._places = {(row[0], row[1]): _Place(row) for row in orjson.loads(places)}
         self._new: dict[str, Deployment] = {}
         self._superseded: dict[str, str] = {}  # stored ones: id -> the newer one
         self._replaced: dict[str, str] = {}  # the same, of this batch: they are stored with their end
@@ -224,21 +234,24 @@ class Deciding:
         self._tx.count_deployment(at, earlier.requested_at, "pending", -1)
         self._tx.count_deployment(at, earlier.requested_at, "superseded", 1)
 
-    def store(self) -> None:
-        """Write the deployments, and what the environments remember."""
+    def store(self, events: Sequence[tuple[Any, ...]] = ()) -> None:
+        """Write the events, the deployments, and what the environments remember."""
         tx = self._tx
-        if self._new:
-            insert_deployments(tx, list(self._new.values()), self._replaced)
-            tx.wakes = True
+        changed = [place for place in self._places.values() if place.changed]
+        memory = as_json(_memory(place) for place in changed)
+        rows = deployment_rows(tx, self._new.values(), self._replaced)
+        tx.locked_at = time.monotonic()
+        tx.insert(_INSERT_EVENT, _EVENT_WIDTH, events)
+        insert_deployments(tx, rows)
         if self._superseded:
             newer = orjson.dumps(self._superseded).decode()
             tx.execute(_SUPERSEDE, {"at": tx.at, "newer": newer, "hint": SUPERSEDED_HINT})
         for rollback in self._rollbacks:
             where = {"fraise": rollback.environment.fraise, "environment": rollback.environment.environment}
             tx.execute(_STOP_FOR_ROLLBACK, {"by": rollback.requested_by or "rollback", **where})
-        changed = [place for place in self._places.values() if place.changed]
         if changed:
-            tx.execute(_REMEMBER, (as_json(_memory(place) for place in changed),))
+            tx.execute(_REMEMBER, (memory,))
+        tx.wakes = tx.wakes or bool(rows)
 
 
 def _memory(place: _Place) -> tuple[str, str, str, str]:
@@ -262,52 +275,40 @@ def _deployment(wish: Wish, key: EnvironmentKey, *, event_id: str, now: float) -
     )
 
 
-def _one_json(tx: Transaction, sql: str, values: Values) -> Any:
-    row = tx.row(sql, values)
-    return orjson.loads(row[0]) if row is not None and row[0] else []
-
-
 # ------------------------------------------------------------------------------------------- deliveries
 
 
 def record_all(tx: Transaction, deliveries: Sequence[PreparedDelivery]) -> list[Received]:
     """Store a batch of deliveries and what they ask for; each delivery id of a forge once."""
-    known = _known_deliveries(tx, deliveries)
-    fresh = [each for position, each in enumerate(deliveries) if position not in known]
-    deciding = Deciding(tx, (wish for each in fresh for wish in each.delivery.wishes))
+    firsts, repeats = _firsts(deliveries)
+    deciding = Deciding(tx, (wish for each in deliveries for wish in each.delivery.wishes), firsts)
+    known = deciding.known
+    known.update((position, known.get(first, deliveries[first].event_id)) for position, first in repeats)
     rows: list[tuple[Any, ...]] = []
     answers: list[Received] = []
     for position, each in enumerate(deliveries):
-        first = known.get(position)
-        if first is not None:
-            answers.append(Received(event_id=first, status="duplicate", reason="duplicate"))
+        if position in known:
+            answers.append(Received(event_id=known[position], status="duplicate", reason="duplicate"))
             continue
         received = _receive(deciding, each)
         answers.append(received)
         rows.append(_event_row(each, received))
-        tx.count(f"events.{received.status}")
-    tx.count("events.duplicate", len(deliveries) - len(rows))
-    tx.insert(_INSERT_EVENT, _EVENT_WIDTH, rows)
-    deciding.store()
+    tx.count("events.duplicate", len(known))
+    deciding.store(rows)
     return answers
 
 
-def _known_deliveries(tx: Transaction, deliveries: Sequence[PreparedDelivery]) -> dict[int, str]:
-    """Positions of deliveries that are not new, with the id of the first event."""
-    firsts: dict[str, dict[str, int]] = {}  # forge -> delivery id -> position
+def _firsts(deliveries: Sequence[PreparedDelivery]) -> tuple[Firsts, list[tuple[int, int]]]:
+    """Where each delivery id comes first in the batch, and the positions where one comes again."""
+    firsts: Firsts = {}
     repeats: list[tuple[int, int]] = []
     for position, each in enumerate(deliveries):
         push = each.delivery.push
-        if push.delivery_id:
+        if push.delivery_id:  # an empty one names no delivery
             first = firsts.setdefault(push.forge, {}).setdefault(push.delivery_id, position)
             if first != position:
                 repeats.append((position, first))
-    known: dict[int, str] = {}
-    for forge, positions in firsts.items():
-        values = {"forge": forge, "positions": orjson.dumps(positions).decode()}
-        known.update(_one_json(tx, _KNOWN_DELIVERIES, values))
-    known.update((position, known.get(first, deliveries[first].event_id)) for position, first in repeats)
-    return known
+    return firsts, repeats
 
 
 def _receive(deciding: Deciding, prepared: PreparedDelivery) -> Received:

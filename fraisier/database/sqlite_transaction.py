@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -28,7 +29,7 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
    SET total = total + excluded.total, timed = timed + excluded.timed, seconds = seconds + excluded.seconds
 """
 _AUDIT = "INSERT INTO tb_audit_log (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)"
-_LARGEST_CHUNK = 32  # rows of one statement; a power of two, so that few statements have to be prepared
+_LARGEST_CHUNK = 32  # rows of one statement; each number of rows is a statement that is kept prepared
 
 Place = tuple[str, str]  # fraise, environment
 
@@ -37,10 +38,11 @@ class Transaction:
     """The part of a transaction that belongs to one verb. `now` is Unix time, `at` the same as text.
 
     Counters are collected and written by `flush`, as one statement each for however many rows changed.
-    `wakes` is set by whoever changes the queue or ends something.
+    `wakes` is set by whoever changes the queue or ends something, `locked_at` (monotonic seconds) by who
+    reads at length before the first statement that writes.
     """
 
-    __slots__ = ("_counts", "_days", "at", "clocks", "connection", "now", "wakes")
+    __slots__ = ("_counts", "_days", "at", "clocks", "connection", "locked_at", "now", "wakes")
 
     def __init__(self, connection: sqlite3.Connection, clocks: Clocks) -> None:
         self.connection = connection
@@ -48,6 +50,7 @@ class Transaction:
         self.now = round(clocks.now(), 6)
         self.at = iso(self.now)
         self.wakes = False
+        self.locked_at = time.monotonic()
         self._counts: Counter[str] = Counter()
         self._days: dict[tuple[str, str, str, str], list[float]] = {}
 
@@ -60,20 +63,16 @@ class Transaction:
         found: sqlite3.Row | None = self.connection.execute(sql, values).fetchone()
         return found
 
-    def insert(self, into: str, width: int, rows: Sequence[Sequence[Any]]) -> int:
-        """Insert many rows with few statements; returns the last row's rowid.
+    def insert(self, into: str, width: int, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert many rows with few statements.
 
         Each step of SQLite gives up Python's lock and has to win it back from the event loop: one
         statement for 32 rows costs one such hand-over, `executemany` costs 32.
         """
-        position, last = 0, 0
-        while position < len(rows):
-            size = min(_LARGEST_CHUNK, 1 << ((len(rows) - position).bit_length() - 1))
-            chunk = rows[position : position + size]
+        for start in range(0, len(rows), _LARGEST_CHUNK):
+            chunk = rows[start : start + _LARGEST_CHUNK]
             flat = [value for row in chunk for value in row]
-            last = self.connection.execute(_insert_statement(into, width, size), flat).lastrowid or 0
-            position += size
-        return last
+            self.connection.execute(_insert_statement(into, width, len(chunk)), flat)
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter, when the transaction ends."""
@@ -82,8 +81,10 @@ class Transaction:
     def count_deployment(
         self, place: Place, requested: str, status: str, number: int, duration: float | None = None
     ) -> None:
-        """Note that `number` deployments more (or fewer) of that day have a status."""
-        self._counts[f"deployments.{status}"] += number
+        """Note that `number` deployments more (or fewer) of that day have a status.
+
+        A trigger of the schema sums them up for `tb_counters`.
+        """
         day = self._days.setdefault((*place, requested[:10], status), [0, 0, 0.0])
         day[0] += number
         if duration is not None:
@@ -99,10 +100,10 @@ class Transaction:
         """Write what was counted."""
         counts = [(name, number) for name, number in self._counts.items() if number]
         days = [(*key, *sums) for key, sums in self._days.items() if any(sums)]
-        if counts:
-            self.connection.execute(_COUNT, (as_json(counts),))
         if days:
             self.connection.execute(_COUNT_DAYS, (as_json(days),))
+        if counts:
+            self.connection.execute(_COUNT, (as_json(counts),))
         self._counts.clear()
         self._days.clear()
 

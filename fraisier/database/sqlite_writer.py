@@ -6,7 +6,8 @@ An item that fails is rolled back to its savepoint and fails alone. When the fil
 locked too long), nothing of the batch is stored, each caller is told so, and the thread goes on.
 
 SQLite lets waiting processes sleep between their attempts at the lock (up to 100 ms). Whoever holds it
-nearly all the time starves them, so the writer leaves it alone for at least as long as it has held it.
+nearly all the time starves them, so the writer decides on deliveries before it takes the lock, and leaves
+it alone for longer than it has held it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     import asyncio  # 40 ms to import, and only who has a loop needs it
 
 PATIENCE = 3.0  # seconds until a caller is told that the lock cannot be had
-LONGEST_GAP = 0.005  # seconds
+GAP = 1.5  # how many times as long as it was held the lock is left alone, on average
+FREE = 0.004  # seconds of holding it that need no gap yet
+LONGEST_GAP = 0.010  # seconds
 LARGEST_BATCH = 128  # items; bounds how long the lock is held
 LARGEST_BATCH_BYTES = (
     16 * 1024 * 1024
@@ -75,6 +79,14 @@ class Job:
                 self.future.set_result(self.value)
 
 
+@dataclass(slots=True)
+class _Done:
+    """What was committed, and by which transactions."""
+
+    jobs: list[Job]
+    transactions: list[Transaction]
+
+
 class Writer:
     """Starts its thread with the first item. `group` performs items that are cheaper together."""
 
@@ -94,7 +106,7 @@ class Writer:
         self._starting = threading.Lock()
         self._closed = False
         self._connection: sqlite3.Connection | None = None
-        self._gap_until = 0.0
+        self._held, self._held_at = 0.0, 0.0  # seconds; how long the lock was ours, when that was noted
         self._written = 0
 
     # -- for callers, any thread
@@ -166,25 +178,75 @@ class Writer:
 
     def _commit(self, jobs: list[Job]) -> None:
         jobs = self._prepared(jobs)
-        jobs, connection = self._begin(jobs)
-        if not jobs or connection is None:
-            return
-        began = time.monotonic()
-        transactions: list[Transaction] = []
+        self._leave_gap()
         try:
+            done = self._commit_together(jobs) or self._commit_each(jobs)
+        except (sqlite3.Error, StoreUnavailable) as error:
+            self._reconnect()
+            self._fail(jobs, unavailable(self._path, error) if isinstance(error, sqlite3.Error) else error)
+            return
+        _answer(done.jobs)
+        if any(transaction.wakes for transaction in done.transactions):
+            self._woken()
+        self._checkpoint(done.jobs)
+
+    def _commit_together(self, jobs: list[Job]) -> _Done | None:
+        """A batch of deliveries alone: all is read and decided before the lock is taken.
+
+        SQLite refuses to write on what was read when another process has committed since. That, a lock
+        that is held, or an item that cannot be stored: None, and nothing has happened.
+        """
+        if not jobs or any(job.work is not None for job in jobs):
+            return None
+        try:
+            connection = self._connection or self._connect()
+            connection.execute("BEGIN")
+            transaction = Transaction(connection, self._clocks)
+            self._work(transaction, jobs)
+            connection.execute("COMMIT")
+        except (sqlite3.Error, StoreUnavailable) as error:
+            if not isinstance(error, sqlite3.Error) or (is_of_the_file(error) and not is_locked(error)):
+                raise
+            self._roll_back()
+            return None
+        except Exception:  # noqa: BLE001 - whatever it was will come up again, item by item
+            self._roll_back()
+            return None
+        self._note_held(transaction.locked_at)
+        return _Done(jobs, [transaction])
+
+    def _commit_each(self, jobs: list[Job]) -> _Done:
+        """Any batch: the lock first, and a savepoint for each item."""
+        jobs, connection = self._begin(jobs)
+        transactions: list[Transaction] = []
+        if connection is not None:
+            began = time.monotonic()
             for group in _grouped(jobs):
                 self._perform(connection, group, transactions, alone=len(group) == len(jobs))
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._reconnect()
-            self._fail(jobs, unavailable(self._path, error) if is_of_the_file(error) else error)
-            return
-        held = time.monotonic() - began
-        self._gap_until = began + held + min(held, LONGEST_GAP)
-        _answer(jobs)
-        if any(transaction.wakes for transaction in transactions):
-            self._woken()
-        self._checkpoint(connection, jobs)
+            self._note_held(began)
+        return _Done(jobs, transactions)
+
+    def _roll_back(self) -> None:
+        if self._connection is not None and self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _leave_gap(self) -> None:
+        """Keep off the lock while it was ours too much of late. A moment's burst is free."""
+        self._let_fade()
+        if self._held > FREE:
+            time.sleep(min((self._held - FREE) * GAP, LONGEST_GAP))
+            self._let_fade()
+
+    def _let_fade(self) -> None:
+        now = time.monotonic()
+        self._held = max(0.0, self._held - (now - self._held_at) / GAP)
+        self._held_at = now
+
+    def _note_held(self, since: float) -> None:
+        now = time.monotonic()
+        self._held += now - since
+        self._held_at = now
 
     def _prepared(self, jobs: list[Job]) -> list[Job]:
         ready = []
@@ -199,9 +261,6 @@ class Writer:
 
     def _begin(self, jobs: list[Job]) -> tuple[list[Job], sqlite3.Connection | None]:
         """Take the lock. Whoever has waited too long for it is told; the others wait on."""
-        pause = self._gap_until - time.monotonic()
-        if pause > 0:
-            time.sleep(pause)
         while jobs:
             try:
                 connection = self._connection or self._connect()
@@ -275,20 +334,22 @@ class Writer:
             job.value = value
         transaction.flush()
 
-    def _checkpoint(self, connection: sqlite3.Connection, jobs: list[Job]) -> None:
+    def _checkpoint(self, jobs: list[Job]) -> None:
         """Move the log into the database between two batches, when the callers have their answers."""
         self._written += sum(8192 + job.size // 3 for job in jobs)
-        if self._written < CHECKPOINT_BYTES:
+        if self._written < CHECKPOINT_BYTES or self._connection is None:
             return
         self._written = 0
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error as error:
             _log.warning("cannot move the log into the database: %s", error)
 
     def _connect(self) -> sqlite3.Connection:
-        self._connection = connect(self._path, patience=0.0, write=True)
-        return self._connection
+        connection = connect(self._path, patience=PATIENCE, write=True)
+        connection.execute("PRAGMA busy_timeout=0")  # from here on we wait by ourselves, in shorter steps
+        self._connection = connection
+        return connection
 
     def _reconnect(self) -> None:
         """Let go of the connection; what was not committed is rolled back with it."""

@@ -169,14 +169,15 @@ def decide(
 
     `newest` is the environment's newest deployment that is not superseded, `pending` all that wait. A
     push or sweep asks for nothing only if its commit is what `newest` asked for, or is quarantined, or was
-    refused; so pushes A, B, A deploy A twice. `force` overrides the quarantine.
+    refused; so pushes A, B, A deploy A twice. Only `force` brings a quarantined commit again; a way back
+    to a release that was good once is never barred.
     """
-    if wish.trigger in AUTOMATIC and wish.commit:
-        if newest is not None and newest.commit == wish.commit:
-            return Decision(requested=False, reason="already_requested")
-        if quarantined and not wish.force:
-            return Decision(requested=False, reason="quarantined")
-        if refused:
-            return Decision(requested=False, reason="refused")
+    automatic = wish.trigger in AUTOMATIC and bool(wish.commit)
+    if automatic and newest is not None and newest.commit == wish.commit:
+        return Decision(requested=False, reason="already_requested")
+    if quarantined and not wish.force and wish.trigger is not Trigger.rollback:
+        return Decision(requested=False, reason="quarantined")
+    if automatic and refused:
+        return Decision(requested=False, reason="refused")
     waiting = tuple(each.id for each in pending if each.trigger in REPLACEABLE)
     return Decision(requested=True, superseded=waiting)

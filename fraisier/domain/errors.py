@@ -192,6 +192,7 @@ class Cause(StrEnum):
     store = "store"
     owner = "owner"
     cancelled = "cancelled"
+    quarantined = "quarantined"
     interrupted = "interrupted"
     rollback = "rollback"
     internal = "internal"

@@ -65,12 +65,22 @@ def test_pushes_a_b_a_deploy_a_twice():
 @pytest.mark.parametrize("trigger", [Trigger.manual, Trigger.api, Trigger.rollback, Trigger.scheduled])
 def test_a_person_may_ask_for_the_same_again(trigger):
     newest = Earlier("1", "failed", "webhook", SHA_A)
-    assert decide(wish(SHA_A, trigger=trigger), newest, [], quarantined=True).requested
+    assert decide(wish(SHA_A, trigger=trigger), newest, [], quarantined=False, refused=True).requested
+
+
+@pytest.mark.parametrize("trigger", sorted(set(Trigger) - {Trigger.rollback}))
+def test_a_quarantined_commit_is_deployed_only_by_force(trigger):
+    assert decide(wish(SHA_A, trigger=trigger), None, [], quarantined=True).reason == "quarantined"
+    assert decide(wish(SHA_A, trigger=trigger, force=True), None, [], quarantined=True).requested
+
+
+def test_a_way_back_is_never_barred():
+    assert decide(wish(SHA_A, trigger=Trigger.rollback), None, [], quarantined=True).requested
 
 
 @pytest.mark.parametrize("trigger", sorted(AUTOMATIC))
-def test_a_quarantined_commit_is_not_deployed_by_itself(trigger):
-    assert decide(wish(SHA_A, trigger=trigger), None, [], quarantined=True).reason == "quarantined"
+def test_a_refused_force_push_is_not_deployed_by_itself(trigger):
+    assert decide(wish(SHA_A, trigger=trigger), None, [], quarantined=False, refused=True).reason == "refused"
 
 
 def test_a_manual_deployment_that_waits_is_not_superseded_by_a_push():

@@ -188,6 +188,18 @@ def test_an_unhealthy_release_is_rolled_back_and_its_commit_quarantined(world):
     assert again.deployment is None
 
 
+def test_the_tip_of_a_branch_that_failed_before_needs_force(world):
+    world.deploy(SHA_A)
+    world.prober.unhealthy = {"2-bbbbbbbbbb"}
+    world.deploy(SHA_B)
+    world.repository.tip = SHA_B
+    refused = world.deploy("", trigger=Trigger.manual)
+    assert (refused.status, refused.cause) == (Status.failed, Cause.quarantined)
+    assert "--force" in refused.hint
+    assert world.deploy("", trigger=Trigger.manual, force=True).status is Status.success
+    assert world.store.fraise_status()[0]["quarantined_commits"] == []
+
+
 def test_a_first_deployment_that_fails_leaves_nothing_running(world):
     world.prober.unhealthy = {"1-aaaaaaaaaa"}
     ended = world.deploy(SHA_A)
