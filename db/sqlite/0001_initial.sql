@@ -271,6 +271,23 @@ CREATE TABLE tb_deployment_days (
     PRIMARY KEY (fraise, environment, day, status)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TRIGGER tr_deployment_days_summed AFTER INSERT ON tb_deployment_days
+BEGIN
+    INSERT INTO tb_counters (name, value) VALUES ('deployments.' || NEW.status, NEW.total)
+        ON CONFLICT (name) DO UPDATE SET value = value + NEW.total;
+END;
+
+CREATE TRIGGER tr_deployment_days_summed_again AFTER UPDATE OF total ON tb_deployment_days
+BEGIN
+    UPDATE tb_counters SET value = value + NEW.total - OLD.total WHERE name = 'deployments.' || NEW.status;
+END;
+
+CREATE TRIGGER tr_webhook_events_counted AFTER INSERT ON tb_webhook_events
+BEGIN
+    INSERT INTO tb_counters (name, value) VALUES ('events.' || NEW.verdict, 1)
+        ON CONFLICT (name) DO UPDATE SET value = value + 1;
+END;
+
 -- ------------------------------------------------------------------------------------------- views
 
 CREATE VIEW v_fraise AS
