@@ -252,6 +252,28 @@ def test_the_host_keeps_its_promises_under_systemd(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+RULE = """
+polkit.addRule(function(action, subject) {
+  if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == "berry") return polkit.Result.YES;
+});
+"""
+
+
+def test_a_user_whom_polkit_lets_start_units_deploys_as_other_users(
+    server: Server, lingering: str, checkout: str
+) -> None:
+    if server.run("systemctl start polkit", check=False).returncode != 0:
+        pytest.skip("polkitd is not installed")
+    server.write("/etc/polkit-1/rules.d/50-fraisier.rules", RULE)
+    server.run("systemctl restart polkit")
+    options = "-p no:cacheprovider -rs --basetemp=/var/tmp/check-polkit -k 'as_the_user or own_folder'"
+    line = f"cd {checkout} && PYTHONDONTWRITEBYTECODE=1 {sys.executable} -m pytest {options} tests/integration/test_host_local.py"
+    who = f"setpriv --reuid {lingering} --regid {lingering} --init-groups env HOME=/home/{lingering}"
+    done = server.run(f"{who} sh -c {shlex.quote(line)}", check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout, done.stdout
+
+
 TAKEOVER = f"""
 from fraisier.application.ports import Ground
 from fraisier.hosts.local import LocalHost
