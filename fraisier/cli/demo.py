@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -239,7 +240,14 @@ def _farewell(folder: DemoFolder, screen: Screen, took: float) -> None:
     mark = screen.style("✓", "green")
     screen.say(f"\n{mark} All was as told, in {took:.0f} s, and every process of the demo has ended.")
     if folder.kept:
-        screen.say(f"Look around: fraisier --config {folder.config} show ID")
+        program = Path(sys.executable).with_name("fraisier")
+        screen.say(f"Look around: {_short(program)} --config {_short(folder.config)} show ID")
+
+
+def _short(path: Path) -> str:
+    """As it can be typed in this folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 # ----------------------------------------------------------------------------------------------- signals
