@@ -58,6 +58,7 @@ class FakeHost:
         self.scripts: dict[str, Script] = {}
         self.answers: dict[tuple[str, ...], Finished] = {}
         self.users: set[str] = {"orders"}
+        self.going_down = False
         self.free = 10 * 1024**3
         self.commands: list[Command] = []
         self.acts: list[tuple[str, ...]] = []
@@ -105,6 +106,9 @@ class FakeHost:
     def inspect(self, argv: Sequence[str], *, timeout: float = 10.0) -> Finished:
         missing = Finished(code=127, stdout=b"", stderr=b"not found")
         return self.answers.get(tuple(argv), missing)
+
+    def is_going_down(self) -> bool:
+        return self.going_down
 
     # -- the right to change
     def adopt(self, ground: Ground, *, force: bool = False) -> None:

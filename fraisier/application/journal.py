@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fraisier.application.control import Control, Reason, Stopped
@@ -34,6 +34,7 @@ class Journal:
         self._redactor = redactor
         self._listener = listener
         self.attempt = 0
+        self.is_going_down: Callable[[], bool] = lambda: False
 
     def begin(self, resolved: str) -> None:
         """A new attempt, with the environment that it works on."""
@@ -71,6 +72,8 @@ class Journal:
     def _state(self, failure: Exception | None) -> StepState:
         if failure is None:
             return StepState.success
+        if self.is_going_down():
+            self._control.shut_down()
         if self._control.reason in (Reason.shutdown, Reason.lost):
             return StepState.interrupted
         cancelled = isinstance(failure, Stopped) or explain(failure).cause is Cause.cancelled

@@ -511,6 +511,10 @@ class Host(Protocol):
         """Run a short command that changes nothing; code 127 where the program is missing."""
         ...
 
+    def is_going_down(self) -> bool:
+        """Whether the machine is shutting down: what fails now is nobody's fault."""
+        ...
+
     # -- the right to change
     def adopt(self, ground: Ground, *, force: bool = False) -> None:
         """Take the environment over: lock, check the owner, raise the token, end all older scopes.

@@ -120,6 +120,8 @@ class _Run:
             control=control,
         )
         self._perform = Perform(self._stage)
+        # A reboot stops builds and units before, or after, it stops us: that must not look like a failure.
+        journal.is_going_down = self._stage.host.is_going_down
         self._switched = False
         self._migrated = False
         self._step = self._failed_at = StepName.preflight
@@ -347,6 +349,7 @@ class _Run:
         except (Stopped, *_UNJOURNALED):
             raise
         except Exception as failed:  # noqa: BLE001 - a boundary: the deployment has to end
+            self._control.check_halt()
             return f". The database could not be taken back: {explain(failed).message}"
         return ". The database was taken back"
 
@@ -366,6 +369,7 @@ class _Run:
             except (Stopped, *_UNJOURNALED):
                 raise
             except Exception as failed:  # noqa: BLE001 - whatever it is, the code has to come back
+                self._control.check_halt()
                 troubles.append(explain(failed))
         stage.candidate = new
         return self._went_back(

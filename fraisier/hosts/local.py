@@ -81,6 +81,12 @@ class LocalHost:
         """Run a short command that changes nothing; code 127 where the program is missing."""
         return run_short(argv, timeout=timeout)
 
+    def is_going_down(self) -> bool:
+        """Whether systemd is stopping everything, for a reboot or a poweroff."""
+        if not self._has_systemd:
+            return False
+        return run_short(("systemctl", "is-system-running"), timeout=5).stdout.strip() == b"stopping"
+
     # -- the right to change
     def adopt(self, ground: Ground, *, force: bool = False) -> None:
         """Take the environment over and end every older scope.

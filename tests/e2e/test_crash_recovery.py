@@ -25,7 +25,7 @@ def _let_everything_go(shop):
 
 
 def builds_running(shop) -> int:
-    return int(shop.server.run("pgrep -c -f 'test -e /srv/hold/build' || true").stdout.split()[0])
+    return int(shop.server.run("pgrep -c -f '[t]est -e /srv/hold/build' || true").stdout.split()[0])
 
 
 def test_killed_in_the_build_it_is_built_again(shop):
@@ -79,6 +79,18 @@ def test_a_reboot_in_the_build_is_survived(shop):
     row = shop.ended(deployment)
     assert row["status"] == "success", row
     assert shop.answer == "reboot"
+
+
+def test_a_reboot_while_a_release_is_checked_is_survived(shop):
+    shop.hold("start")
+    deployment = shop.push("reboot-late")
+    shop.waits_in(deployment, "check_health")
+    shop.server.reboot()
+    shop.let_go("start")
+    shop.wait_until_ready()
+    row = shop.ended(deployment, 90)
+    assert row["status"] == "success", row
+    until("the service", lambda: shop.answer == shop.current == "reboot-late")
 
 
 @pytest.mark.parametrize("step", ["build", "check_health"])

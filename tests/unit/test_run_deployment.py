@@ -342,6 +342,21 @@ def test_a_shutdown_in_a_build_is_resumed_by_the_next_worker(world):
     assert (ended.id, ended.status, ended.release) == (deployment, Status.success, "2-aaaaaaaaaa")
 
 
+@pytest.mark.parametrize("fails", ["build", "check_health"])
+def test_what_fails_while_the_machine_goes_down_is_resumed_after_the_boot(world, fails):
+    world.deploy(SHA_A)
+    world.configure(build=(BuildCommand(run="exit 1" if fails == "build" else "echo ok"),))
+    world.prober.unhealthy = {"2-bbbbbbbbbb"} if fails == "check_health" else set()
+    world.host.going_down = True
+    deployment = world.wish(SHA_B)
+    assert world.run(world.claim(), Control()) is None
+    world.host.going_down = False
+    world.prober.unhealthy = set()
+    world.configure(build=())
+    ended = world.run(world.claim(), Control())
+    assert (ended.id, ended.status) == (deployment, Status.success)
+
+
 def test_a_drained_worker_stops_between_two_steps(world):
     control = Control()
     world.on_step = lambda name, phase: control.drain() if name == "build" else None
