@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from fraisier.application.ports import Configuration
+
 from fraisier.cli.screen import Screen
 from fraisier.cli.session import Session
 from fraisier.domain.errors import UsageError
@@ -79,12 +81,23 @@ def _ask(argv: Sequence[str]) -> str:
     return finished.stdout.decode("utf-8", "replace").strip() if finished.code == 0 else ""
 
 
+def _whatever_the_secrets(session: Session) -> tuple[Configuration, Path]:
+    """The configuration, also before its variables have values: what is printed tells how to make them."""
+    from fraisier import wiring
+    from fraisier.cli.secrets_file import variables_of
+    from fraisier.config.locate import find_config
+
+    path = Path(find_config(session.path)).resolve()
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    unset = dict.fromkeys(variables_of(text), "not-yet-known")
+    return wiring.load(str(path), environ={**unset, **os.environ}), path
+
+
 def _print_service(session: Session) -> None:
     from fraisier.cli import service_files
     from fraisier.cli.secrets_file import variables_of
 
-    configuration = session.configuration
-    path = Path(configuration.path).resolve()
+    configuration, path = _whatever_the_secrets(session)
     program = shutil.which("fraisier") or str(Path(sys.executable).with_name("fraisier"))
     service = service_files.service_of(
         configuration,
