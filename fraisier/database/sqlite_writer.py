@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     import asyncio  # 40 ms to import, and only who has a loop needs it
 
 PATIENCE = 3.0  # seconds until a caller is told that the lock cannot be had
-GAP = 1.5  # how many times as long as it was held the lock is left alone, on average
-FREE = 0.004  # seconds of holding it that need no gap yet
+GAP = 1.5  # how many times as long as it was held the lock is left alone while more is waiting
 LONGEST_GAP = 0.010  # seconds
 LARGEST_BATCH = 128  # items; bounds how long the lock is held
 LARGEST_BATCH_BYTES = (
@@ -106,7 +105,7 @@ class Writer:
         self._starting = threading.Lock()
         self._closed = False
         self._connection: sqlite3.Connection | None = None
-        self._held, self._held_at = 0.0, 0.0  # seconds; how long the lock was ours, when that was noted
+        self._free_until = 0.0
         self._written = 0
 
     # -- for callers, any thread
@@ -231,22 +230,16 @@ class Writer:
         if self._connection is not None and self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def _leave_gap(self) -> None:
-        """Keep off the lock while it was ours too much of late. A moment's burst is free."""
-        self._let_fade()
-        if self._held > FREE:
-            time.sleep(min((self._held - FREE) * GAP, LONGEST_GAP))
-            self._let_fade()
-
-    def _let_fade(self) -> None:
-        now = time.monotonic()
-        self._held = max(0.0, self._held - (now - self._held_at) / GAP)
-        self._held_at = now
-
     def _note_held(self, since: float) -> None:
+        """Who had to wait for this commit is waiting again: then the lock is left alone for a while."""
         now = time.monotonic()
-        self._held += now - since
-        self._held_at = now
+        backlog = not self._queue.empty()
+        self._free_until = now + min((now - since) * GAP, LONGEST_GAP) if backlog else now
+
+    def _leave_gap(self) -> None:
+        pause = self._free_until - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
 
     def _prepared(self, jobs: list[Job]) -> list[Job]:
         ready = []
