@@ -13,7 +13,9 @@ KEY = EnvironmentKey("orders", "production")
 
 
 def source(**changes: Any) -> Source:
-    base = Source(forge="github", repository="acme/orders", clone_url="https://git.example.com/acme/orders.git")
+    base = Source(
+        forge="github", repository="acme/orders", clone_url="https://git.example.com/acme/orders.git"
+    )
     return replace(base, **changes)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from fraisier.application.ports import Configuration
-
 from fraisier.cli.screen import Screen
 from fraisier.cli.session import Session
 from fraisier.domain.errors import UsageError
