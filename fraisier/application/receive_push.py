@@ -7,7 +7,7 @@ our secrets has signed it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fraisier.application.ports import (
     Clock,
@@ -47,8 +47,19 @@ class _Grant:
     instance: ForgeInstance
     fraises: frozenset[str] | None = None
 
-    def covers(self, environment: Environment) -> bool:
-        return self.fraises is None or environment.fraise in self.fraises
+
+@dataclass(frozen=True, slots=True)
+class _Follower:
+    """An environment, and the branches that `routes` send to it instead of its own (None: its own)."""
+
+    key: EnvironmentKey
+    environment: Environment
+    branches: frozenset[str] | None
+
+    def follows(self, change: Change) -> bool:
+        if self.branches is not None and change.kind is RefKind.branch:
+            return change.name in self.branches
+        return self.environment.follows(change)
 
 
 class ReceivePush:
@@ -172,8 +183,7 @@ class _Directory:
     configuration: Configuration
     instances: Mapping[str, tuple[ForgeInstance, ...]]  # by instance name and by brand
     own_secrets: Mapping[str, tuple[tuple[bytes, frozenset[str]], ...]]  # by instance: secret, its fraises
-    environments: Mapping[tuple[str, str], tuple[Environment, ...]]  # by instance and repository
-    routed: Mapping[EnvironmentKey, frozenset[str]] = field(default_factory=dict)  # branches of `routes`
+    followers: Mapping[tuple[str, str], tuple[_Follower, ...]]  # by instance and repository
 
     @classmethod
     def of(cls, configuration: Configuration, forges: Iterable[str]) -> _Directory:
@@ -181,8 +191,7 @@ class _Directory:
             configuration=configuration,
             instances=_instances(configuration.settings.forges, forges),
             own_secrets=_own_secrets(configuration),
-            environments=_environments(configuration),
-            routed=_routed(configuration.routes),
+            followers=_followers(configuration),
         )
 
     def route(self, push: Push, grants: Iterable[_Grant]) -> tuple[tuple[Wish, ...], str]:
@@ -194,14 +203,14 @@ class _Directory:
         wishes: dict[EnvironmentKey, Wish] = {}
         known = forbidden = False
         for grant in grants:
-            for environment in self.environments.get(_address(grant.instance.name, push.repository), ()):
+            for follower in self.followers.get(_address(grant.instance.name, push.repository), ()):
                 known = True
-                if not grant.covers(environment):
+                if grant.fraises is not None and follower.key.fraise not in grant.fraises:
                     forbidden = True
                     continue
                 for change in push.changes:
-                    if change.commit and not change.deleted and self._follows(environment, change):
-                        wishes[environment.key] = _wish(environment, change, push)
+                    if change.commit and not change.deleted and follower.follows(change):
+                        wishes[follower.key] = _wish(follower.key, change, push)
         if wishes:
             return tuple(wishes.values()), ""
         if not known:
@@ -210,16 +219,10 @@ class _Directory:
             return (), "deleted"
         return (), "secret_of_another_fraise" if forbidden else "ref_not_followed"
 
-    def _follows(self, environment: Environment, change: Change) -> bool:
-        branches = self.routed.get(environment.key)
-        if branches is not None and change.kind is RefKind.branch:
-            return change.name in branches
-        return environment.follows(change)
 
-
-def _wish(environment: Environment, change: Change, push: Push) -> Wish:
+def _wish(environment: EnvironmentKey, change: Change, push: Push) -> Wish:
     return Wish(
-        environment=environment.key,
+        environment=environment,
         ref=change.ref,
         trigger=Trigger.webhook,
         commit=change.commit,
@@ -256,11 +259,13 @@ def _own_secrets(configuration: Configuration) -> dict[str, tuple[tuple[bytes, f
     return {forge: tuple(known.items()) for forge, known in owners.items()}
 
 
-def _environments(configuration: Configuration) -> dict[tuple[str, str], tuple[Environment, ...]]:
-    found: dict[tuple[str, str], tuple[Environment, ...]] = {}
-    for environment in configuration.environments.values():
+def _followers(configuration: Configuration) -> dict[tuple[str, str], tuple[_Follower, ...]]:
+    routed = _routed(configuration.routes)
+    found: dict[tuple[str, str], tuple[_Follower, ...]] = {}
+    for key, environment in configuration.environments.items():
         address = _address(environment.source.forge, environment.source.repository)
-        found[address] = (*found.get(address, ()), environment)
+        follower = _Follower(key, environment, routed.get(key))
+        found[address] = (*found.get(address, ()), follower)
     return found
 
 
