@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from fraisier.application.ports import Claim, Ending, Serving
 from fraisier.database.clocks import Clocks
 from fraisier.database.sqlite import open_sqlite
-from fraisier.domain.deployment import MAY_FOLLOW, REPLACEABLE, Status, Trigger
+from fraisier.domain.deployment import AUTOMATIC, MAY_FOLLOW, REPLACEABLE, Status, Trigger
 from fraisier.domain.errors import Cause, Conflict, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.plan import Phase, StepName
@@ -72,7 +72,7 @@ class Queue(RuleBasedStateMachine):
         asked = wish(commit, environment=environment, trigger=trigger, force=force, requested_by="bob")
         requested = self.store.request(asked)
         if requested.deployment is None:
-            assert trigger in (Trigger.webhook, Trigger.sweep)
+            assert trigger in AUTOMATIC or requested.reason == "quarantined"
 
     @rule(environments=st.lists(ENVIRONMENTS, max_size=2, unique=True), commit=COMMITS, again=st.booleans())
     def record(self, environments: list[EnvironmentKey], commit: str, again: bool) -> None:
