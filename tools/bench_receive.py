@@ -345,7 +345,7 @@ def _fsync(folder: Path) -> float:
 def measure(rounds: int, scale: float) -> dict[str, Any]:
     """Everything, on a fresh database on the checkout's disk."""
     RESULTS.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=RESULTS) as name:
+    with tempfile.TemporaryDirectory(dir=RESULTS, suffix=".tmp") as name:
         folder = Path(name)
         (folder / "fraises.yaml").write_text(CONFIG.format(secret=SECRET.decode(), folder=folder))
         pushes = Pushes()
