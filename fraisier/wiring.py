@@ -15,7 +15,6 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fraisier.application.tools import Tools
 from fraisier.domain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
         Store,
     )
     from fraisier.application.receive_push import FindForge
+    from fraisier.application.tools import Tools
     from fraisier.domain.deployment import Deployment, Trigger
     from fraisier.domain.fraise import Environment, EnvironmentKey
     from fraisier.domain.plan import Plan
@@ -141,6 +141,7 @@ class Fraisier:
     @cached_property
     def tools(self) -> Tools:
         """The brands that deployments are performed with."""
+        from fraisier.application.tools import Tools
         from fraisier.git.repository import Mirrors
         from fraisier.hosts.local import LocalHost
         from fraisier.hosts.processes import LocalProcesses

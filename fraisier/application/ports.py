@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fraisier.application.settings import Configuration as Configuration
+from fraisier.application.settings import ForgeInstance as ForgeInstance
+from fraisier.application.settings import Settings as Settings
 from fraisier.domain.deployment import Deployment, Status, Wish
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import Environment, EnvironmentKey, Fraise, HealthCheck, Source, TargetSpec
@@ -28,20 +31,6 @@ Row = Mapping[str, Any]  # a row of a view: JSON types only, keys as in the view
 
 
 # ---------------------------------------------------------------------------------------------- forges
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForgeInstance:
-    """One configured forge: `git.<name>` of the configuration.
-
-    `name` is the configuration's name ("github", "work-gitlab"), `kind` the brand. `secrets` are tried
-    in turn; none at all refuses everything. Fraises' own secrets are added by the receiver.
-    """
-
-    name: str
-    kind: str
-    base_url: str = ""
-    secrets: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 Headers = Mapping[str, tuple[bytes, ...]]  # lower-case name -> every value that was sent, in order
@@ -111,7 +100,10 @@ class Requested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournaledStep:
-    """A step of an attempt as the journal has it. Times are Unix seconds."""
+    """A step of an attempt as the journal has it. Times are Unix seconds.
+
+    `retried`: its attempt ended by itself, and the deployment waited to be tried again.
+    """
 
     id: int
     attempt: int
@@ -122,6 +114,7 @@ class JournaledStep:
     ended_at: float | None = None
     release: str = ""  # the release that the attempt was bringing in when the step began
     error: str = ""
+    retried: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +123,9 @@ class Claim:
 
     `current_release` and `current_commit` are what the database says is running ('' = nothing yet).
     `journal` has the steps of all earlier attempts of this deployment, oldest first; `resolved` is the
-    environment as the last attempt stored it ('' = none). `attempts` counts earlier ones. `first_try_at`
-    is the Unix time of the first attempt's start, None before it.
+    environment as the last attempt stored it ('' = none). `attempts` counts earlier ones, `interruptions`
+    those of them that ended with their worker. `first_try_at` is the Unix time of the first attempt's
+    start, None before it.
     """
 
     environment: EnvironmentKey
@@ -144,6 +138,7 @@ class Claim:
     journal: tuple[JournaledStep, ...] = ()
     resolved: str = ""
     attempts: int = 0
+    interruptions: int = 0
     quarantined: frozenset[str] = frozenset()  # commits that only `--force` brings again
     first_try_at: float | None = None
 
@@ -716,50 +711,6 @@ class Migrations(Protocol):
     def down(self, environment: Environment, release_folder: str, env: CommandEnv) -> Sequence[Act]:
         """Bring it back; empty where that was not declared possible."""
         ...
-
-
-# ---------------------------------------------------------------------------------------------- settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How this installation works, besides its fraises. Times in seconds, sizes in bytes."""
-
-    database_url: str
-    state_folder: str
-    forges: tuple[ForgeInstance, ...] = ()
-    default_forge: str = ""
-    fraise_secrets: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict, repr=False)  # by fraise
-    host: str = "127.0.0.1"
-    port: int = 8080
-    trusted_proxies: tuple[str, ...] = ()
-    max_body: int = 25 * 1024 * 1024
-    max_in_flight: int = 64 * 1024 * 1024
-    body_timeout: float = 10.0
-    failed_auth_limit: str = "20/minute"
-    concurrency: int = 8
-    lease: float = 10.0
-    shutdown_grace: float = 30.0
-    retention: float = 30 * 86400.0
-    log_format: str = "auto"  # auto, json, console
-    log_level: str = "info"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
-    """A whole `fraises.yaml`, checked.
-
-    `digest` changes with everything that a deployment could notice. `routes` is the older way to route:
-    branch -> environments, instead of those environments' own `branch`.
-    """
-
-    path: str
-    digest: str
-    settings: Settings
-    fraises: Mapping[str, Fraise]
-    environments: Mapping[EnvironmentKey, Environment]
-    routes: Mapping[str, tuple[EnvironmentKey, ...]] = field(default_factory=dict)
-    documents: Mapping[EnvironmentKey, Row] = field(default_factory=dict)  # for publishing: no secrets
 
 
 class EnvironmentCodec(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -45,7 +44,7 @@ class Screen:
         """The screen that stdout is. NO_COLOR and TERM=dumb turn colours off (https://no-color.org)."""
         terminal = sys.stdout is not None and sys.stdout.isatty()
         colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        columns = shutil.get_terminal_size((100, 24)).columns if terminal else 0
+        columns = _width() if terminal else 0
         return cls(terminal, colour, columns, time.time())
 
     def style(self, text: str, colour: str = "", *, bold: bool = False, dim: bool = False) -> str:
@@ -65,6 +64,12 @@ class Screen:
     def note(self, text: str) -> None:
         """Print a line for people on stderr, so that stdout stays what was asked for."""
         click.echo(text, err=True)
+
+
+def _width() -> int:
+    from shutil import get_terminal_size  # brings three compressors along, which a pipe does not need
+
+    return get_terminal_size((100, 24)).columns
 
 
 def print_json(document: Any) -> None:

@@ -7,14 +7,14 @@ import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from fraisier.domain.errors import NotFound, UsageError
 from fraisier.domain.fraise import EnvironmentKey
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fraisier.application.ports import Configuration, Store
     from fraisier.wiring import Fraisier
 
@@ -129,6 +129,9 @@ def refuse_strangers(database_url: str) -> None:
     Raises:
         UsageError: somebody else owns it; the hint says how to run as that user.
     """
+    from pathlib import Path  # both slow to import, and `list` and the help need neither
+    from urllib.parse import unquote, urlsplit
+
     parts = urlsplit(database_url)
     if parts.scheme != "sqlite":
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fraisier.application.ports import ForgeInstance, Settings
+from fraisier.application.settings import ForgeInstance, Settings
 from fraisier.config import checks, sources, texts
 from fraisier.config.keys import LOGGING, SERVER, WORKER
 from fraisier.config.sections import Parsed, Section

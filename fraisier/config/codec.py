@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from typing import Any
-from urllib.parse import unquote
 
-from fraisier.application.ports import Configuration
+from fraisier.application.settings import Configuration
 from fraisier.config.reading import Unresolvable, names, resolve
 from fraisier.domain.errors import UsageError
 from fraisier.domain.fraise import (
@@ -143,6 +142,8 @@ def with_parts(secret: str) -> set[str]:
     """A secret, and what is secret in it by itself: a URL's password, the token after "Bearer"."""
     found = {secret}
     if match := _PASSWORD_IN_URL.match(secret):
+        from urllib.parse import unquote  # slow to import; every command loads a configuration
+
         found |= {match[1], unquote(match[1])}
     words = secret.split(" ")
     if len(words) == _SCHEME_AND_TOKEN:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from hashlib import sha256
 
-from fraisier.application.ports import Configuration
+from fraisier.application.settings import Configuration
 from fraisier.config import build, checks, document
 from fraisier.config.codec import canonical
 from fraisier.config.codec import document as published
