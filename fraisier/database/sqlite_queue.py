@@ -46,7 +46,8 @@ UPDATE tb_environments SET token = token + 1, lease_worker = ?, lease_until = ?,
 
 _JOURNAL = "SELECT * FROM tb_deployment_steps WHERE deployment = ? ORDER BY pk"
 _ATTEMPTS = (
-    "SELECT number, resolved, started_at FROM tb_deployment_attempts WHERE deployment = ? ORDER BY number"
+    "SELECT number, resolved, started_at, outcome FROM tb_deployment_attempts"
+    " WHERE deployment = ? ORDER BY number"
 )
 
 # When a waiting retry is due, and when a lease ends on which something waits.
@@ -113,6 +114,7 @@ def claim(
     clocks = tx.clocks
     tx.execute(_TAKE, (worker, clocks.boottime() + lease, clocks.boot_id, key.fraise, key.environment))
     attempts = tx.execute(_ATTEMPTS, (row["id"],)).fetchall()
+    retried = {each["number"] for each in attempts if each["outcome"] == "retry"}
     tx.wakes = True  # followers see it running, and other workers wait for this lease from now on
     return Claim(
         environment=key,
@@ -122,9 +124,10 @@ def claim(
         current_release=row["current_release"],
         current_commit=row["current_commit"],
         current_deployment=row["current_deployment"],
-        journal=tuple(_journaled(step) for step in tx.execute(_JOURNAL, (row["id"],))),
+        journal=tuple(_journaled(step, retried) for step in tx.execute(_JOURNAL, (row["id"],))),
         resolved=attempts[-1]["resolved"] if attempts else "",
         attempts=len(attempts),
+        interruptions=len(attempts) - len(retried),
         quarantined=_quarantined(row["quarantine"]),
         first_try_at=unix(attempts[0]["started_at"]) if attempts else None,
     )
@@ -157,7 +160,7 @@ def _started(tx: Transaction, deployment: Deployment) -> Deployment:
     return running
 
 
-def _journaled(row: sqlite3.Row) -> JournaledStep:
+def _journaled(row: sqlite3.Row, retried: Collection[int]) -> JournaledStep:
     return JournaledStep(
         id=row["pk"],
         attempt=row["attempt"],
@@ -168,6 +171,7 @@ def _journaled(row: sqlite3.Row) -> JournaledStep:
         ended_at=unix_or_none(row["ended_at"]),
         release=row["release"],
         error=row["error"],
+        retried=row["attempt"] in retried,
     )
 
 

@@ -40,7 +40,8 @@ LARGEST_BATCH = 128  # items; bounds how long the lock is held
 LARGEST_BATCH_BYTES = (
     16 * 1024 * 1024
 )  # payloads are compressed before the lock is taken, but held until then
-CHECKPOINT_BYTES = 2 * 1024 * 1024  # written since the last one; below SQLite's own limit of 1000 pages
+CHECKPOINT_BYTES = 3 * 1024 * 1024  # in the log since the last one; SQLite's own limit is 1000 pages
+COMMIT_BYTES, JOB_BYTES = 60_000, 6_000  # what a commit, and an item beside its payload, adds to the log
 _LOCK_RETRY = 0.0005  # seconds
 
 _log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class Writer:
         self._prepare, self._group, self._woken = prepare, group, woken
         self._queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._handing_over = threading.Lock()  # nothing comes after the end
         self._closed = False
         self._connection: sqlite3.Connection | None = None
         self._free_until = 0.0
@@ -115,9 +116,14 @@ class Writer:
         Raises:
             StoreUnavailable: the store was closed.
         """
-        if self._thread is None or self._closed:
-            self._start()
-        self._queue.put(jobs)
+        with self._handing_over:
+            if self._closed:
+                message = "cannot write: the store was closed"
+                raise StoreUnavailable(message)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
+                self._thread.start()
+            self._queue.put(jobs)
 
     def perform(self, work: Work) -> Any:
         """Hand over, and wait for the commit."""
@@ -129,21 +135,12 @@ class Writer:
 
     def close(self) -> None:
         """Finish what was handed over, then end."""
-        with self._starting:
-            already, self._closed = self._closed, True
-            thread = self._thread
-        if thread is not None and not already:
-            self._queue.put(None)
-            thread.join()
-
-    def _start(self) -> None:
-        with self._starting:
-            if self._closed:
-                message = "cannot write: the store was closed"
-                raise StoreUnavailable(message)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
-                self._thread.start()
+        with self._handing_over:
+            if not self._closed and self._thread is not None:
+                self._queue.put(None)
+            self._closed = True
+        if self._thread is not None:
+            self._thread.join()
 
     # -- the thread
     def _run(self) -> None:
@@ -157,27 +154,35 @@ class Writer:
         self._reconnect()
 
     def _take(self) -> list[Job] | None:
-        """What waits, at most a batch; None when the store is closed and all is done."""
+        """What waits, at most a batch, prepared; None when the store is closed and all is done."""
         jobs = self._queue.get()
-        return None if jobs is None else self._take_more(jobs)
+        if jobs is None:
+            return None
+        ready: list[Job] = []
+        while jobs:
+            # Preparing takes long enough for others to arrive; so does the gap.
+            ready += self._prepared(jobs)
+            self._leave_gap()
+            jobs = self._take_waiting(ready)
+        return ready
 
-    def _take_more(self, jobs: list[Job]) -> list[Job]:
-        size = sum(job.size for job in jobs)
-        while len(jobs) < LARGEST_BATCH and size < LARGEST_BATCH_BYTES:
+    def _take_waiting(self, ready: Sequence[Job]) -> list[Job]:
+        """What has come meanwhile, as long as the batch has room."""
+        jobs: list[Job] = []
+        room, size = LARGEST_BATCH - len(ready), sum(job.size for job in ready)
+        while len(jobs) < room and size < LARGEST_BATCH_BYTES:
             try:
                 more = self._queue.get_nowait()
             except queue.Empty:
-                return jobs
+                break
             if more is None:
                 self._queue.put(None)  # read again by `_take`, after this batch
-                return jobs
-            jobs.extend(more)
+                break
+            jobs += more
             size += sum(job.size for job in more)
         return jobs
 
     def _commit(self, jobs: list[Job]) -> None:
-        jobs = self._prepared(jobs)
-        self._leave_gap()
         try:
             done = self._commit_together(jobs) or self._commit_each(jobs)
         except (sqlite3.Error, StoreUnavailable) as error:
@@ -329,8 +334,9 @@ class Writer:
 
     def _checkpoint(self, jobs: list[Job]) -> None:
         """Move the log into the database between two batches, when the callers have their answers."""
-        self._written += sum(8192 + job.size // 3 for job in jobs)
-        if self._written < CHECKPOINT_BYTES or self._connection is None:
+        self._written += COMMIT_BYTES + sum(JOB_BYTES + job.size // 4 for job in jobs)
+        enough = CHECKPOINT_BYTES if not self._queue.empty() else CHECKPOINT_BYTES // 2
+        if self._written < enough or self._connection is None:
             return
         self._written = 0
         try:
