@@ -18,6 +18,7 @@ from fraisier.application.ports import Claim, Listener, Row, Store
 from fraisier.application.run_deployment import RunDeployment
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Conflict, StoreUnavailable, TokenOutdated
+from fraisier.domain.fraise import EnvironmentKey
 from fraisier.wiring import Fraisier
 
 SLOW_POLL = 5.0  # seconds; behind the wake-ups, in case one is lost
@@ -51,7 +52,7 @@ class Worker:
         self._lease = settings.lease
         self._concurrency = settings.concurrency
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[EnvironmentKey, _Job] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -165,7 +166,8 @@ class Worker:
         return ""
 
     def _next_claim(self) -> Claim | None:
-        environments = self._parts.configuration.environments
+        # What we lost, and have not let go of yet, is not ours to take again.
+        environments = [key for key in self._parts.configuration.environments if key not in self._jobs]
         if self._only:
             row = self._store.deployment(self._only)
             if row["status"] not in ("pending", "running"):
@@ -174,7 +176,7 @@ class Worker:
                 k for k in environments if (k.fraise, k.environment) == (row["fraise_id"], row["environment"])
             ]
             return self._store.claim(self.id, lease=self._lease, environments=keys)
-        return self._store.claim(self.id, lease=self._lease, environments=list(environments))
+        return self._store.claim(self.id, lease=self._lease, environments=environments)
 
     def _begin(self, claim: Claim) -> None:
         control = Control()
@@ -183,7 +185,7 @@ class Worker:
         job = _Job(claim, control, time.monotonic())
         job.thread = threading.Thread(target=self._perform, args=(job,), name=f"deploy-{claim.environment}")
         with self._lock:
-            self._jobs[claim.deployment.id] = job
+            self._jobs[claim.environment] = job
         job.thread.start()
 
     def _perform(self, job: _Job) -> None:
@@ -207,7 +209,7 @@ class Worker:
             self._tell("deployment_crashed", {**told, "error": repr(error), "exc_info": error})
         finally:
             with self._lock:
-                self._jobs.pop(claim.deployment.id, None)
+                self._jobs.pop(claim.environment, None)
             self._wake.set()
 
     # ------------------------------------------------------------------------------------- leases
@@ -230,7 +232,7 @@ class Worker:
         for job in jobs:
             if job.claim.environment in kept:
                 job.renewed_at = asked_at
-            elif job.claim.deployment.id in self._jobs:
+            elif job.claim.environment in self._jobs:
                 job.control.lose()
         self._pass_on_cancels()
 
@@ -242,8 +244,9 @@ class Worker:
     def _pass_on_cancels(self) -> None:
         if not self._jobs:
             return
-        for deployment, by in self._store.cancel_requests(self.id).items():
-            if (job := self._jobs.get(deployment)) is not None:
+        wanted = self._store.cancel_requests(self.id)
+        for job in self._running():
+            if (by := wanted.get(job.claim.deployment.id)) is not None:
                 job.control.cancel(by)
 
     # ------------------------------------------------------------------------------------- house

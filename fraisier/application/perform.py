@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,6 +38,10 @@ from fraisier.domain.release import Layout, is_release_name, releases_to_prune
 
 # What a `shared` entry becomes, as the environment's user: the release's own copy makes room for the link.
 _LINK = 'case "$3" in */) mkdir -p "$1";; esac; mkdir -p "$(dirname "$2")"; rm -rf "$2"; ln -s "$1" "$2"'
+
+
+_LARGEST_FILE = 1 << 20  # bytes of a unit file
+_FULL = 8 << 20  # bytes; with less than this a build had better be tried again later
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,13 +136,24 @@ class Perform:
         stage.tools.repository.unpack(source, stage.candidate.commit, unpacking, scene.job)
 
     def _remove_unsealed(self, scene: Scene) -> None:
-        """An interrupted build is thrown away and repeated in a new folder."""
+        """An interrupted build is thrown away and repeated in a new folder; so is what never served well.
+
+        Never what `current` points to, marked or not: a marker may be lost, a service must not be.
+        """
         stage = self._stage
+        running = running_release(stage.host, stage.layout)
         for name in filter(is_release_name, stage.host.list(stage.layout.releases)):
-            if stage.host.read(stage.layout.marker(name)) is None:
-                scene.output.line(f"removing unfinished release {name}")
-                with stage.host.guard(stage.ground):
-                    stage.host.remove(stage.layout.release(name), user=stage.environment.user)
+            marker = read_marker(stage.host, stage.layout, name)
+            if name != running and (marker is None or not marker.proven_at):
+                self._remove_release(name, scene)
+
+    def _remove_release(self, name: str, scene: Scene) -> None:
+        """The marker first: what is half removed is not whole."""
+        stage = self._stage
+        with stage.host.guard(stage.ground):
+            stage.host.remove(stage.layout.marker(name))
+            stage.host.remove(stage.layout.release(name), user=stage.environment.user)
+        scene.output.line(f"removed release {name}")
 
     def _link_shared(self, act: LinkShared, scene: Scene) -> None:
         stage = self._stage
@@ -156,14 +172,23 @@ class Perform:
         stage = self._stage
         code = stage.host.run(stage.ground, command, scene.job)
         if code != 0:
-            cause = {StepName.migrate: Cause.migration}.get(scene.step, Cause.build)
+            cause = Cause.migration if scene.step is StepName.migrate else self._cause_of_a_failed_build()
             ended = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
             message = f"cannot {scene.step.value}: `{command.describe().partition('    # in ')[0]}` {ended}"
             raise StepFailed(cause, message, f"See its output: fraisier logs {stage.deployment}")
 
+    def _cause_of_a_failed_build(self) -> Cause:
+        """Whatever a build says, on a full disk it is not the commit's fault, and worth another try."""
+        environment = self._stage.environment
+        full = self._stage.host.free_bytes(environment.app_path) < min(environment.min_free_disk, _FULL)
+        return Cause.disk if full else Cause.build
+
     def _seal(self, act: Seal, _: Scene) -> None:
         stage = self._stage
         with stage.host.guard(stage.ground):
+            if stage.host.kind(act.folder) != "folder":
+                message = f"cannot seal {act.folder}: the build removed or replaced its own release folder"
+                raise StepFailed(Cause.build, message, f"See its output: fraisier logs {stage.deployment}")
             stage.host.sync(act.folder)
             marker = Marker(
                 release=act.release,
@@ -192,10 +217,14 @@ class Perform:
         """Read as the environment's user: a link in the release must not make root read anything else."""
         stage, found = self._stage, bytearray()
         reader = Job(stop=scene.job.stop, output=found.extend)
-        command = Command(argv=("cat", "--", act.source), user=stage.environment.user, timeout=10.0)
+        argv = ("head", "-c", str(_LARGEST_FILE + 1), "--", act.source)  # a link may lead to /dev/zero
+        command = Command(argv=argv, user=stage.environment.user, timeout=10.0)
         if stage.host.run(stage.ground, command, reader) != 0:
             message = f"cannot install {act.source}: the release does not have it"
             raise StepFailed(Cause.restart, message, "Mend `unit_file:` in fraises.yaml, or commit the file")
+        if len(found) > _LARGEST_FILE:
+            message = f"cannot install {act.source}: it is larger than {_LARGEST_FILE >> 10} KiB"
+            raise StepFailed(Cause.restart, message, "Mend `unit_file:` in fraises.yaml, or the file")
         with stage.host.guard(stage.ground):
             if stage.host.read(act.destination) != bytes(found):
                 stage.host.write(act.destination, bytes(found))
@@ -248,9 +277,9 @@ class Perform:
 
         return lambda: prober.probe(check, stage.environment, stage.candidate.folder, _with_env(run, env))
 
-    def _prove(self, act: Prove, _: Scene) -> None:
+    def _prove(self, act: Prove, scene: Scene) -> None:
         stage = self._stage
-        with stage.host.guard(stage.ground):
+        with _only_told(scene), stage.host.guard(stage.ground):
             marker = read_marker(stage.host, stage.layout, act.release)
             if marker is not None:
                 proven = replace(marker, proven_at=stage.tools.clock.now())
@@ -264,10 +293,19 @@ class Perform:
         good = {m.release for m in markers if m and m.proven_at} | {running, stage.previous}
         old = releases_to_prune([*(present & good)], keep=act.keep, running=running, previous=stage.previous)
         for name in (*sorted(present - good), *old):
-            with stage.host.guard(stage.ground):
-                stage.host.remove(stage.layout.marker(name))
-                stage.host.remove(stage.layout.release(name), user=stage.environment.user)
-            scene.output.line(f"removed release {name}")
+            with _only_told(scene):
+                self._remove_release(name, scene)
+
+
+@contextmanager
+def _only_told(scene: Scene) -> Iterator[None]:
+    """The release serves in good health: a folder that cannot be tidied up must not take it away again."""
+    try:
+        yield
+    except StepFailed as failure:
+        scene.output.line(f"{failure.message}{'. ' + failure.hint if failure.hint else ''}")
+    except OSError as error:
+        scene.output.line(f"cannot tidy up: {error}")
 
 
 def _with_env(run: Callable[[Command], int], env: Any) -> Callable[[Command], int]:

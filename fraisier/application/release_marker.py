@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from fraisier.application.ports import Host
-from fraisier.domain.release import Layout, is_release_name
+from fraisier.domain.release import Layout, is_release_name, release_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,10 @@ def running_release(host: Host, layout: Layout) -> str:
 
 
 def whole_releases(host: Host, layout: Layout) -> list[Marker]:
-    """Every whole release on the host, newest first."""
+    """Every whole release on the host, newest first: by their numbers, for clocks are set back."""
     markers = (read_marker(host, layout, name) for name in host.list(layout.releases))
-    return sorted((m for m in markers if m is not None), key=lambda m: m.sealed_at, reverse=True)
+    return sorted((m for m in markers if m is not None), key=_number, reverse=True)
+
+
+def _number(marker: Marker) -> int:
+    return release_number(marker.release)

@@ -11,7 +11,7 @@ from fraisier.application.tools import Tools
 from fraisier.domain.deployment import Trigger, Wish
 from fraisier.domain.errors import NotFound
 from fraisier.domain.fraise import Environment, EnvironmentKey
-from fraisier.domain.release import Layout
+from fraisier.domain.release import Layout, release_number
 
 
 class RollBack:
@@ -49,8 +49,8 @@ class RollBack:
         if to:
             found = [m for m in markers if _is_meant(m, to)]
         else:
-            sealed = next((m.sealed_at for m in markers if m.release == running), float("inf"))
-            found = [m for m in markers if m.proven_at and m.release != running and m.sealed_at < sealed]
+            newest = release_number(running) or float("inf")
+            found = [m for m in markers if m.proven_at and release_number(m.release) < newest]
         if not found:
             what = f"release {to!r}" if to else "an earlier release"
             names = ", ".join(m.release for m in markers) or "none"

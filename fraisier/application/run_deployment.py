@@ -29,10 +29,14 @@ from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.lineage import Lineage, Refusal, judge, watches_paths
 from fraisier.domain.plan import QUARANTINING, Fetch, Phase, Plan, Step, StepName
 from fraisier.domain.recovery import Course, Resumption, resume
-from fraisier.domain.release import release_name
+from fraisier.domain.release import release_name, release_number
 from fraisier.domain.secret import Redactor
 
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0  # seconds
+TORN = (
+    ". The way down of its migration was interrupted and is not repeated: "
+    "the database may be between two states"
+)
 _UNJOURNALED = (TokenOutdated, StoreUnavailable)  # nothing can, or may, be written any more
 
 
@@ -60,7 +64,7 @@ class RunDeployment:
             TokenOutdated: another worker has taken over; nothing more may be touched.
             StoreUnavailable: the journal cannot be written; the lease will end and someone resumes.
         """
-        resumption = resume(claim.journal)
+        resumption = resume(claim.journal, interruptions=claim.interruptions)
         try:
             environment = self._environment(claim, resumption)
             redactor = Redactor(self._codec.secrets(environment))
@@ -124,11 +128,13 @@ class _Run:
         journal.is_going_down = self._stage.host.is_going_down
         self._switched = False
         self._migrated = False
+        self._torn = False  # the way down was interrupted: it is not taken again
         self._step = self._failed_at = StepName.preflight
 
     # ------------------------------------------------------------------------------------ the course
     def __call__(self, resumption: Resumption) -> Deployment | None:
         self._migrated = resumption.migrated and not resumption.undone
+        self._torn = resumption.torn
         try:
             try:
                 return self._follow(resumption)
@@ -149,16 +155,12 @@ class _Run:
     def _follow(self, resumption: Resumption) -> Deployment | None:
         if resumption.course is Course.start_over:
             return self._forward(self._from_the_start)
-        try:
-            self._resume_at(resumption)
-        except _UNJOURNALED:
-            raise
-        except Exception as trouble:  # noqa: BLE001 - a boundary: every end has a cause that a person can read
-            return self._end(Status.rollback_failed, explain(trouble), error=explain(trouble).message)
+        self._switched = resumption.course is not Course.conclude
+        self._resume_at(resumption)
         failure = StepFailed(resumption.cause or Cause.interrupted, resumption.error)
         if resumption.course is Course.conclude:
-            return self._give_up(failure)
-        self._switched = True
+            cancelled = failure.cause is Cause.interrupted and self._claim.deployment.cancel_requested_by
+            return self._give_up(self._cancelled() if cancelled else failure)
         if resumption.course is Course.roll_back:
             return self._go_back(failure)
         return self._forward(self._bring_in)
@@ -184,7 +186,20 @@ class _Run:
         self._stage.previous = deployment.previous_release
         self._step = StepName.activate
         if release:
-            self._perform.adopt()
+            self._adopt_patiently()
+
+    def _adopt_patiently(self) -> None:
+        """What is half done has no other way on: a full disk or a lock that is held must not end it."""
+        delay = FIRST_RETRY / 4
+        while True:
+            try:
+                return self._perform.adopt()
+            except StepFailed as failure:
+                if not (failure.cause.is_retried and self._may_retry()):
+                    raise
+            if self._control.halt.wait(delay):
+                self._control.check_halt()
+            delay = min(delay * 2, LONGEST_RETRY)
 
     # ------------------------------------------------------------------------------------ forward
     def _from_the_start(self) -> None:
@@ -250,10 +265,18 @@ class _Run:
 
     def _name_release(self) -> None:
         commit = self._stage.candidate.commit
-        name = release_name(self._store.next_release_number(self._claim), commit)
+        name = release_name(self._free_number(), commit)
         ref = self._claim.deployment.ref
         self._stage.candidate = candidate(self._environment, name, commit, ref)
         self._remember_previous()
+
+    def _free_number(self) -> int:
+        """Above every release on the host: a database from a backup has forgotten the newest."""
+        host, layout = self._stage.host, self._stage.layout
+        highest = max(map(release_number, host.list(layout.releases)), default=0)
+        while (number := self._store.next_release_number(self._claim)) <= highest:
+            self._control.check()
+        return number
 
     def _remember_previous(self) -> None:
         stage = self._stage
@@ -311,7 +334,8 @@ class _Run:
             failure = self._cancelled()
         if self._switched:
             return self._go_back(failure)
-        if failure.cause.is_retried and self._may_retry():
+        # A migration that failed may have done half its work: like an interrupted one it is not repeated.
+        if failure.cause.is_retried and self._step is not StepName.migrate and self._may_retry():
             return self._retry(failure)
         return self._give_up(failure)
 
@@ -333,7 +357,7 @@ class _Run:
 
     def _give_up(self, failure: StepFailed) -> Deployment:
         """Before the switch: the old release serves on; only the database may need its way back."""
-        error = failure.message
+        error = failure.message + (TORN if self._torn else "")
         if self._migrated:
             error += self._undo_migration()
         status = Status.cancelled if failure.cause is Cause.cancelled else Status.failed
@@ -361,7 +385,7 @@ class _Run:
         old = candidate(self._environment, stage.previous, marker.commit if marker else "")
         parts = Parts(target=self._parts(old if marker else new).target, migrate_down=down)
         plan = api.plan_rollback(self._environment, old.name if marker else "", parts)
-        troubles = []
+        troubles = [StepFailed(Cause.migration_interrupted, TORN.strip(". "))] if self._torn else []
         for step in plan.steps:
             stage.candidate = new if step.name is StepName.migrate else old
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -26,6 +26,10 @@ class Journaled(Protocol):
     def release(self) -> str: ...
     @property
     def error(self) -> str: ...
+    @property
+    def retried(self) -> bool:
+        """Whether its attempt had ended, to be tried again: then it says nothing of how to go on."""
+        ...
 
 
 class Course(StrEnum):
@@ -42,7 +46,7 @@ class Resumption:
     """How to go on, with which release, and why the deployment is lost where it is.
 
     `migrated`: this deployment's migration has been done, so it must not be done again. `undone`: the way
-    back had already taken the database back.
+    back had already taken the database back, or had begun to (`torn`), which is never repeated either.
     """
 
     course: Course
@@ -51,6 +55,7 @@ class Resumption:
     error: str = ""
     migrated: bool = False
     undone: bool = False
+    torn: bool = False
 
 
 CAUSE_OF_STEP = {
@@ -63,49 +68,69 @@ CAUSE_OF_STEP = {
 }
 _SWITCH = (StepName.activate, StepName.restart, StepName.check_health, StepName.finish)
 _UNFINISHED = (StepState.running, StepState.interrupted)
+_BAD = (StepState.failed, StepState.cancelled)
+MOST_INTERRUPTIONS = 20  # of one deployment; upgrades and reboots in a row are far fewer
 
 INTERRUPTED_MIGRATION = (
     "cannot tell whether the migration took place: its worker died in the middle. "
     "The database may be between two states; the old release keeps serving"
 )
+INTERRUPTED_TOO_OFTEN = (
+    f"cannot finish: {MOST_INTERRUPTIONS} workers in a row died, or lost the environment, while they "
+    "performed this deployment"
+)
 
 
-def resume(journal: Sequence[Journaled]) -> Resumption:
-    """How a deployment with this journal goes on. An empty journal starts from the first step."""
-    migrated = _last_success(journal, Phase.deploy, StepName.migrate)
-    undone = _last_success(journal, Phase.rollback, StepName.migrate)
-    back = [step for step in journal if step.phase is Phase.rollback]
-    attempt = journal[-1].attempt if journal else 0
-    last = [step for step in journal if step.attempt == attempt and step.phase is Phase.deploy]
-    failed = next((step for step in last if step.state in (StepState.failed, StepState.cancelled)), None)
-    if back:
-        return _back(failed or _first_failure(journal), back[-1].release, migrated=migrated, undone=undone)
+def resume(journal: Sequence[Journaled], *, interruptions: int = 0) -> Resumption:
+    """How a deployment with this journal goes on. An empty journal starts from the first step.
+
+    `interruptions` is how many of its attempts ended because their worker did: a deployment that ends
+    its workers, or loses its folder, each time is not tried for ever.
+    """
+    migrated, undone, torn = _database(journal)
+    found = replace(_way_on(journal, migrated), migrated=migrated, undone=undone, torn=torn)
+    if interruptions < MOST_INTERRUPTIONS or found.course not in (Course.start_over, Course.go_on):
+        return found
+    course = Course.roll_back if found.course is Course.go_on else Course.conclude
+    return replace(found, course=course, cause=Cause.interrupted, error=INTERRUPTED_TOO_OFTEN)
+
+
+def _way_on(journal: Sequence[Journaled], migrated: bool) -> Resumption:  # noqa: FBT001
+    steps = [step for step in journal if not step.retried]
+    forward = [step for step in steps if step.phase is Phase.deploy]
+    last = [step for step in forward if step.attempt == steps[-1].attempt]
+    failed = next((step for step in last if step.state in _BAD), None)
+    if any(step.phase is Phase.rollback for step in steps):
+        return _back(failed, steps, forward)
     if failed is not None:
         course = Course.roll_back if failed.name in _SWITCH else Course.conclude
-        return Resumption(course, failed.release, _cause(failed), failed.error, migrated)
+        return Resumption(course, failed.release, _cause(failed), failed.error)
     if any(step.name is StepName.migrate and step.state in _UNFINISHED for step in last):
         return Resumption(Course.conclude, "", Cause.migration_interrupted, INTERRUPTED_MIGRATION)
     whole = [s for s in last if s.name in _SWITCH or (s.name is StepName.migrate and migrated)]
     if whole:
-        return Resumption(Course.go_on, whole[-1].release, migrated=migrated)
-    return Resumption(Course.start_over, migrated=migrated)
+        return Resumption(Course.go_on, whole[-1].release)
+    return Resumption(Course.start_over)
 
 
-def _back(failed: Journaled | None, release: str, *, migrated: bool, undone: bool) -> Resumption:
-    if failed is None:
+def _database(journal: Sequence[Journaled]) -> tuple[bool, bool, bool]:
+    """`migrated`, `undone` and `torn` of a Resumption: what became of the database, in any attempt."""
+    migrations = [step for step in journal if step.name is StepName.migrate]
+    up = {step.state for step in migrations if step.phase is Phase.deploy}
+    down = {step.state for step in migrations if step.phase is Phase.rollback}
+    torn = StepState.success not in down and not down.isdisjoint(_UNFINISHED)
+    return StepState.success in up, StepState.success in down or torn, torn
+
+
+def _back(failed: Journaled | None, steps: Sequence[Journaled], forward: Sequence[Journaled]) -> Resumption:
+    """The way back had begun: all of it behind the switch, else only the database's."""
+    switched = any(step.name in _SWITCH for step in forward)
+    course = Course.roll_back if switched else Course.conclude
+    why = failed or next((step for step in forward if step.state in _BAD), None)
+    if why is None:
         error = "cannot tell why the way back had begun: its worker died in the middle"
-        return Resumption(Course.roll_back, release, Cause.interrupted, error, migrated, undone)
-    return Resumption(Course.roll_back, failed.release, _cause(failed), failed.error, migrated, undone)
-
-
-def _first_failure(journal: Sequence[Journaled]) -> Journaled | None:
-    bad = (StepState.failed, StepState.cancelled)
-    return next((step for step in journal if step.phase is Phase.deploy and step.state in bad), None)
-
-
-def _last_success(journal: Sequence[Journaled], phase: Phase, name: StepName) -> bool:
-    found = [step for step in journal if step.phase is phase and step.name is name]
-    return any(step.state is StepState.success for step in found)
+        return Resumption(course, steps[-1].release, Cause.interrupted, error)
+    return Resumption(course, why.release, _cause(why), why.error)
 
 
 def _cause(step: Journaled) -> Cause:

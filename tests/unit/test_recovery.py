@@ -1,6 +1,6 @@
 """What a deployment whose worker died goes on with, for a death at every place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fraisier.domain.errors import Cause
 from fraisier.domain.plan import Phase, StepName, StepState
-from fraisier.domain.recovery import Course, resume
+from fraisier.domain.recovery import MOST_INTERRUPTIONS, Course, resume
 
 FORWARD = [
     StepName.preflight, StepName.fetch, StepName.prepare, StepName.link_shared, StepName.build, StepName.migrate,
@@ -24,6 +24,7 @@ class Entry:
     attempt: int = 1
     release: str = "7-abc"
     error: str = ""
+    retried: bool = False
 
 
 def until(name: StepName, state: StepState) -> list[Entry]:
@@ -104,12 +105,52 @@ def test_a_retry_remembers_the_migration_of_an_earlier_attempt():
     assert (resumption.course, resumption.migrated) == (Course.start_over, True)
 
 
+def test_an_attempt_that_was_to_be_tried_again_is_tried_again():
+    journal = [replace(entry, retried=True) for entry in until(StepName.fetch, StepState.failed)]
+    assert resume(journal).course is Course.start_over
+
+
+def test_a_second_try_that_dies_is_not_judged_by_the_first():
+    first = [replace(entry, retried=True) for entry in until(StepName.build, StepState.failed)]
+    second = [replace(entry, attempt=2) for entry in until(StepName.fetch, StepState.running)]
+    assert resume([*first, *second]).course is Course.start_over
+
+
+def test_a_way_down_that_was_interrupted_is_never_repeated():
+    journal = [
+        *until(StepName.restart, StepState.failed),
+        Entry(StepName.migrate, StepState.interrupted, Phase.rollback),
+    ]
+    resumption = resume(journal)
+    assert (resumption.course, resumption.undone, resumption.torn) == (Course.roll_back, True, True)
+
+
+def test_only_the_database_is_taken_back_where_nothing_was_switched():
+    journal = [
+        *until(StepName.migrate, StepState.success),
+        Entry(StepName.migrate, StepState.success, Phase.rollback),
+    ]
+    resumption = resume(journal)
+    assert (resumption.course, resumption.undone) == (Course.conclude, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "course"), [(StepName.build, Course.conclude), (StepName.restart, Course.roll_back)]
+)
+def test_a_deployment_that_takes_its_workers_along_is_not_tried_for_ever(name, course):
+    journal = until(name, StepState.interrupted)
+    assert resume(journal, interruptions=MOST_INTERRUPTIONS - 1).course not in (course,)
+    resumption = resume(journal, interruptions=MOST_INTERRUPTIONS)
+    assert (resumption.course, resumption.cause) == (course, Cause.interrupted)
+
+
 _entries = st.builds(
     Entry,
     st.sampled_from(StepName),
     st.sampled_from(StepState),
     st.sampled_from(Phase),
     st.integers(1, 3),
+    retried=st.booleans(),
 )
 
 
