@@ -38,6 +38,8 @@ from fraisier.domain.plan import Phase, StepName, StepState
 if TYPE_CHECKING:
     import asyncio
 
+DEAD_LOCKS_KEPT = 3600.0  # seconds; by then any lease of a dead worker has ended too
+
 
 def open_sqlite(
     url: str, *, state_folder: str, create: bool = True, readonly: bool = False, clocks: Clocks | None = None
@@ -335,6 +337,7 @@ class SqliteStore:
         """Drop payloads and output older than `retention` seconds; returns how many of each."""
         before = iso(self._clocks.now() - retention)
         self._write(lambda tx: sqlite_house.forget_workers(tx, before))
+        self._locks.sweep(older_than=DEAD_LOCKS_KEPT)
         return {
             "payloads": self._prune(sqlite_house.prune_payloads, before),
             "output": self._prune(sqlite_house.prune_output, before),

@@ -116,6 +116,7 @@ def prepare_file(path: Path, *, create: bool) -> None:
         StoreUnavailable: they cannot be, or the file is missing and `create` is False.
     """
     if path.exists():
+        refuse_network_disk(path)
         return
     if not create:
         hint = "Start `fraisier serve` once, or check database.url"

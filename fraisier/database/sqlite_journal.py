@@ -1,7 +1,6 @@
 """The journal of a deployment: attempts, steps, output, and how it ended.
 
-Every function but `begin_attempt`'s helpers is called with a claim whose token was checked in the same
-transaction (`sqlite_queue.hold`).
+Every function is called with a claim whose token was checked in the same transaction (`sqlite_queue.hold`).
 """
 
 from __future__ import annotations

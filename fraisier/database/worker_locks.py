@@ -49,10 +49,27 @@ class WorkerLocks:
 
     def is_dead(self, worker: str) -> bool:
         """Whether the worker held a lock and no longer does. Without a file nothing is known: False."""
-        if worker in self._held:
-            return False
+        return worker not in self._held and self._is_free(self._path(worker))
+
+    def sweep(self, older_than: float) -> int:
+        """Remove the files of workers that died more than `older_than` seconds ago; returns how many."""
+        latest = time.time() - older_than
+        files = list(self._folder.glob("*.lock")) if self._folder.is_dir() else []
+        old = [path for path in files if path.stat().st_mtime < latest and self._is_free(path)]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
+
+    def close(self) -> None:
+        """Let go of the locks but leave the files: to others these workers have died."""
+        for descriptor in self._held.values():
+            os.close(descriptor)
+        self._held.clear()
+
+    @staticmethod
+    def _is_free(path: Path) -> bool:
         try:
-            descriptor = os.open(self._path(worker), os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return False
         try:
@@ -60,21 +77,6 @@ class WorkerLocks:
             return _try(descriptor, fcntl.LOCK_SH)
         finally:
             os.close(descriptor)
-
-    def forget(self, worker: str) -> None:
-        """Remove the file of a dead worker."""
-        if self.is_dead(worker):
-            self._path(worker).unlink(missing_ok=True)
-
-    def names_on_disk(self) -> int:
-        """How many files there are; for tests and for pruning."""
-        return len(list(self._folder.glob("*.lock"))) if self._folder.is_dir() else 0
-
-    def close(self) -> None:
-        """Let go of the locks but leave the files: to others these workers have died."""
-        for descriptor in self._held.values():
-            os.close(descriptor)
-        self._held.clear()
 
     def _path(self, worker: str) -> Path:
         return self._folder / f"{quote(worker, safe='')}.lock"

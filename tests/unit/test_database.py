@@ -267,6 +267,18 @@ def test_two_workers_cannot_have_one_name(store: SqliteStore, folder: Path) -> N
     other.close()
 
 
+def test_files_of_workers_that_died_long_ago_are_swept_away(store: SqliteStore, folder: Path) -> None:
+    dead = open_in(folder)
+    dead.register_worker("dead", info={})
+    store.register_worker("alive", info={})
+    dead.close()
+    long_ago = time.time() - 86400
+    for name in ("dead", "alive"):
+        os.utime(folder / "workers" / f"{name}.lock", (long_ago, long_ago))
+    store.prune(retention=86400)
+    assert [path.name for path in (folder / "workers").iterdir()] == ["alive.lock"]
+
+
 # -------------------------------------------------------------------------------------------------- wakes
 
 
