@@ -209,7 +209,8 @@ class Worker:
             self._tell("deployment_crashed", {**told, "error": repr(error), "exc_info": error})
         finally:
             with self._lock:
-                self._jobs.pop(claim.environment, None)
+                if self._jobs.get(claim.environment) is job:
+                    del self._jobs[claim.environment]
             self._wake.set()
 
     # ------------------------------------------------------------------------------------- leases

@@ -219,7 +219,8 @@ class Store(Protocol):
         """The next deployment that may be performed: of a free environment, rollbacks first, then oldest.
 
         Raises the environment's token by one. A running deployment whose lease has ended is claimed
-        again (takeover), before pending ones. None: nothing to do now.
+        again (takeover), before pending ones. What was asked for in environments that are no longer
+        published comes too, so that it ends. None: nothing to do now.
         """
         ...
 

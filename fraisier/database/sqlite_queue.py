@@ -21,12 +21,15 @@ _LEASE_HOLDERS = "SELECT DISTINCT lease_worker FROM tb_environments WHERE lease_
 
 # The head of the queue among free environments: an interrupted deployment first, then rollbacks, then the
 # oldest that waits. :dead are workers whose lock is free; a lease of another boot has ended. An interrupted
-# deployment is recovered even where the environment is paused.
+# deployment is recovered even where the environment is paused. What was asked for in an environment that the
+# configuration no longer has is claimed too: somebody has to bring it to its end.
 _NEXT = """
 SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, e.quarantine
-  FROM json_each(:keys) k
- CROSS JOIN tb_environments e ON e.fraise = json_extract(k.value, '$[0]')
-                        AND e.name = json_extract(k.value, '$[1]') AND e.published
+  FROM (SELECT json_extract(value, '$[0]') AS fraise, json_extract(value, '$[1]') AS name
+          FROM json_each(:keys)
+         UNION
+        SELECT fraise, name FROM tb_environments WHERE NOT published) k
+ CROSS JOIN tb_environments e ON e.fraise = k.fraise AND e.name = k.name
   CROSS JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name
                              AND d.status IN ('running', 'pending')
  WHERE (e.lease_worker = '' OR e.lease_boot <> :boot OR e.lease_until <= :boottime
