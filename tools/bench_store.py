@@ -156,11 +156,10 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def show(name: str, milliseconds: Sequence[float]) -> None:
     """One line: median, 99th percentile, worst."""
-    print(
-        f"{name:48} p50 {percentile(milliseconds, 0.5):8.2f} ms"
-        f"   p99 {percentile(milliseconds, 0.99):8.2f} ms   worst {max(milliseconds, default=float('nan')):8.2f} ms   n {len(milliseconds)}",
-        flush=True,
-    )
+    median, high = percentile(milliseconds, 0.5), percentile(milliseconds, 0.99)
+    worst = max(milliseconds, default=float("nan"))
+    figures = f"p50 {median:8.2f} ms   p99 {high:8.2f} ms   worst {worst:8.2f} ms   n {len(milliseconds)}"
+    print(f"{name:48} {figures}", flush=True)
 
 
 def timed(times: int, act: Callable[[], object]) -> list[float]:
