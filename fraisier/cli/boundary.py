@@ -29,6 +29,9 @@ def report(error: Exception, *, as_json: bool) -> int:
         return EXIT_OUTPUT_CLOSED
     if isinstance(error, click.exceptions.Abort):
         return EXIT_INTERRUPTED
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
     if os.environ.get("FRAISIER_DEBUG"):
         traceback.print_exception(error)
     document, status = _describe(error)
@@ -72,10 +75,14 @@ def _print(document: dict[str, Any], *, as_json: bool) -> None:
     name = click.style("fraisier:", fg="red", bold=True) if _coloured() else "fraisier:"
     first, *more = printable(document["message"], keep="\n").splitlines() or [""]
     lines = [f"{name} {first}", *(f"  {line}" for line in more)]
-    place = "  {file}:{line}:{column}: {message}"
-    lines += [printable(place.format_map(problem)) for problem in document.get("problems", ())]
+    lines += [f"  {printable(_placed(problem))}" for problem in document.get("problems", ())]
     lines += [f"  {line}" for line in printable(document["hint"], keep="\n").splitlines()]
     click.echo("\n".join(lines), err=True, color=_coloured())
+
+
+def _placed(problem: dict[str, Any]) -> str:
+    place = ":".join(str(problem[part]) for part in ("file", "line", "column") if problem[part])
+    return f"{place}: {problem['message']}"
 
 
 def _coloured() -> bool:
