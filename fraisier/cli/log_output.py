@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -15,10 +15,15 @@ _WARNINGS = {"store_unavailable", "lease_not_renewed", "deployment_lost", "deplo
 _ERRORS = {"worker_error", "deployment_crashed", "worker_not_retired"}
 
 
-def set_up_log(settings: Settings) -> Listener:
-    """Configure structlog for this process; returns the listener that the worker tells its events to."""
+def set_up_log(settings: Settings, hide: Callable[[str], str]) -> Listener:
+    """Configure logging for this process; returns the listener that the worker tells its events to.
+
+    `hide` takes secrets out of each line: an exception may carry one.
+    """
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
-    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    # Not rich's tracebacks: they show local variables.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else console
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -26,13 +31,27 @@ def set_up_log(settings: Settings) -> Listener:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([structlog.processors.format_exc_info] if as_json else []),
             renderer,
+            lambda _logger, _method, line: hide(str(line)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_level(settings.log_level)),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Hiding(hide))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     return _listen
+
+
+class _Hiding(logging.Formatter):
+    """What libraries log, without secrets."""
+
+    def __init__(self, hide: Callable[[str], str]) -> None:
+        super().__init__("%(message)s")
+        self._hide = hide
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._hide(super().format(record))
 
 
 def _level(name: str) -> int:

@@ -16,7 +16,7 @@ from fraisier.cli.log_output import set_up_log
 from fraisier.wiring import Fraisier
 from fraisier.worker import Worker
 
-SWITCH_INTERVAL = 0.0005  # seconds; the writer's thread waits this long at most for the event loop's
+SWITCH_INTERVAL = 0.0001  # seconds; the writer's thread waits this long at most for the event loop's
 
 
 def run_server(configuration: Configuration, *, host: str | None, port: int | None) -> None:
@@ -31,7 +31,8 @@ def run_server(configuration: Configuration, *, host: str | None, port: int | No
     from fraisier.web.server import Hooks, listen, serve
 
     settings = configuration.settings
-    listener = set_up_log(settings)
+    hidden = Hidden(configuration)
+    listener = set_up_log(settings, hidden)
     sockets = listen(host or settings.host, settings.port if port is None else port)
     sys.setswitchinterval(SWITCH_INTERVAL)
     with closing(wiring.open_store(configuration)) as store:
@@ -49,7 +50,7 @@ def run_server(configuration: Configuration, *, host: str | None, port: int | No
         checks = {"worker": lambda: _worker_problem(worker)}
         app = App(Parts(receive_push=receive, forges=forges, store=store, checks=checks))
         hooks = Hooks(
-            reload=reloader(fraisier),
+            reload=reloader(fraisier, hidden),
             started=lambda found: _started(worker, found),
             stopping=lambda: worker.stop(fraisier.configuration.settings.shutdown_grace),
         )
@@ -61,7 +62,8 @@ def run_worker(configuration: Configuration) -> None:
     from fraisier import wiring
     from fraisier.domain.errors import FraisierError
 
-    listener = set_up_log(configuration.settings)
+    hidden = Hidden(configuration)
+    listener = set_up_log(configuration.settings, hidden)
     with closing(wiring.open_store(configuration)) as store:
         fraisier = wiring.assemble(configuration, store=store, listener=listener)
         fraisier.publish()
@@ -69,7 +71,7 @@ def run_worker(configuration: Configuration) -> None:
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         worker.start()
-        reload = reloader(fraisier)
+        reload = reloader(fraisier, hidden)
         while signal.sigwait(signals) == signal.SIGHUP:
             try:
                 reload()
@@ -87,7 +89,26 @@ def recorder(store: Store) -> Callable[[Delivery], Awaitable[Received]]:
     return record
 
 
-def reloader(fraisier: Fraisier) -> Callable[[], Configuration]:
+class Hidden:
+    """Takes every secret of a configuration out of a line of the log; `learn` adds another one's."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._secrets: set[str] = set()
+        self.learn(configuration)
+
+    def __call__(self, line: str) -> str:
+        return self._redactor.text(line)
+
+    def learn(self, configuration: Configuration) -> None:
+        """Also what was valid before: a deployment that runs may still use it."""
+        from fraisier.config.codec import known_secrets
+        from fraisier.domain.secret import Redactor
+
+        self._secrets |= known_secrets(configuration)
+        self._redactor = Redactor(self._secrets)
+
+
+def reloader(fraisier: Fraisier, hidden: Hidden) -> Callable[[], Configuration]:
     """Reads the file again, puts it to work and makes it known; raises and changes nothing if it is wrong."""
     from fraisier import wiring
 
@@ -103,6 +124,7 @@ def reloader(fraisier: Fraisier) -> Callable[[], Configuration]:
             port=kept.port,
         )
         configuration = replace(found, settings=settings)
+        hidden.learn(configuration)
         fraisier.configuration = configuration
         fraisier.publish()
         return configuration

@@ -71,6 +71,7 @@ class Codec:
     def __init__(self, environ: Mapping[str, str], configuration: Configuration) -> None:
         self._environ = environ
         everything = (each for found in configuration.environments.values() for each in secrets_in(found))
+        self._known = known_secrets(configuration) | proxy_passwords(environ)
         self._written = {secret.reference: secret for secret in everything}
 
     def dump(self, environment: Environment) -> str:
@@ -92,8 +93,13 @@ class Codec:
             ) from error
 
     def secrets(self, environment: Environment) -> Sequence[str]:
-        """Every value that must never be written: of the configuration and of the env_file."""
+        """Every value that must never be written: of the whole configuration and of the env_file.
+
+        Also other environments' and the webhooks' secrets: a build that runs as Fraisier's own user can read
+        and print them.
+        """
         found = {spelling for secret in secrets_in(environment) for spelling in with_parts(secret.reveal())}
+        found |= self._known
         if environment.env_file:
             from fraisier.config.env_file import secrets_of_file  # not needed for reading a configuration
 
@@ -160,6 +166,12 @@ def known_secrets(configuration: Configuration) -> set[str]:
     for environment in configuration.environments.values():
         found |= {spelling for secret in secrets_in(environment) for spelling in with_parts(secret.reveal())}
     return found
+
+
+def proxy_passwords(environ: Mapping[str, str]) -> set[str]:
+    """Passwords in the proxy variables, which git is given and may repeat in its errors."""
+    proxies = (value for name, value in environ.items() if name.lower().endswith("_proxy"))
+    return {part for proxy in proxies if _PASSWORD_IN_URL.match(proxy) for part in with_parts(proxy)}
 
 
 def _environment(data: dict[str, Any]) -> Environment:

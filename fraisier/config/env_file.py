@@ -31,6 +31,8 @@ def secrets_of_file(path: str) -> set[str]:
         match = _LINE.match(line)
         if match and (sounds_secret(match[1]) or not _is_innocent(match[2])):
             found |= {match[2], _unquoted(match[2])}
+        elif not match and not line.lstrip().startswith(("#", ";")):
+            found.add(line.strip().strip("\"'"))  # a value that goes on, such as a key's
     return found - {""}
 
 

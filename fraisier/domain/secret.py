@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import NoReturn
 from urllib.parse import quote, quote_plus
 
@@ -11,6 +14,10 @@ MASK = "******"
 SHORTEST_REDACTED = 4  # characters; shorter values would mask innocent text
 SHORTEST_BASE64 = 6
 LONGEST_INNOCENT_LINE = 16  # a line of a key file this long, or longer, is a secret by itself
+_LINE = 48  # characters; shorter lines than this no tool wraps base64 at
+_CERTAIN = 8  # characters of base64 over a line's end that are taken for a secret's beginning
+_COLOUR = re.compile(rb"\x1b(?:\[[0-9;:]*(?:[A-Za-z]|\Z)|\Z)")
+_COLOUR_OR_BREAK = re.compile(rb"\x1b(?:\[[0-9;:]*(?:[A-Za-z]|\Z)|\Z)|[\r\n]+")
 
 
 class Secret:
@@ -50,15 +57,17 @@ class Secret:
 class Redactor:
     """Replaces every known secret in text or in a stream of bytes by a mask.
 
-    Looks for each value as it is, in base64 (standard and URL-safe, at any of the three alignments) and
-    URL-encoded. A stream is filtered with `stream()`, which also finds a secret split over chunks.
+    Looks for each value as it is, in base64 (standard and URL-safe, at any of the three alignments),
+    URL-encoded and escaped as in JSON. Neither colour codes hide one, nor the line breaks of wrapped
+    base64. A stream is filtered with `stream()`, which also finds a secret split over chunks.
     """
 
     def __init__(self, secrets: Iterable[Secret | str]) -> None:
         values = {s.reveal() if isinstance(s, Secret) else s for s in secrets}
         needles = {needle for value in values for needle in _spellings(value)}
-        self._needles = sorted(needles, key=len, reverse=True)
-        self.longest = max(map(len, self._needles), default=0)
+        wrapped = {needle for value in values for needle in _in_base64(value) if len(needle) > _LINE}
+        self._looks = (_Look(needles, _COLOUR, 1), _Look(wrapped, _COLOUR_OR_BREAK, _CERTAIN))
+        self._longest_held = 2 * max(map(len, needles), default=0) + 1024
 
     def text(self, text: str) -> str:
         """`text` without secrets."""
@@ -66,22 +75,99 @@ class Redactor:
 
     def data(self, data: bytes) -> bytes:
         """`data` without secrets."""
-        for needle in self._needles:
-            if needle in data:
-                data = data.replace(needle, MASK.encode())
-        return data
+        return _masked(data, self._found(data))
 
     def stream(self) -> RedactedStream:
         """A filter for one stream of chunks."""
         return RedactedStream(self)
 
-    def held_back(self, data: bytes) -> int:
-        """How many bytes at the end of `data` could be the beginning of a secret."""
-        for length in range(min(self.longest - 1, len(data)), 0, -1):
-            tail = data[-length:]
-            if any(needle.startswith(tail) for needle in self._needles):
-                return length
-        return 0
+    def split(self, data: bytes) -> tuple[bytes, bytes]:
+        """What of `data` can be shown, without secrets, and the rest, which may be a secret's beginning."""
+        found = self._found(data)
+        end = min(look.beginning(data) for look in self._looks)
+        if len(data) - end > self._longest_held:
+            end = len(data)
+        end = next((start for start, stop in found if start < end < stop), end)
+        return _masked(data[:end], [span for span in found if span[1] <= end]), data[end:]
+
+    def _found(self, data: bytes) -> list[Span]:
+        return _merged(span for look in self._looks for span in look.found(data))
+
+
+Span = tuple[int, int]
+
+
+class _Look:
+    """Looks for needles in what is left of data without what `ignored` matches."""
+
+    def __init__(self, needles: Iterable[bytes], ignored: re.Pattern[bytes], shortest: int) -> None:
+        self._needles = sorted(needles)
+        self._ignored = ignored
+        self._shortest = shortest  # bytes of a needle's beginning that are held back
+
+    def found(self, data: bytes) -> Iterator[Span]:
+        """Where needles are; they may overlap."""
+        seen = _Seen(data, self._ignored)
+        for needle in self._needles:
+            start = seen.text.find(needle)
+            while start >= 0:
+                yield seen.place(start), seen.place(start + len(needle) - 1) + 1
+                start = seen.text.find(needle, start + 1)
+
+    def beginning(self, data: bytes) -> int:
+        """Where the longest end of data begins that could become a needle; its length if there is none."""
+        seen = _Seen(data, self._ignored)
+        text, first = seen.text, len(seen.text)
+        for needle in self._needles:
+            start = text.find(needle[:1], max(0, len(text) - len(needle) + 1), first)
+            while start >= 0 and not needle.startswith(text[start:]):
+                start = text.find(needle[:1], start + 1, first)
+            first = start if start >= 0 else first
+        return seen.place(first) if len(text) - first >= self._shortest else len(data)
+
+
+class _Seen:
+    """Data without what is ignored, and where each byte of the rest was."""
+
+    def __init__(self, data: bytes, ignored: re.Pattern[bytes]) -> None:
+        self.text = ignored.sub(b"", data)
+        self._data, self._ignored = data, ignored
+
+    @cached_property
+    def _gaps(self) -> tuple[list[int], list[int]]:
+        """Where in the text something was left out, and how much altogether up to there."""
+        places, sizes, total = [], [], 0
+        for gap in self._ignored.finditer(self._data):
+            places.append(gap.start() - total)
+            total += gap.end() - gap.start()
+            sizes.append(total)
+        return places, sizes
+
+    def place(self, position: int) -> int:
+        """The place in the data of a position in the text."""
+        if len(self.text) == len(self._data):
+            return position
+        places, sizes = self._gaps
+        before = bisect_right(places, position)
+        return position + (sizes[before - 1] if before else 0)
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for start, stop in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    return merged
+
+
+def _masked(data: bytes, spans: Iterable[Span]) -> bytes:
+    pieces, end = [], 0
+    for start, stop in spans:
+        pieces += [data[end:start], MASK.encode()]
+        end = stop
+    return b"".join((*pieces, data[end:]))
 
 
 class RedactedStream:
@@ -93,29 +179,38 @@ class RedactedStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """What can be shown after `chunk` has arrived."""
-        data = self._redactor.data(self._pending + chunk)
-        keep = self._redactor.held_back(data)
-        self._pending = data[len(data) - keep :]
-        return data[: len(data) - keep]
+        shown, self._pending = self._redactor.split(self._pending + chunk)
+        return shown
 
     def end(self) -> bytes:
         """The rest, when nothing more comes."""
         rest, self._pending = self._pending, b""
-        return rest
+        return self._redactor.data(rest)
 
 
 def _spellings(value: str) -> set[bytes]:
     if len(value) < SHORTEST_REDACTED:
         return set()
+    import json  # not needed by commands that only read
+
     raw = value.encode("utf-8", "surrogateescape")
-    found = {raw, base64.b64encode(raw), base64.urlsafe_b64encode(raw)}
+    found = {raw, *_in_base64(value)}
     found |= {quoted(value, errors="replace").encode() for quoted in (quote, quote_plus, _quote_all)}
+    found |= {json.dumps(value, ensure_ascii=only)[1:-1].encode("utf-8", "replace") for only in (True, False)}
     found |= {line.encode() for line in value.splitlines() if len(line) >= LONGEST_INNOCENT_LINE}
+    return {needle for needle in found if len(needle) >= SHORTEST_REDACTED}
+
+
+def _in_base64(value: str) -> set[bytes]:
+    raw = value.encode("utf-8", "surrogateescape")
+    if len(value) < SHORTEST_REDACTED:
+        return set()
+    found = {base64.b64encode(raw), base64.urlsafe_b64encode(raw)}
     for alignment in range(3):
         core = _base64_inside(raw, alignment)
         if len(core) >= SHORTEST_BASE64:
             found |= {core, core.replace(b"+", b"-").replace(b"/", b"_")}
-    return {needle for needle in found if len(needle) >= SHORTEST_REDACTED}
+    return found
 
 
 def _quote_all(value: str, *, errors: str) -> str:

@@ -437,10 +437,32 @@ def test_secrets_of_the_env_file_are_redacted_and_innocent_values_are_not(tmp_pa
         assert innocent in shown
 
 
-def test_an_env_file_that_cannot_be_read_has_no_known_secrets(tmp_path: Path) -> None:
-    configuration = loaded(tmp_path, f"{GOOD}        env_file: {tmp_path}/none.env\n")
+def test_a_value_of_several_lines_in_an_env_file_is_a_secret(tmp_path: Path) -> None:
+    file = tmp_path / "orders.env"
+    file.write_text(
+        'KEY="-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n-----END KEY-----"\n# a long comment\n'
+    )
+    configuration = loaded(tmp_path, f"{GOOD}        env_file: {file}\n")
     (found,) = configuration.environments.values()
-    assert Codec({}, configuration).secrets(found) == []
+    shown = Redactor(Codec({}, configuration).secrets(found)).text(file.read_text())
+    assert "MIIEvQIBADANBgkqhkiG9w0B" not in shown
+    assert "a long comment" in shown
+
+
+def test_an_env_file_that_cannot_be_read_has_no_known_secrets(tmp_path: Path) -> None:
+    with_file = loaded(tmp_path, f"{GOOD}        env_file: {tmp_path}/none.env\n")
+    without = loaded(tmp_path, GOOD)
+    known = [Codec({}, each).secrets(*each.environments.values()) for each in (with_file, without)]
+    assert known[0] == known[1]
+
+
+def test_secrets_of_the_forges_and_of_proxies_are_known_to_every_environment(tmp_path: Path) -> None:
+    configuration = loaded(tmp_path, GOOD)
+    (found,) = configuration.environments.values()
+    environ = {"https_proxy": "http://us:pr0xy-pass@proxy:3128", "no_proxy": "localhost"}
+    known = Codec(environ, configuration).secrets(found)
+    assert "s3cr3t-of-the-forge" in known
+    assert "pr0xy-pass" in known
 
 
 # --------------------------------------------------------------------------------------------- digest

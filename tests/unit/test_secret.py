@@ -1,7 +1,9 @@
 """Secrets do not print, and are found in output however they are spelled or split."""
 
 import base64
+import json
 import pickle
+import time
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -75,3 +77,49 @@ def test_each_line_of_a_key_file_is_a_secret():
     assert "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC" not in Redactor([key]).text(
         "x MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"
     )
+
+
+@given(st.lists(st.integers(1, 9), max_size=40), st.integers(0, 60))
+def test_a_secret_that_begins_like_another_is_masked_whole(sizes, before):
+    data = b"x" * before + b"s3cr3t-t0ken-value" + b" end"
+    assert streamed(Redactor(["s3cr3t-t0ken-value", "s3cr3t", "t0ken-"]), data, sizes) == (
+        b"x" * before + MASK.encode() + b" end"
+    )
+
+
+@given(st.lists(st.integers(1, 9), max_size=40))
+def test_colour_codes_do_not_hide_a_secret(sizes):
+    data = b"\x1b[32muser \x1b[1ms3cr\x1b[0m3t-\x1b[38;5;9mt0ken-value\x1b[0m ok\n"
+    shown = streamed(Redactor(["s3cr3t-t0ken-value"]), data, sizes)
+    assert shown == b"\x1b[32muser \x1b[1m" + MASK.encode() + b"\x1b[0m ok\n"
+
+
+@given(st.integers(0, 120), st.lists(st.integers(64, 200), max_size=9))
+def test_base64_that_is_wrapped_into_lines_is_masked(before, sizes):
+    secret = "".join(f"{number:03d}-Key" for number in range(40))
+    data = base64.encodebytes(b"." * before + secret.encode() + b"." * 9)
+    shown = streamed(Redactor([secret]), data, sizes)
+    assert max(map(len, base64.b64encode(secret.encode()).split(b"\n"))) > 200
+    left = b"".join(shown.split()).replace(MASK.encode(), b"")
+    assert len(left) <= (before + 9) * 4 / 3 + 12
+
+
+def test_a_secret_escaped_as_in_json_is_masked():
+    secret = 'pa"ss\\wörd\n2'
+    for spelled in (json.dumps(secret), json.dumps(secret, ensure_ascii=False)):
+        assert Redactor([secret]).text(spelled) == f'"{MASK}"'
+
+
+def test_a_flood_of_coloured_secrets_is_masked_in_no_time():
+    data = b"\x1b[1ms3cr3t-t0ken\x1b[0m\n" * 20_000
+    begun = time.process_time()
+    assert b"s3cr3t" not in streamed(Redactor(["s3cr3t-t0ken"]), data, [65536] * 9)
+    assert time.process_time() - begun < 5
+
+
+def streamed(redactor, data, sizes):
+    stream, shown, position = redactor.stream(), b"", 0
+    for size in [*sizes, len(data)]:
+        shown += stream.feed(data[position : position + size])
+        position += size
+    return shown + stream.end()
