@@ -144,7 +144,7 @@ class ReceivePush:
     def _addressees(self, directory: _Directory, letter: Letter) -> tuple[ForgeInstance, ...]:
         if not letter.addressed_to:
             brand = self._find_forge(letter.headers, self._forges)
-            return tuple(each for each in directory.instances[brand] if each.kind == brand)
+            return directory.brands[brand]
         found = directory.instances.get(letter.addressed_to)
         if not found:
             raise self.unknown(letter.addressed_to)
@@ -182,14 +182,19 @@ class _Directory:
 
     configuration: Configuration
     instances: Mapping[str, tuple[ForgeInstance, ...]]  # by instance name and by brand
+    brands: Mapping[str, tuple[ForgeInstance, ...]]  # by brand alone
     own_secrets: Mapping[str, tuple[tuple[bytes, frozenset[str]], ...]]  # by instance: secret, its fraises
     followers: Mapping[tuple[str, str], tuple[_Follower, ...]]  # by instance and repository
 
     @classmethod
     def of(cls, configuration: Configuration, forges: Iterable[str]) -> _Directory:
+        instances = _instances(configuration.settings.forges, forges)
         return cls(
             configuration=configuration,
-            instances=_instances(configuration.settings.forges, forges),
+            instances=instances,
+            brands={
+                brand: tuple(each for each in instances[brand] if each.kind == brand) for brand in forges
+            },
             own_secrets=_own_secrets(configuration),
             followers=_followers(configuration),
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
-_FULL_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
-_ZERO_SHA = re.compile(r"0{40}(?:0{24})?\Z")
+_OBJECT_NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
+_ZEROS = frozenset({"0" * 40, "0" * 64})
 _REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 LONGEST_REF = 1024  # bytes; git itself is bounded by the file system's name length, forges by 250 and less
 
@@ -26,12 +27,17 @@ class RefKind(StrEnum):
 
 def is_sha(text: str) -> bool:
     """True for a full object name (SHA-1 or SHA-256, lower case) that is not the zero one."""
-    return bool(_FULL_SHA.match(text)) and not is_zero_sha(text)
+    return is_object_name(text) and text not in _ZEROS
+
+
+def is_object_name(text: str) -> bool:
+    """True for a full object name, the zero one included."""
+    return _OBJECT_NAME.match(text) is not None
 
 
 def is_zero_sha(text: str) -> bool:
     """True for git's "no object": 40 or 64 zeros."""
-    return bool(_ZERO_SHA.match(text))
+    return text in _ZEROS
 
 
 def is_ref_name(name: str) -> bool:
@@ -59,8 +65,7 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(NamedTuple):
     """One ref that moved. `before` and `after` are object names as the forge told them; '' = not told.
 
     `commit` is what would be deployed: '' for a deletion. For a tag it may still be the tag's object;

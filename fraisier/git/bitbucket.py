@@ -55,6 +55,7 @@ class Bitbucket:
     """Deliveries of Bitbucket Cloud."""
 
     kind = "bitbucket"
+    signature_header = "X-Hub-Signature"
 
     def recognises(self, headers: Headers) -> bool:
         """Whether the headers are the Cloud's, not a server's."""

@@ -37,6 +37,7 @@ class BitbucketServer:
     """Deliveries of Bitbucket Server and Data Center."""
 
     kind = "bitbucket_server"
+    signature_header = "X-Hub-Signature"
 
     def recognises(self, headers: Headers) -> bool:
         """Whether the headers are a server's, not the Cloud's."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from fraisier.domain.errors import MalformedDelivery
-from fraisier.domain.push import Change, EventKind, Push, RefKind, is_ref_name, is_sha, is_zero_sha
+from fraisier.domain.push import Change, EventKind, Push, RefKind, is_object_name, is_ref_name, is_zero_sha
 from fraisier.git.payload import Object, first_text, object_of, text_of
 
 LONGEST_SHOWN = 200  # characters of a ref or an event in a reason
+_REFS_REMEMBERED = 256  # the same few refs are pushed again and again
+_PREFIXES = tuple((kind.prefix, kind) for kind in RefKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +23,7 @@ class Unfollowed:
     ref: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(NamedTuple):
     """What every delivery has, whatever happened: the brand, its word for the event, the delivery's id."""
 
     forge: str
@@ -48,9 +51,13 @@ class Event:
                 "cannot read the delivery: the push does not name its repository",
                 "Send what the forge documents",
             )
-        found = list(moves)
-        changes = tuple(move for move in found if isinstance(move, Change))
-        skipped = [move.ref for move in found if isinstance(move, Unfollowed)]
+        changes: list[Change] = []
+        skipped: list[str] = []
+        for move in moves:
+            if isinstance(move, Change):
+                changes.append(move)
+            else:
+                skipped.append(move.ref)
         reason = f"ref_not_followed: {skipped[0][:LONGEST_SHOWN]}" if skipped else empty
         return Push(
             forge=self.forge,
@@ -59,7 +66,7 @@ class Event:
             delivery_id=self.delivery_id,
             repository=repository,
             sender=sender,
-            changes=changes,
+            changes=tuple(changes),
             reason="" if changes else reason,
         )
 
@@ -67,15 +74,16 @@ class Event:
         return Push(forge=self.forge, type=self.type, kind=kind, delivery_id=self.delivery_id, reason=reason)
 
 
+@lru_cache(_REFS_REMEMBERED)
 def split_ref(ref: str) -> tuple[RefKind, str] | None:
     """Kind and name of a full ref, None for one that is neither branch nor tag.
 
     Raises:
         MalformedDelivery: git would refuse the name, or it is not a full one.
     """
-    for kind in RefKind:
-        if ref.startswith(kind.prefix):
-            return kind, checked_name(ref.removeprefix(kind.prefix))
+    for prefix, kind in _PREFIXES:
+        if ref.startswith(prefix):
+            return kind, checked_name(ref.removeprefix(prefix))
     if not ref.startswith("refs/") or not is_ref_name(ref):
         raise _bad_ref()
     return None
@@ -111,12 +119,14 @@ def sha_of(holder: Object, key: str) -> str:
     Raises:
         MalformedDelivery: it is neither a full SHA-1 nor a full SHA-256 name.
     """
-    value = text_of(holder, key)
-    if value and not is_sha(value) and not is_zero_sha(value):
+    value = holder.get(key)
+    if isinstance(value, str) and is_object_name(value):
+        return value
+    if text_of(holder, key):
         raise MalformedDelivery(
             f"cannot read the delivery: `{key}` is no full object name", "Send what the forge documents"
         )
-    return value
+    return ""
 
 
 def moved(change: Change) -> Change:
@@ -126,21 +136,15 @@ def moved(change: Change) -> Change:
         MalformedDelivery: it neither deletes the ref nor says what the ref is now.
     """
     gone = change.deleted or is_zero_sha(change.after)
+    came = not gone and (change.created or is_zero_sha(change.before))
     if not gone and not (change.after and change.commit):
         raise MalformedDelivery(
             "cannot read the delivery: it does not tell the commit that was pushed",
             "Send what the forge documents",
         )
-    return Change(
-        kind=change.kind,
-        name=change.name,
-        before=change.before,
-        after=change.after,
-        commit="" if gone else change.commit,
-        created=not gone and (change.created or is_zero_sha(change.before)),
-        deleted=gone,
-        forced=change.forced,
-    )
+    if not gone and came is change.created:  # nearly every push: nothing to add
+        return change
+    return change._replace(commit="" if gone else change.commit, created=came, deleted=gone)
 
 
 def full_name(repository: Object) -> str:

@@ -29,10 +29,11 @@ class Gitea:
     """Deliveries of Gitea, Forgejo and Gogs."""
 
     kind = "gitea"
+    signature_header = "X-Gitea-Signature"
 
     def recognises(self, headers: Headers) -> bool:
         """Whether one of the family's event headers was sent."""
-        return any(name in headers for name in _EVENTS)
+        return not headers.keys().isdisjoint(_EVENTS)
 
     def verify(self, headers: Headers, body: bytes, secrets: Sequence[bytes], *, now: float) -> None:  # noqa: ARG002
         """See `Forge.verify`. Of a form, either the body or the JSON inside may be what was signed."""

@@ -28,8 +28,8 @@ EVENT, DELIVERY, SIGNATURE = "x-github-event", "x-github-delivery", "x-hub-signa
 OLD_SIGNATURE = "x-hub-signature"
 
 # Gitea, Forgejo and Gogs send X-GitHub-Event beside their own; these come from GitHub alone.
-_OF_OTHERS = ("x-gitea-event", "x-forgejo-event", "x-gogs-event")
-_ONLY_HERE = ("x-github-hook-id", "x-github-enterprise-host", "x-github-enterprise-version")
+_OF_OTHERS = frozenset({"x-gitea-event", "x-forgejo-event", "x-gogs-event"})
+_ONLY_HERE = frozenset({"x-github-hook-id", "x-github-enterprise-host", "x-github-enterprise-version"})
 _SHAPE = {
     "commits": list,
     "head_commit": dict,
@@ -44,12 +44,14 @@ class GitHub:
     """Deliveries of GitHub, signed in X-Hub-Signature-256 over the raw body, form or JSON."""
 
     kind = "github"
+    signature_header = "X-Hub-Signature-256"
 
     def recognises(self, headers: Headers) -> bool:
         """Whether the headers are GitHub's own, not the copies that Gitea and its kin send."""
-        if any(name in headers for name in _ONLY_HERE):
+        names = headers.keys()
+        if not names.isdisjoint(_ONLY_HERE):
             return True
-        return EVENT in headers and not any(name in headers for name in _OF_OTHERS)
+        return EVENT in names and names.isdisjoint(_OF_OTHERS)
 
     def verify(self, headers: Headers, body: bytes, secrets: Sequence[bytes], *, now: float) -> None:  # noqa: ARG002
         """See `Forge.verify`. The SHA-1 signature of old is never enough."""
@@ -88,12 +90,12 @@ def change_of(payload: Object) -> Change | Unfollowed:
     if split is None:
         return Unfollowed(ref)
     kind, name = split
-    after = sha_of(payload, "after")
+    before, after = sha_of(payload, "before"), sha_of(payload, "after")
     return moved(
         Change(
             kind=kind,
             name=name,
-            before=sha_of(payload, "before"),
+            before=before,
             after=after,
             commit=_commit(payload, after) if kind is RefKind.tag else after,
             created=flag_of(payload, "created") or False,

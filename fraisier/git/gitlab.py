@@ -49,6 +49,7 @@ class GitLab:
     """Deliveries of GitLab."""
 
     kind = "gitlab"
+    signature_header = "X-Gitlab-Token"  # or webhook-signature, where a signing token is configured
 
     def recognises(self, headers: Headers) -> bool:
         """Whether one of GitLab's own headers was sent."""

@@ -26,6 +26,7 @@ LONGEST_LABEL = 200  # characters of a person's name
 MOST_FORM_FIELDS = 16
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_ORDINARY_JSON = (b"application/json",)
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 _FORM = "application/x-www-form-urlencoded"
 _SEND_YOURS = "Send the forge's own payload"
@@ -48,6 +49,8 @@ def is_form(headers: Headers) -> bool:
     Raises:
         UnsupportedMediaType: the content type is neither, or the body is compressed.
     """
+    if headers.get("content-type") == _ORDINARY_JSON and "content-encoding" not in headers:
+        return False  # nearly every delivery
     encoding = single(headers, "content-encoding").lower()
     if encoding not in ("", "identity"):
         raise UnsupportedMediaType(
@@ -175,7 +178,7 @@ def text_of(holder: Object, key: str) -> str:
     value = holder.get(key)
     if value is None:
         return ""
-    if not isinstance(value, str) or len(value) > LONGEST_TEXT or _CONTROL.search(value):
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT or _has_control(value):
         raise _wrong(key, f"text of at most {LONGEST_TEXT} characters without control characters")
     return value
 
@@ -206,8 +209,14 @@ def label_of(holder: Object, *keys: str) -> str:
         if value is not None and not isinstance(value, str):
             raise _wrong(key, "text")
         if value:
-            return _CONTROL.sub(" ", value[:LONGEST_LABEL])
+            label = value[:LONGEST_LABEL]
+            return _CONTROL.sub(" ", label) if _has_control(label) else label
     return ""
+
+
+def _has_control(text: str) -> bool:
+    # What is printable has none. Only other text, such as one with an unusual space, needs a search.
+    return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def flag_of(holder: Object, key: str) -> bool | None:

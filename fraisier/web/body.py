@@ -103,10 +103,10 @@ class Body:
         return await self._rest(bytearray(first), receive)
 
     def _check(self, headers: Headers) -> None:
-        encodings = headers.get("content-encoding", ())
-        if any(encoding.strip().lower() not in (b"", b"identity") for encoding in encodings):
-            message = "cannot read a compressed body"
-            raise UnsupportedMediaType(message, "Send it without Content-Encoding")
+        for encoding in headers.get("content-encoding", ()):
+            if encoding.strip().lower() not in (b"", b"identity"):
+                message = "cannot read a compressed body"
+                raise UnsupportedMediaType(message, "Send it without Content-Encoding")
         for announced in headers.get("content-length", ()):
             if not announced.isdigit():
                 raise MalformedDelivery("cannot understand Content-Length", "Send the number of bytes")

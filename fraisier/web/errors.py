@@ -99,7 +99,7 @@ def _error(status: int, code: str, message: str, hint: str, headers: RawHeaders)
 
 def printable(text: str) -> str:
     """`text` without lone surrogates, which JSON cannot carry."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 async def respond(send: Send, answer: Answer) -> None:

@@ -160,7 +160,10 @@ class Webhook:
 
 def headers_of(raw: list[tuple[bytes, bytes]]) -> Headers:
     """Every value of every header, in order: a doubled signature must be seen as doubled."""
-    found: dict[str, tuple[bytes, ...]] = {}
+    found: dict[str, tuple[bytes, ...]] = {name.decode("latin-1"): (value,) for name, value in raw}
+    if len(found) == len(raw):  # nearly always: none is doubled
+        return found
+    found = {}
     for name, value in raw:
         key = name.decode("latin-1")
         found[key] = (*found[key], value) if key in found else (value,)
