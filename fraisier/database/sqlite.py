@@ -88,7 +88,7 @@ class SqliteStore:
         self._writer = Writer(
             path,
             clocks,
-            prepare=sqlite_receive.PreparedDelivery,
+            prepare=sqlite_receive.prepared,
             group=sqlite_receive.record_all,
             woken=self._wake.ring,
         )
@@ -121,7 +121,7 @@ class SqliteStore:
         All deliveries of one turn of the loop are handed over together, and all of one commit are
         answered together: two hand-overs between threads per batch, not per delivery.
         """
-        job = Job(None, delivery, len(delivery.payload))
+        job = Job(None, sqlite_receive.prepared_early(delivery), len(delivery.payload))
         future: asyncio.Future[Received] = loop.create_future()
         job.loop, job.future = loop, future
         waiting = self._waiting.get(loop)

@@ -109,6 +109,20 @@ class PreparedDelivery:
         self.changes = orjson.dumps([_change_row(each) for each in changes]).decode() if changes else "[]"
 
 
+def prepared_early(delivery: Delivery) -> Delivery | PreparedDelivery:
+    """Prepared in the caller's thread where that is quick.
+
+    Hashing and compressing let go of Python's lock and take it back. The writer would have to wait for
+    it at each delivery while an event loop is busy; a busy loop gets it back from a waiting writer at once.
+    """
+    return delivery if len(delivery.payload) > _SMALL else PreparedDelivery(delivery)
+
+
+def prepared(item: Delivery | PreparedDelivery) -> PreparedDelivery:
+    """A delivery, prepared if it was not yet."""
+    return item if isinstance(item, PreparedDelivery) else PreparedDelivery(item)
+
+
 def _compressed(payload: bytes) -> bytes:
     """zlib, read by `zlib.decompress`. Setting up the usual 32 KiB window costs more than 10 KB of text."""
     if len(payload) > _SMALL:
