@@ -9,7 +9,7 @@ from fraisier.application.control import Control
 from fraisier.application.ports import Clock, Health, UnitState
 from fraisier.domain.errors import Cause, StepFailed
 
-SOONEST = 0.05  # seconds between two looks at a service that has only just been started
+SOONEST = 0.03  # seconds between two looks at a service that has only just been started
 CRASH_LOOP = 3  # restarts by the process manager itself after which nobody has to wait for the timeout
 
 

@@ -25,7 +25,7 @@ from fraisier.deployers import api
 from fraisier.deployers.common import Candidate, Parts, candidate
 from fraisier.domain.deployment import Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, FraisierError, StepFailed, StoreUnavailable, TokenOutdated
-from fraisier.domain.fraise import Environment, EnvironmentKey
+from fraisier.domain.fraise import Environment, EnvironmentKey, OnForcePush
 from fraisier.domain.lineage import Lineage, Refusal, judge, watches_paths
 from fraisier.domain.plan import QUARANTINING, Fetch, Phase, Plan, Step, StepName
 from fraisier.domain.recovery import Course, Resumption, resume
@@ -254,12 +254,14 @@ class _Run:
         if not current or commit == current:
             return Lineage(commit=commit, tip=tip, current=current)
         watched = watches_paths(self._environment)
+        refuses = self._environment.on_force_push is OnForcePush.refuse
+        # Each question is a process: only those are asked that `judge` looks at.
         return Lineage(
             commit=commit,
             tip=tip,
             current=current,
-            is_ancestor_of_current=repository.is_ancestor(source, commit, current),
-            is_descendant_of_current=repository.is_ancestor(source, current, commit),
+            is_ancestor_of_current=commit != tip and repository.is_ancestor(source, commit, current),
+            is_descendant_of_current=refuses and repository.is_ancestor(source, current, commit),
             changed=repository.changed_paths(source, current, commit) if watched else None,
         )
 

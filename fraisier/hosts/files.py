@@ -228,10 +228,11 @@ def remove(path: str, user: str) -> None:
         return
     with _telling(f"cannot remove {path}"):
         if kind(path) == "folder":
+            # Not synced: a folder of which a power loss brings a part back is removed again.
             _empty(path, account(user) if user else account(""))
             _remove_tree(path)
-        else:
-            Path(path).unlink(missing_ok=True)
+            return
+        Path(path).unlink(missing_ok=True)
         sync_folder(Path(path).parent)
 
 
