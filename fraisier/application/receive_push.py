@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fraisier.application.ports import (
     Clock,
@@ -30,8 +31,7 @@ FindForge = Callable[[Headers, Mapping[str, Forge]], str]
 """The brand that sent these headers. Raises UnknownForge: none did, or more than one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class Letter(NamedTuple):
     """A delivery as it arrived. `addressed_to` is the forge that its URL names, '' = look at the headers."""
 
     headers: Headers
@@ -40,8 +40,7 @@ class Letter:
     remote: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Grant:
+class _Grant(NamedTuple):
     """What a matching secret allows: all fraises of a forge instance, or (`fraises`) only these."""
 
     instance: ForgeInstance
@@ -60,6 +59,14 @@ class _Follower:
         if self.branches is not None and change.kind is RefKind.branch:
             return change.name in self.branches
         return self.environment.follows(change)
+
+    def last(self, changes: Iterable[Change]) -> Change | None:
+        """The last of the changes that the environment is to be brought to."""
+        found = None
+        for change in changes:
+            if change.commit and not change.deleted and self.follows(change):
+                found = change
+        return found
 
 
 class ReceivePush:
@@ -205,7 +212,7 @@ class _Directory:
             return (), push.reason or ("" if push.kind is EventKind.ping else "event_not_a_push")
         if not push.changes:
             return (), push.reason or "no_changes"
-        wishes: dict[EnvironmentKey, Wish] = {}
+        wishes: list[Wish] = []
         known = forbidden = False
         for grant in grants:
             for follower in self.followers.get(_address(grant.instance.name, push.repository), ()):
@@ -213,11 +220,11 @@ class _Directory:
                 if grant.fraises is not None and follower.key.fraise not in grant.fraises:
                     forbidden = True
                     continue
-                for change in push.changes:
-                    if change.commit and not change.deleted and follower.follows(change):
-                        wishes[follower.key] = _wish(follower.key, change, push)
+                change = follower.last(push.changes)
+                if change is not None:
+                    wishes.append(_wish(follower.key, change, push))
         if wishes:
-            return tuple(wishes.values()), ""
+            return tuple(wishes), ""
         if not known:
             return (), "repository_not_configured"
         if all(change.deleted or not change.commit for change in push.changes):

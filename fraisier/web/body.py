@@ -97,7 +97,8 @@ class Body:
         if message["type"] != "http.request":
             raise Vanished
         first: bytes = message.get("body", b"")
-        await self._make_room(len(first))
+        if not self._fits(len(first)):
+            await self._wait_for_room(len(first))
         if not message.get("more_body", False):
             return first
         return await self._rest(bytearray(first), receive)
@@ -119,22 +120,25 @@ class Body:
             if message["type"] != "http.request":
                 raise Vanished
             chunk: bytes = message.get("body", b"")
-            await self._make_room(len(chunk))
+            if not self._fits(len(chunk)):
+                await self._wait_for_room(len(chunk))
             body += chunk
             if not message.get("more_body", False):
                 return bytes(body)
 
-    async def _make_room(self, size: int) -> None:
+    def _fits(self, size: int) -> bool:
+        """Take room for `size` more bytes; False: there is none now."""
         if self.size + size > self._most:
             raise self._too_large()
         if not self._in_flight.take(self, size):
-            await self._wait_for_room(size)
+            return False
         self.size += size
+        return True
 
     async def _wait_for_room(self, size: int) -> None:
         try:
             async with asyncio.timeout(self._patience):
-                while not self._in_flight.take(self, size):
+                while not self._fits(size):
                     await self._in_flight.wait()
         except TimeoutError:
             message = "cannot take the delivery now: too many large ones are being received"
@@ -148,4 +152,4 @@ class Body:
 
 
 def _large_part(size: int) -> int:
-    return max(0, size - _ORDINARY)
+    return size - _ORDINARY if size > _ORDINARY else 0

@@ -189,12 +189,19 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which we have no use for."""
+        """A header, or a trailer, which we have no use for.
+
+        It does what uvicorn's does, too: calling that for each header takes 2 us of every request.
+        """
         self._head += len(name) + len(value)
         if self._head > self._bounds.head or len(self.headers) >= self._bounds.headers:
             self._stop(_head_too_large())
-        if self._in_head:
-            super().on_header(name, value)
+        if not self._in_head:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: the application starts."""

@@ -105,7 +105,10 @@ class Webhook:
             letter = Letter(
                 headers=headers, body=body, addressed_to=addressed_to, remote=self._client(scope, headers)
             )
-            delivery = await self._read(letter)
+            if len(body) <= _BLOCKING:
+                delivery = self._receive_push.read(letter)
+            else:
+                delivery = await self._read_elsewhere(letter)
             received = await self._receive_push.record(delivery)
         self._metrics.accepted(delivery.push.forge, received.status, time.perf_counter() - began)
         return _accepted(delivery, received)
@@ -136,9 +139,7 @@ class Webhook:
         peer = scope.get("client")
         return self.gate.addresses.client(peer[0] if peer else "", headers)
 
-    async def _read(self, letter: Letter) -> Delivery:
-        if len(letter.body) <= _BLOCKING:
-            return self._receive_push.read(letter)
+    async def _read_elsewhere(self, letter: Letter) -> Delivery:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._receive_push.read, letter)
 
     def _refuse(self, error: FraisierError, scope: Scope) -> Answer:
