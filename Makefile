@@ -1,5 +1,5 @@
 # Every target sets up what it needs by itself: uv in .tools/, the locked packages in .venv/.
-.PHONY: demo test unit integration e2e load check fix bench docs lock coverage setup clean help
+.PHONY: demo test unit integration e2e load check fix bench chaos docs lock coverage setup clean help
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -61,6 +61,11 @@ coverage: setup  ## a report of what the unit and integration tests reach
 
 bench: setup     ## measure, beside a floor, and store the figures in bench-results/
 	$(BIN)/python -m tools.bench
+
+chaos: setup     ## kill, pause, fill disks, reboot and cut the power, and look whether the guarantees hold
+	tests/servers/packages
+	$(BIN)/pytest tests/integration/test_guarantees.py tests/integration/test_concurrent_deployments.py \
+	  tests/e2e/test_crash_recovery.py
 
 docs: setup      ## write the generated pages of docs/ anew
 	$(BIN)/python -m tools.generate_docs

@@ -1,0 +1,24 @@
+"""Writes the generated pages of docs/ anew: the command line and the configuration.
+
+python -m tools.generate_docs
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fraisier.cli.reference import reference as commands
+from fraisier.config.reference import render_markdown as configuration
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def main() -> None:
+    """Write both pages."""
+    for name, render in (("cli.md", commands), ("configuration.md", configuration)):
+        (DOCS / name).write_text(render(), encoding="utf-8")
+        print(f"docs/{name}")
+
+
+if __name__ == "__main__":
+    main()
