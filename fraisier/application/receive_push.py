@@ -24,6 +24,9 @@ from fraisier.domain.errors import BadSignature, NotFound
 from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.push import Change, EventKind, Push, RefKind
 
+# Before Python 3.12 looking up an enum's member is a call, five times as dear as a name of the module.
+_BRANCH, _PUSH, _WEBHOOK = RefKind.branch, EventKind.push, Trigger.webhook
+
 Record = Callable[[Delivery], Awaitable[Received]]
 """Stores a delivery; resolves after the commit. Raises StoreUnavailable: nothing was stored."""
 
@@ -49,14 +52,14 @@ class _Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Follower:
-    """An environment, and the branches that `routes` send to it instead of its own (None: its own)."""
+    """An environment, and the branches that it gets: by `routes`, else its own (None: it follows tags)."""
 
     key: EnvironmentKey
     environment: Environment
     branches: frozenset[str] | None
 
     def follows(self, change: Change) -> bool:
-        if self.branches is not None and change.kind is RefKind.branch:
+        if self.branches is not None and change.kind is _BRANCH:
             return change.name in self.branches
         return self.environment.follows(change)
 
@@ -208,7 +211,7 @@ class _Directory:
 
     def route(self, push: Push, grants: Iterable[_Grant]) -> tuple[tuple[Wish, ...], str]:
         """The deployments that a push asks for, one per environment, or why it asks for none."""
-        if push.kind is not EventKind.push:
+        if push.kind is not _PUSH:
             return (), push.reason or ("" if push.kind is EventKind.ping else "event_not_a_push")
         if not push.changes:
             return (), push.reason or "no_changes"
@@ -236,7 +239,7 @@ def _wish(environment: EnvironmentKey, change: Change, push: Push) -> Wish:
     return Wish(
         environment=environment,
         ref=change.ref,
-        trigger=Trigger.webhook,
+        trigger=_WEBHOOK,
         commit=change.commit,
         tip=change.commit,
         requested_by=push.sender,
@@ -276,7 +279,8 @@ def _followers(configuration: Configuration) -> dict[tuple[str, str], tuple[_Fol
     found: dict[tuple[str, str], tuple[_Follower, ...]] = {}
     for key, environment in configuration.environments.items():
         address = _address(environment.source.forge, environment.source.repository)
-        follower = _Follower(key, environment, routed.get(key))
+        own = frozenset({environment.branch}) if environment.branch else None
+        follower = _Follower(key, environment, routed.get(key, own))
         found[address] = (*found.get(address, ()), follower)
     return found
 
