@@ -17,6 +17,7 @@ class TestGitea(Flow):
     forge = "gitea"
     deletion = "delete"
     events: ClassVar[dict[str, str]] = {"delete": "delete", "create": "create"}
+    other_signatures = ("X-Gogs-Signature", "X-Hub-Signature-256")
 
     @pytest.mark.parametrize("kin", ["gitea", "forgejo", "gogs"])
     @pytest.mark.parametrize("path", ["/webhook", "/webhook/gitea", "/webhook?provider=gitea"])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx
 import pytest
 
 from tests.factories import environment, source
@@ -25,6 +26,7 @@ class Flow:
     repository: ClassVar[str] = "acme/orders"
     deletion: ClassVar[str] = "branch_delete"  # the fixture of a deleted branch
     events: ClassVar[dict[str, str]] = {}
+    other_signatures: ClassVar[tuple[str, ...]] = ()  # sent beside the forge's own
 
     @pytest.fixture
     def receiver(self, tmp_path: Path) -> Iterator[Station]:
@@ -96,3 +98,11 @@ class Flow:
         answer = receiver.post(sign(self.forge, self.of_another_repository()))
         assert (answer.status_code, answer.json()["reason"]) == (200, "repository_not_configured")
         assert not receiver.deployments()
+
+    def test_the_header_that_providers_names_is_the_one_that_authenticates(self, receiver: Station) -> None:
+        listed = httpx.get(f"{receiver.served.url}/providers", timeout=30).json()["providers"]
+        (named,) = [each["signature_header"] for each in listed if each["name"] == self.forge]
+        proofs = (named, *self.other_signatures)
+        without = self.delivery().with_headers(**{name.replace("-", "_"): None for name in proofs})
+        assert receiver.post(self.delivery()).status_code == 202
+        assert receiver.post(without).status_code == 401
