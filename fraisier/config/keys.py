@@ -113,7 +113,7 @@ HEALTH = Section(
         "expect_body": Key(Text(), "a text that the body must contain"),
         "expect_headers": Key(Table(Text(), texts.header), "headers that the answer must have", default={}),
         "headers": Key(Table(Value(one_line=True), texts.header), "headers that are sent", default={}),
-        "interval": Key(Duration(0.05, 3600), "time between two probes; less while a service starts", default=1.0),
+        "interval": Key(Duration(0.05, 3600), "time between two probes, less at the start", default=1.0),
         "request_timeout": Key(Duration(0.05, 3600), "how long one probe may take", default=5.0),
         "timeout": Key(Duration(0.1, 86400), "how long the release has to become healthy", default=30.0),
         "passes": Key(Whole(1, 100), "how many probes must pass in a row", default=2),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fraisier.deployers.common import Candidate, Parts, in_release, steps, switch_to
 from fraisier.domain.fraise import Environment
 from fraisier.domain.plan import (
@@ -122,4 +124,5 @@ def _links(environment: Environment, release: Candidate) -> tuple[Act, ...]:
 
 
 def _build(environment: Environment, release: Candidate) -> tuple[Act, ...]:
-    return tuple(in_release(environment, release, line.run, line.timeout) for line in environment.build)
+    lines = (in_release(environment, release, line.run, line.timeout) for line in environment.build)
+    return tuple(replace(line, background=True) for line in lines)

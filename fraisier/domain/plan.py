@@ -58,6 +58,7 @@ class Command:
 
     `argv` goes to the system as it is; a user's shell line is `Command.shell(...)`. `user` '' = Fraisier's
     own. `env` is the whole environment of the process besides PATH, HOME and LANG. `timeout` in seconds.
+    One in the `background` leaves the processor to whatever else wants it: services, and Fraisier itself.
     """
 
     argv: tuple[str, ...]
@@ -66,6 +67,7 @@ class Command:
     env: Mapping[str, str | Secret] = field(default_factory=dict)
     env_file: str = ""
     timeout: float | None = None
+    background: bool = False
 
     @classmethod
     def shell(

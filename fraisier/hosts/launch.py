@@ -26,6 +26,7 @@ from fraisier.hosts.short import identity, own_environment
 from fraisier.hosts.users import STANDARD_PATH, Account
 
 START_LIMIT = 30.0  # seconds that systemd may take to start a scope
+NICENESS = 10  # of commands in the background: they get what others leave, a tenth where all want all
 _LOOK = 100  # milliseconds between two looks at `job.stop`
 _CHUNK = 1 << 16  # bytes
 _DRAIN = 2.0  # seconds for output that is still in the pipe when the command has ended
@@ -47,6 +48,7 @@ class Order:
     argv: Sequence[str]
     cwd: str
     environment: Mapping[str, str]
+    background: bool = False
 
     def script(self) -> bytes:
         """One compound command: a shell runs none of it before it has read all of it."""
@@ -58,11 +60,15 @@ class Order:
             f"cd -- {shlex.quote(self.cwd)} || exit 126",
             "unset PWD OLDPWD SHLVL",
             # Not exec: systemd-run tells signals and exit codes apart no better than this shell does.
-            f"{shlex.join(self.argv)} </dev/null",
+            f"{shlex.join((*self._nice(), *self.argv))} </dev/null",
             "exit $?",
             "}",
         )
         return "\n".join(lines).encode("utf-8", "surrogateescape") + b"\n"
+
+    def _nice(self) -> tuple[str, ...]:
+        nice = shutil.which("nice", path=STANDARD_PATH) if self.background else None
+        return (nice, "-n", str(NICENESS)) if nice else ()
 
 
 class Launched:

@@ -171,7 +171,7 @@ class LocalHost:
         cwd = command.cwd or who.home
         if who.is_ours or os.geteuid() == 0:  # others' folders may be closed to us
             _check_program(command.argv[0], cwd, environment["PATH"])
-        return who, Order(command.argv, cwd, environment)
+        return who, Order(command.argv, cwd, environment, background=command.background)
 
     def _perform(self, ground: Ground, launched: Launched, order: Order, command: Command, job: Job) -> int:
         scope = launched.scope

@@ -95,6 +95,18 @@ def said(host: LocalHost, ground: Ground, line: str, **options: object) -> str:
     return heard.data.decode()
 
 
+def test_only_a_command_in_the_background_leaves_the_processor_to_others(
+    host: LocalHost, ground: Ground
+) -> None:
+    levels = []
+    for background in (False, True):
+        heard = Heard()
+        line = Command(argv=("nice",), cwd="/", background=background)
+        assert host.run(ground, line, heard.job) == 0
+        levels.append(int(heard.data))
+    assert levels[1] >= levels[0] + 10 or levels[1] == 19
+
+
 # -- what a command sees
 
 

@@ -57,6 +57,7 @@ def test_a_build_runs_as_the_user_in_the_release_with_its_environment_only():
         "/var/www/orders/releases/7-aaaaaaaaaa",
         60,
     )
+    assert command.background  # the old release still serves
     assert set(command.env) == {"COLOUR", "TOKEN", "FRAISIER_COMMIT", "FRAISIER_REF", "FRAISIER_RELEASE"}
     assert command_env(FULL, RELEASE)["FRAISIER_REF"] == "refs/heads/main"
 
