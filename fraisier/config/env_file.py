@@ -13,6 +13,7 @@ from fraisier.config.reading import sounds_secret
 
 MAX_BYTES = 1 << 20
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*\Z", re.DOTALL)
+_QUOTED = re.compile(r"""=[ \t]*(["'])((?:\\.|(?!\1)[^\\])*)\1""", re.DOTALL)
 _INNOCENT = re.compile(
     r"[a-z]{1,15}|[0-9.:]{1,15}|(?:/[a-z0-9._-]{1,30})+/?|https?://[a-z0-9.-]+(?::[0-9]+)?(?:/[a-z0-9._-]{1,20})*/?",
     re.IGNORECASE,
@@ -26,7 +27,7 @@ def secrets_of_file(path: str) -> set[str]:
             text = file.read(MAX_BYTES).decode("utf-8", "surrogateescape")
     except OSError:
         return set()
-    found: set[str] = set()
+    found = {match[2] for match in _QUOTED.finditer(text) if "\n" in match[2]}
     for line in text.splitlines():
         match = _LINE.match(line)
         if match and (sounds_secret(match[1]) or not _is_innocent(match[2])):

@@ -14,7 +14,7 @@ MASK = "******"
 SHORTEST_REDACTED = 4  # characters; shorter values would mask innocent text
 SHORTEST_BASE64 = 6
 LONGEST_INNOCENT_LINE = 16  # a line of a key file this long, or longer, is a secret by itself
-_LINE = 48  # characters; shorter lines than this no tool wraps base64 at
+_BROKEN = 16  # characters of base64 that are looked for across the ends of lines; fewer may be words
 _CERTAIN = 8  # characters of base64 over a line's end that are taken for a secret's beginning
 _COLOUR = re.compile(rb"\x1b(?:\[[0-9;:]*(?:[A-Za-z]|\Z)|\Z)")
 _COLOUR_OR_BREAK = re.compile(rb"\x1b(?:\[[0-9;:]*(?:[A-Za-z]|\Z)|\Z)|[\r\n]+")
@@ -65,7 +65,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[Secret | str]) -> None:
         values = {s.reveal() if isinstance(s, Secret) else s for s in secrets}
         needles = {needle for value in values for needle in _spellings(value)}
-        wrapped = {needle for value in values for needle in _in_base64(value) if len(needle) > _LINE}
+        wrapped = {needle for value in values for needle in _in_base64(value) if len(needle) >= _BROKEN}
         self._looks = (_Look(needles, _COLOUR, 1), _Look(wrapped, _COLOUR_OR_BREAK, _CERTAIN))
         self._longest_held = 2 * max(map(len, needles), default=0) + 1024
 
