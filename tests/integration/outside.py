@@ -43,7 +43,9 @@ class Serve:
         argv = [sys.executable, "-m", "fraisier", "--config", str(self.site.config), *self.command]
         argv += ["--port", str(self.port)] if self.command == ("serve",) else []
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(argv, stdout=log, stderr=log, env={**os.environ, **(env or {})})
+            self.process = subprocess.Popen(
+                argv, stdout=log, stderr=log, cwd=self.site.folder, env={**os.environ, **(env or {})}
+            )
         if ready:
             until("serve to be ready", lambda: self.get("/ready")[0] == 200, 30)
 
