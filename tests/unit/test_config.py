@@ -663,7 +663,7 @@ def attempt(folder: Path, data: bytes) -> None:
         assert problem.message
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tree=_trees)
 def test_any_tree_is_a_configuration_or_told_why_not(
     tmp_path_factory: pytest.TempPathFactory, tree: object
@@ -674,7 +674,7 @@ def test_any_tree_is_a_configuration_or_told_why_not(
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
 def test_any_bytes_are_a_configuration_or_told_why_not(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
@@ -682,7 +682,7 @@ def test_any_bytes_are_a_configuration_or_told_why_not(
     attempt(tmp_path_factory.getbasetemp(), data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_a_configuration_or_told_why_not(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
