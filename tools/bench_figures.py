@@ -132,7 +132,7 @@ def as_text(found: Mapping[str, Any], figures: Sequence[Figure]) -> str:
     name = max((len(figure.name) for figure in figures), default=0)
     lines = [f"{key:12} {value}" for key, value in found["machine"].items()]
     lines += [f"load after {part}: {each['load_after']}" for part, each in found["parts"].items()]
-    lines.append("")
+    lines.append("QUICK: a tenth of the requests and rows, few rounds\n" if found["quick"] else "")
     lines += [
         f"{each.name:{name}}  {each.shown:>10}  {each.asked:>10}  {each.verdict:6}  {each.beside}"
         for each in figures
