@@ -37,7 +37,18 @@ from fraisier.domain.plan import (
 from fraisier.domain.release import Layout, is_release_name, releases_to_prune
 
 # What a `shared` entry becomes, as the environment's user: the release's own copy makes room for the link.
-_LINK = 'case "$3" in */) mkdir -p "$1";; esac; mkdir -p "$(dirname "$2")"; rm -rf "$2"; ln -s "$1" "$2"'
+# A link in the commit must not lead the removal elsewhere.
+_LINK = """
+case "$3" in */) mkdir -p "$1";; esac
+parent=$(dirname "$2")
+case "$(realpath -m "$parent")/" in
+    "$(realpath "$4")"/*) ;;
+    *) echo "$parent leads out of the release" >&2; exit 1;;
+esac
+mkdir -p "$parent"
+rm -rf "$2"
+ln -s "$1" "$2"
+"""
 
 
 _LARGEST_FILE = 1 << 20  # bytes of a unit file
@@ -161,20 +172,25 @@ class Perform:
             with stage.host.guard(stage.ground):
                 if stage.host.kind(act.shared) == "missing":
                     stage.host.make_folder(act.shared, user=stage.environment.user)
-        argv = ("/bin/sh", "-ec", _LINK, "link_shared", act.shared, act.link, act.name)
-        self._require_success(Command(argv=argv, user=stage.environment.user, timeout=60.0), scene)
+        folder = stage.candidate.folder
+        argv = ("/bin/sh", "-ec", _LINK, "link_shared", act.shared, act.link, act.name, folder)
+        # Not from the user's home: a system user may have none.
+        command = Command(argv=argv, cwd="/", user=stage.environment.user, timeout=60.0)
+        self._require_success(command, scene, act.describe())
 
     def _command(self, act: Command, scene: Scene) -> None:
-        scene.output.line(f"$ {act.describe().partition('    # in ')[0]}")
-        self._require_success(act, scene)
+        shown = act.describe().partition("    # in ")[0]
+        scene.output.line(f"$ {shown}")
+        self._require_success(act, scene, shown)
 
-    def _require_success(self, command: Command, scene: Scene) -> None:
+    def _require_success(self, command: Command, scene: Scene, shown: str) -> None:
         stage = self._stage
         code = stage.host.run(stage.ground, command, scene.job)
         if code != 0:
-            cause = Cause.migration if scene.step is StepName.migrate else self._cause_of_a_failed_build()
+            causes = {StepName.migrate: Cause.migration, StepName.link_shared: Cause.preflight}
+            cause = causes.get(scene.step) or self._cause_of_a_failed_build()
             ended = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
-            message = f"cannot {scene.step.value}: `{command.describe().partition('    # in ')[0]}` {ended}"
+            message = f"cannot {scene.step.value}: `{shown}` {ended}"
             raise StepFailed(cause, message, f"See its output: fraisier logs {stage.deployment}")
 
     def _cause_of_a_failed_build(self) -> Cause:
@@ -218,7 +234,7 @@ class Perform:
         stage, found = self._stage, bytearray()
         reader = Job(stop=scene.job.stop, output=found.extend)
         argv = ("head", "-c", str(_LARGEST_FILE + 1), "--", act.source)  # a link may lead to /dev/zero
-        command = Command(argv=argv, user=stage.environment.user, timeout=10.0)
+        command = Command(argv=argv, cwd="/", user=stage.environment.user, timeout=10.0)
         if stage.host.run(stage.ground, command, reader) != 0:
             message = f"cannot install {act.source}: the release does not have it"
             raise StepFailed(Cause.restart, message, "Mend `unit_file:` in fraises.yaml, or commit the file")

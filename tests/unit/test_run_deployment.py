@@ -76,7 +76,7 @@ class World:
         self.environment = environment(
             app_path=str(self.app),
             target=TargetSpec(kind="fake", unit="orders.service"),
-            health_check=HealthCheck(url="http://x/", interval=0.01, timeout=0.05, passes=2),
+            health_check=HealthCheck(url="http://x/", interval=0.01, timeout=0.3, passes=2),
             build=(BuildCommand(run="echo building"),),
             min_free_disk=1,
         )
@@ -488,3 +488,27 @@ def test_two_deployments_of_one_environment_never_run_at_once(world):
     done.start()
     done.join()
     assert world.claim().deployment.commit == SHA_B
+
+
+def test_an_old_release_that_cannot_be_removed_takes_no_healthy_one_away(world, monkeypatch):
+    world.configure(keep_releases=1)
+    world.deploy(SHA_A)
+    world.deploy(SHA_B)
+
+    def remove(path: str, *, user: str = "") -> None:
+        raise StepFailed(Cause.preflight, f"cannot remove {path}: Permission denied")
+
+    monkeypatch.setattr(world.host, "remove", remove)
+    ended = world.deploy(SHA_C)
+    assert ended.status is Status.success
+    assert world.serves() == SHA_C
+
+
+def test_a_retry_is_another_try_and_not_the_end_of_the_first(world, monkeypatch):
+    monkeypatch.setattr("fraisier.application.run_deployment.FIRST_RETRY", 0.0)
+    world.repository.failures = [StepFailed(Cause.network, "cannot reach the forge")]
+    waiting = world.deploy(SHA_A)
+    assert waiting.status is Status.pending
+    ended = world.run(world.claim(), Control())
+    assert ended is not None
+    assert (ended.status, ended.commit) == (Status.success, SHA_A)
