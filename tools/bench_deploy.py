@@ -378,7 +378,7 @@ def _on_server(rounds: int) -> dict[str, Any]:
 def _testhost(state: str, *words: str) -> str:
     done = subprocess.run(
         ("bash", str(TESTHOST), *words),
-        env={**os.environ, "TESTHOST_DIR": state},
+        env={**os.environ, "TESTHOST_DIR": state, "TESTHOST_SHARE": f"{ROOT}:{sys.base_prefix}"},
         stdout=subprocess.PIPE,
         text=True,
         timeout=300,

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from pathlib import Path
 import pytest
 
 TESTHOST = Path(__file__).with_name("testhost")
+ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "/usr/sbin/sshd": "openssh-server",
     "/usr/bin/ssh": "openssh-client",
@@ -135,7 +137,8 @@ def _wait_for(true: Callable[[], bool], what: str) -> None:
 
 
 def _testhost(state: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    env: Mapping[str, str] = {**os.environ, "TESTHOST_DIR": str(state)}
+    shown = f"{ROOT}:{sys.base_prefix}"
+    env: Mapping[str, str] = {**os.environ, "TESTHOST_DIR": str(state), "TESTHOST_SHARE": shown}
     argv = ("bash", str(TESTHOST), *words)
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
     if check and done.returncode != 0:
