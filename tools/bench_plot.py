@@ -16,7 +16,8 @@ def draw(found: Mapping[str, Any], folder: Path) -> None:
     """Write every picture whose part was measured."""
     parts = found["parts"]
     about = found["machine"]
-    where = f"{about['cores']} × {about['cpu']}, Python {about['python']}, fsync {about['fsync_ms']} ms"
+    where = f"{about['cores']} × {about['cpu']}, Python {about['python']}, fsync {about['fsync_ms']} ms, "
+    where += f"load before {about['load_before']}, {about['at'][:10]}, commit {about['commit']}"
     if "receive" in parts:
         picture = _bars("Durable acknowledgements per second", where, _acknowledgements(parts["receive"]))
         (folder / "bench-acknowledgements.svg").write_text(picture)
