@@ -16,7 +16,7 @@ from fraisier.cli.log_output import set_up_log
 from fraisier.wiring import Fraisier
 from fraisier.worker import Worker
 
-SWITCH_INTERVAL = 0.0001  # seconds; the writer's thread waits this long at most for the event loop's
+SWITCH_INTERVAL = 0.0005  # seconds; the writer's thread waits this long at most for the event loop's
 
 
 def run_server(configuration: Configuration, *, host: str | None, port: int | None) -> None:
