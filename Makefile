@@ -36,7 +36,7 @@ fix: setup       ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix $(CODE)
 
 unit: setup      ## the unit tests
-	$(BIN)/pytest tests/unit -n 2
+	$(BIN)/pytest tests/unit -n 4 --dist worksteal
 
 integration: setup   ## with real git, SSH, supervisord, PostgreSQL
 	tests/servers/packages
@@ -51,7 +51,7 @@ load: setup      ## the receiver and the store under load
 
 test: check      ## everything that has to pass
 	tests/servers/packages
-	$(BIN)/pytest tests/unit -n 2
+	$(BIN)/pytest tests/unit -n 4 --dist worksteal
 	$(BIN)/pytest tests/integration tests/load tests/e2e
 
 coverage: setup  ## a report of what the unit and integration tests reach
