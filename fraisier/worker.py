@@ -125,11 +125,6 @@ class Worker:
         """How many deployments it is performing."""
         return len(self._jobs)
 
-    def cancel_own(self, by: str) -> None:
-        """Cancel everything that this worker performs (Ctrl-C of `deploy --wait`)."""
-        for job in self._running():
-            job.control.cancel(by)
-
     # ------------------------------------------------------------------------------------- claiming
     def _claim_loop(self) -> None:
         while not self._stopping.is_set():

@@ -173,7 +173,8 @@ class Writer:
 
     def _take_late(self, ready: Sequence[Job]) -> list[Job]:
         """Where several came together the last time, wait a moment for the others: one commit is cheaper."""
-        if len(ready) >= self._expected or time.monotonic() > ready[0].at + COMMIT_DELAY:
+        full = sum(job.size for job in ready) >= LARGEST_BATCH_BYTES
+        if full or len(ready) >= min(self._expected, LARGEST_BATCH):
             return []
         try:
             jobs = self._queue.get(timeout=max(0.0, ready[0].at + COMMIT_DELAY - time.monotonic()))
