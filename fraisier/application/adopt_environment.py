@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fraisier.application.ports import Ground, Store
+from fraisier.application.ports import Store
 from fraisier.application.request_deployment import find_environment
+from fraisier.application.takeover import ground_of
 from fraisier.application.tools import Tools
 from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.release import Layout
@@ -37,9 +38,4 @@ class AdoptEnvironment:
         found = host.read(Layout(environment.app_path).own + "/token") or b"0"
         above = int(found) if found.strip().isdigit() else 0
         token = self._store.raise_token(key, above=above, by=by)
-        owner = {
-            "installation": self._store.installation,
-            "fraise": key.fraise,
-            "environment": key.environment,
-        }
-        host.adopt(Ground(app_path=environment.app_path, owner=owner, token=token), force=True)
+        host.adopt(ground_of(self._store, environment, token), force=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 
 from fraisier.application.control import Control, Reason, Stopped
@@ -14,12 +14,12 @@ from fraisier.application.ports import (
     Claim,
     Ending,
     EnvironmentCodec,
-    Ground,
     Listener,
     Serving,
     Store,
 )
 from fraisier.application.release_marker import read_marker, running_release
+from fraisier.application.takeover import end_leftovers, ground_of
 from fraisier.application.tools import Tools
 from fraisier.deployers import api
 from fraisier.deployers.common import Candidate, Parts, candidate
@@ -65,23 +65,38 @@ class RunDeployment:
             StoreUnavailable: the journal cannot be written; the lease will end and someone resumes.
         """
         resumption = resume(claim.journal, interruptions=claim.interruptions)
+        left = self._where_it_worked(claim)
         try:
             environment = self._environment(claim, resumption)
             redactor = Redactor(self._codec.secrets(environment))
             resolved = self._codec.dump(environment)
         except FraisierError as error:
-            return self._cannot_begin(claim, resumption, error)
+            return self._cannot_begin(claim, resumption, error, left)
         journal = Journal(self._store, claim, control, redactor, self._listener)
         journal.begin(resolved)
         run = _Run(self._tools, self._store, claim, control, environment, journal)
-        return run(resumption)
+        return run(resumption, left or environment)
 
-    def _cannot_begin(self, claim: Claim, resumption: Resumption, error: FraisierError) -> Deployment:
+    def _where_it_worked(self, claim: Claim) -> Environment | None:
+        """The environment of the last attempt, as far as it can still be told."""
+        with suppress(FraisierError):
+            return self._codec.load(claim.resolved) if claim.resolved else None
+        return None
+
+    def _cannot_begin(
+        self, claim: Claim, resumption: Resumption, error: FraisierError, left: Environment | None
+    ) -> Deployment:
         """The environment is gone from the configuration, or one of its secrets cannot be resolved."""
         switched = resumption.course in (Course.go_on, Course.roll_back)
         status = Status.rollback_failed if switched else Status.failed
+        message = error.message
+        try:
+            if left is not None:
+                end_leftovers(self._tools, self._store, claim, left)
+        except StepFailed as failure:
+            message += f". What the worker that died had started may run on: {failure.message}"
         attempt = self._store.begin_attempt(claim, resolved=claim.resolved)
-        ending = Ending(status=status, cause=Cause.preflight, error=error.message, hint=error.hint)
+        ending = Ending(status=status, cause=Cause.preflight, error=message, hint=error.hint)
         return self._store.finish(claim, attempt, ending)
 
     def _environment(self, claim: Claim, resumption: Resumption) -> Environment:
@@ -110,19 +125,15 @@ class _Run:
         self._environment = environment
         self._journal = journal
         deployment = claim.deployment
-        owner = {
-            "installation": store.installation,
-            "fraise": environment.fraise,
-            "environment": environment.name,
-        }
         self._stage = Stage(
             tools=tools,
             environment=environment,
-            ground=Ground(app_path=environment.app_path, owner=owner, token=claim.token),
+            ground=ground_of(store, environment, claim.token),
             deployment=deployment.id,
             candidate=candidate(environment, deployment.release, deployment.commit, deployment.ref),
             control=control,
         )
+        self._left = environment
         self._perform = Perform(self._stage)
         # A reboot stops builds and units before, or after, it stops us: that must not look like a failure.
         journal.is_going_down = self._stage.host.is_going_down
@@ -132,7 +143,9 @@ class _Run:
         self._step = self._failed_at = StepName.preflight
 
     # ------------------------------------------------------------------------------------ the course
-    def __call__(self, resumption: Resumption) -> Deployment | None:
+    def __call__(self, resumption: Resumption, left: Environment) -> Deployment | None:
+        """`left` is where an earlier attempt worked."""
+        self._left = left
         self._migrated = resumption.migrated and not resumption.undone
         self._torn = resumption.torn
         try:
@@ -203,6 +216,7 @@ class _Run:
 
     # ------------------------------------------------------------------------------------ forward
     def _from_the_start(self) -> None:
+        end_leftovers(self._tools, self._store, self._claim, self._left)
         if self._claim.deployment.trigger is Trigger.rollback:
             self._return_to_a_release()
             return

@@ -15,7 +15,7 @@ from fraisier.git.address import Address, parse_address
 
 LONGEST_REASON = 300  # characters of git's own words in a message
 _PROGRESS = re.compile(r"^(hint:|Cloning|From |remote: (Counting|Compressing|Enumerating|Total)|\s*$)")
-_SPEAKS = re.compile(r"^(fatal|error|ssh|remote|Permission|Host key|batch response|setpriv|No |\S+@\S+:)")
+_SPEAKS = re.compile(r"^(fatal|error|ssh|remote|Permission|Host key|batch response|sh|setpriv|No |\S+@\S+:)")
 
 
 class Damaged(Exception):
@@ -57,7 +57,7 @@ _MEANINGS = (
     ),
     _Meaning(r"Read-only file system|Input/output error", Cause.disk, "Look at the disk of the mirrors"),
     _Meaning(
-        r"failed to execute git:|No such file or directory: '?git'?\b",
+        r"failed to execute git:|exec: git: not found|No such file or directory: '?git'?\b",
         Cause.preflight,
         _INSTALL.format(package="git"),
     ),

@@ -147,6 +147,14 @@ def take(ground: Ground, *, force: bool) -> None:
         files.write(f"{own}/owner", json.dumps(dict(ground.owner), sort_keys=True).encode() + b"\n", 0o600)
 
 
+def remove_halves(ground: Ground) -> None:
+    """Remove files that a killed worker had only begun to write; call only while holding the lock."""
+    own = Path(Layout(ground.app_path).own)
+    for folder in (own, own / "releases", scopes_folder(ground)):
+        for half in folder.glob(".*"):
+            half.unlink(missing_ok=True)
+
+
 def _foreign(ground: Ground, why: str) -> ForeignOwner:
     fraise, environment = ground.owner.get("fraise", "FRAISE"), ground.owner.get("environment", "ENVIRONMENT")
     hint = f"If it is to be ours from now on: fraisier adopt {fraise} {environment}"

@@ -98,8 +98,8 @@ class LocalHost:
         grounds.prepare(ground)
         with grounds.locked(ground):
             grounds.take(ground, force=force)
-            folder = grounds.scopes_folder(ground)
-            scopes.end_all(folder, scopes.recorded(folder))
+            grounds.remove_halves(ground)
+            scopes.end_all(grounds.scopes_folder(ground))
 
     @contextmanager
     def guard(self, ground: Ground) -> Iterator[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import time
@@ -15,6 +14,7 @@ from typing import IO, cast
 
 from fraisier.application.ports import Finished, Job, Program
 from fraisier.domain.errors import Cause, StepFailed
+from fraisier.hosts.bound import bound_to_us
 
 POLL = 0.1  # seconds between two looks at `stop`
 GRACE = 0.5  # seconds between SIGTERM, on which git removes its lock files, and SIGKILL
@@ -27,15 +27,10 @@ class LocalProcesses:
     """Fills the `Processes` port with processes of this machine.
 
     A program leads a session, and so a process group, of its own: a Ctrl-C on Fraisier's terminal does not
-    reach it, and it can be killed whole. Where `setpriv` (util-linux) is installed the kernel kills it when
-    Fraisier dies. The kernel sends that signal when the *thread* that started the program ends; here that
-    thread is the one that waits for it, and none of these methods leaves a program behind, so the signal
-    can only come when the whole of Fraisier was killed.
+    reach it, and it can be killed whole. Where `setpriv` (util-linux) is installed it ends with Fraisier:
+    the thread that starts it is the one that waits for it, and none of these methods leaves a program
+    behind, so that the kernel's signal can only come when the whole of Fraisier was killed.
     """
-
-    def __init__(self) -> None:
-        setpriv = shutil.which("setpriv")
-        self._prefix = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
 
     def run(self, program: Program, job: Job) -> int:
         """See `Processes.run`."""
@@ -73,7 +68,7 @@ class LocalProcesses:
     def _started(self, program: Program) -> Iterator[subprocess.Popen[bytes]]:
         with _stdin(program.stdin) as given:
             process = subprocess.Popen(
-                (*self._prefix, *program.argv),
+                (*bound_to_us(), *program.argv),
                 stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

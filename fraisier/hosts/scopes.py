@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -96,13 +96,13 @@ def _read(entry: Path) -> Scope:
     )
 
 
-def end_all(folder: Path, found: Iterable[Scope]) -> None:
-    """End scopes and forget them; returns when nothing of them is left.
+def end_all(folder: Path) -> None:
+    """End every recorded scope and forget it; returns when nothing of them is left.
 
     Raises:
         StepFailed: host, if one will not go.
     """
-    for scope in found:
+    for scope in recorded(folder):
         end(scope)
         forget(folder, scope)
 

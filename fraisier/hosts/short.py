@@ -9,11 +9,11 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
 from fraisier.application.ports import Finished
 from fraisier.domain.errors import Cause, StepFailed
+from fraisier.hosts.bound import bound_to_us
 from fraisier.hosts.users import STANDARD_PATH, Account
 
 MISSING = 127  # the exit code that shells give to a program that is not there
@@ -29,7 +29,7 @@ def run_short(
     """
     try:
         process = subprocess.Popen(
-            (*_dies_with_us(), *as_somebody(who), *argv),
+            (*bound_to_us(), *as_somebody(who), *argv),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -55,7 +55,7 @@ def run_short(
 
 
 def _finished(argv: Sequence[str], code: int, out: bytes, err: bytes) -> Finished:
-    if code == MISSING and shutil.which(argv[0]) is None:  # setpriv's words are not ours
+    if code == MISSING and shutil.which(argv[0]) is None:  # a shell's words are not ours
         err = f"{argv[0]}: not found".encode()
     return Finished(code=code, stdout=out, stderr=err)
 
@@ -84,13 +84,3 @@ def own_environment() -> dict[str, str]:
     if os.access(runtime, os.X_OK, effective_ids=True):
         found["XDG_RUNTIME_DIR"] = runtime
     return {"PATH": STANDARD_PATH, "HOME": "/", **found, "LC_ALL": "C.UTF-8"}
-
-
-@cache
-def _dies_with_us() -> tuple[str, ...]:
-    """Words before a command that end it when the thread that waits for it dies (kill -9 of Fraisier)."""
-    setpriv = shutil.which("setpriv", path=STANDARD_PATH)
-    if setpriv is None:
-        return ()
-    offered = subprocess.run((setpriv, "--help"), capture_output=True, check=False, timeout=10)
-    return (setpriv, "--pdeathsig", "KILL", "--") if b"--pdeathsig" in offered.stdout else ()

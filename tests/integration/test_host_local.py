@@ -364,6 +364,18 @@ def test_a_paused_worker_that_wakes_up_touches_nothing(
         pass
 
 
+@pytest.mark.parametrize(
+    "half", ["scopes/.92cd87d00d1b00ca", "releases/.1-594315f883.json.new", ".token.new"]
+)
+def test_what_a_killed_worker_had_begun_to_write_goes_with_the_takeover(
+    host: LocalHost, ground: Ground, open_path: Path, half: str
+) -> None:
+    left = open_path / "app" / ".fraisier" / half
+    left.write_text('{"cookie": "92cd')
+    host.adopt(replace(ground, token=6))
+    assert not left.exists()
+
+
 def test_a_scope_recorded_but_never_told_what_to_run_ends_with_its_worker(
     host: LocalHost, ground: Ground, mark: str
 ) -> None:
@@ -506,3 +518,21 @@ def test_short_commands_have_their_time_and_end_with_their_group(host: LocalHost
         host.act(("sh", "-c", f"sleep {mark} & sleep {mark}"), timeout=0.3)
     assert failed.value.cause is Cause.timeout
     within(5, lambda: alive(mark) == [], "the group to end")
+
+
+def test_a_command_ends_with_us_even_if_we_died_before_it_could_ask_for_that(mark: str) -> None:
+    """The kernel's promise begins when it is asked for: between that and the start Fraisier may be killed."""
+    program = (
+        "import os, subprocess, sys\n"
+        "from fraisier.hosts.bound import bound_to_us\n"
+        "late = ('sh', '-c', 'sleep 0.4; exec \"$@\"', 'sh')\n"
+        "subprocess.Popen((*late, *bound_to_us(), 'sleep', sys.argv[1]))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    killed = subprocess.run((sys.executable, "-c", program, mark), check=False, timeout=20)
+    assert killed.returncode == -signal.SIGKILL
+    assert alive(mark)
+    deadline = time.monotonic() + 10
+    while alive(mark):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +16,15 @@ from fraisier.application.run_deployment import RunDeployment
 from fraisier.application.tools import Tools
 from fraisier.database.sqlite import open_sqlite
 from fraisier.domain.deployment import Deployment, Status, Trigger, Wish
-from fraisier.domain.errors import Cause, StepFailed, TokenOutdated
-from fraisier.domain.fraise import BuildCommand, Database, Environment, HealthCheck, TargetSpec
+from fraisier.domain.errors import Cause, NotFound, StepFailed, TokenOutdated
+from fraisier.domain.fraise import (
+    BuildCommand,
+    Database,
+    Environment,
+    EnvironmentKey,
+    HealthCheck,
+    TargetSpec,
+)
 from fraisier.domain.plan import Command
 from fraisier.domain.secret import MASK, Secret
 from fraisier.wiring import SystemClock
@@ -91,6 +99,9 @@ class World:
 
     @property
     def run(self) -> RunDeployment:
+        return self.running_with(lambda key: self.environment)
+
+    def running_with(self, find: Callable[[EnvironmentKey], Environment]) -> RunDeployment:
         tools = Tools(
             hosts={"localhost": self.host},
             targets={"fake": self.target},
@@ -99,7 +110,7 @@ class World:
             repository=self.repository,
             clock=self.clock,
         )
-        return RunDeployment(tools, self.store, self.codec, lambda key: self.environment, self.listen)
+        return RunDeployment(tools, self.store, self.codec, find, self.listen)
 
     def listen(self, event, fields) -> None:
         self.events.append((event, fields.get("step", "")))
@@ -392,6 +403,53 @@ def test_a_worker_that_dies_at_any_step_leaves_the_old_release_or_the_new_one(wo
         assert world.serves() == SHA_B
     ups = [c for c in world.host.commands if c.argv[-1] == "echo up" and c.env["FRAISIER_COMMIT"] == SHA_B]
     assert len(ups) <= 1
+
+
+def die_in_build(world):
+    """A worker begins to build and dies; what it had started runs on until somebody takes over."""
+    deployment = world.wish(SHA_A)
+    world.dies = ("step_started", "build")
+    claim = world.claim()
+    with contextlib.suppress(Death):
+        world.run(claim, Control())
+    world.dies = ("", "")
+    world.host.scopes[str(world.app)] = 1
+    world.store.hand_back(claim)
+    return deployment
+
+
+def test_a_dead_workers_build_is_ended_although_its_deployment_is_cancelled(world):
+    deployment = die_in_build(world)
+    control = Control()
+    control.cancel("bob")
+    ended = world.run(world.claim(), control)
+    assert (ended.id, ended.status) == (deployment, Status.cancelled)
+    assert not world.host.scopes
+
+
+def test_a_dead_workers_build_is_ended_although_preflight_fails_now(world):
+    die_in_build(world)
+    world.configure(min_free_disk=1 << 60)
+    assert world.run(world.claim(), Control()).status is Status.pending
+    assert not world.host.scopes
+
+
+def test_a_dead_workers_build_is_ended_although_its_environment_is_gone(world):
+    deployment = die_in_build(world)
+
+    def gone(key):
+        raise NotFound(f"no environment {key}")
+
+    ended = world.running_with(gone)(world.claim(), Control())
+    assert (ended.id, ended.status, ended.cause) == (deployment, Status.failed, Cause.preflight)
+    assert not world.host.scopes
+
+
+def test_a_dead_workers_build_is_ended_where_it_ran_although_the_path_has_changed(world):
+    die_in_build(world)
+    world.configure(app_path=str(world.folder / "elsewhere"))
+    assert world.run(world.claim(), Control()).status is Status.success
+    assert not world.host.scopes
 
 
 def test_a_worker_that_was_replaced_changes_nothing_when_it_wakes_up(world):
