@@ -109,7 +109,8 @@ def _receive(found: Mapping[str, Any]) -> Iterator[Figure]:
 def _throughput(row: Mapping[str, Any]) -> Iterator[Figure]:
     connections, ours, floor = row["connections"], row["receiver"], row["floor"]
     where = f"{connections} connection{'s' if connections > 1 else ''}"
-    beside = f"{ours['per_second']:g}/s; floor {floor['per_second']:g}/s"
+    beside = f"{ours['per_second']:g}/s; floor {floor['per_second']:g}/s; "
+    beside += f"{row['bare_ratio']:g} of {row['bare']['per_second']:g}/s without Starlette"
     least = RATIOS.get(connections)
     name = f"durable acknowledgements, {where}: share of the floor"
     yield Figure(name, row["ratio"], "", least, at_least=True, beside=beside)

@@ -1,8 +1,8 @@
 """Durable acknowledgements per second beside the floor, and what they cost others: part of `make bench`.
 
-The floor is the same server and stack that reads the body and answers 202, nothing else. Rounds of both
-are interleaved; medians are shown. No worker performs anything; every delivery is distinct and was signed
-before the clock started.
+The floor is the same server and stack: an endpoint of Starlette that reads the body and answers 202,
+nothing else; `bare` is the same without Starlette. Rounds of all are interleaved; medians are shown. No
+worker performs anything; every delivery is distinct and was signed before the clock started.
 
     python -m tools.bench_receive [--rounds 5] [--quick]
 """
@@ -164,7 +164,7 @@ def serve_here(kind: str, folder: Path) -> None:
     configuration = wiring.load(str(folder / "fraises.yaml"))
     sockets = listen("127.0.0.1", 0)
     sys.setswitchinterval(SWITCH_INTERVAL)
-    app: Any = floor
+    app: Any = bare if kind == "bare" else floor()
     if kind == "receiver":
         from fraisier.application.receive_push import ReceivePush
         from fraisier.web.app import App, Parts
@@ -190,8 +190,22 @@ def serve_here(kind: str, folder: Path) -> None:
     uvloop.run(build_server(app, bounds_of(configuration.settings), started).serve(sockets))
 
 
-async def floor(_: Any, receive: Any, send: Any) -> None:
-    """Reads the body, answers 202, nothing else."""
+def floor() -> Any:
+    """Starlette with one endpoint that reads the body and answers 202, nothing else."""
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    async def endpoint(request: Request) -> JSONResponse:
+        await request.body()
+        return JSONResponse({}, 202)
+
+    return Starlette(routes=[Route("/webhook", endpoint, methods=["POST"]), Route("/health", endpoint)])
+
+
+async def bare(_: Any, receive: Any, send: Any) -> None:
+    """The same without Starlette."""
     while (await receive()).get("more_body"):
         pass
     headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
@@ -221,12 +235,16 @@ def load(port: int, connections: int, requests: Sequence[bytes], *, at_once: boo
 
 
 def throughput(folder: Path, pushes: Pushes, rounds: int, scale: float) -> list[dict[str, Any]]:
-    """Acknowledgements per second at 1, 10 and 100 connections, ours and the floor's in turn."""
+    """Acknowledgements per second at 1, 10 and 100 connections, ours and the floors' in turn."""
     found: dict[tuple[str, int], list[Result]] = {}
-    with server("receiver", folder) as ours, server("floor", folder) as beneath:
+    with (
+        server("receiver", folder) as ours,
+        server("floor", folder) as beneath,
+        server("bare", folder) as lowest,
+    ):
         for number in range(rounds + 1):
             for connections, count in CONNECTIONS.items():
-                for kind, each in (("receiver", ours), ("floor", beneath)):
+                for kind, each in (("receiver", ours), ("floor", beneath), ("bare", lowest)):
                     result = load(each.port, connections, pushes.take(max(100, int(count * scale))))
                     if number:  # the first round warms up
                         found.setdefault((kind, connections), []).append(result)
@@ -234,12 +252,13 @@ def throughput(folder: Path, pushes: Pushes, rounds: int, scale: float) -> list[
 
 
 def _row(connections: int, found: dict[tuple[str, int], list[Result]]) -> dict[str, Any]:
-    ours, beneath = _medians(found["receiver", connections]), _medians(found["floor", connections])
+    row = {kind: _medians(found[kind, connections]) for kind in ("receiver", "floor", "bare")}
+    ours = row["receiver"]["per_second"]
     return {
         "connections": connections,
-        "receiver": ours,
-        "floor": beneath,
-        "ratio": round(ours["per_second"] / beneath["per_second"], 3),
+        **row,
+        "ratio": round(ours / row["floor"]["per_second"], 3),
+        "bare_ratio": round(ours / row["bare"]["per_second"], 3),
     }
 
 
@@ -361,12 +380,13 @@ def measure(rounds: int, scale: float) -> dict[str, Any]:
 def show(found: dict[str, Any]) -> None:
     """Print the figures for people."""
     print("machine      ", found["machine"])
-    print("connections   receiver/s  p50 ms  p99 ms    floor/s  p50 ms  p99 ms   ratio")
+    print("connections   receiver/s  p50 ms  p99 ms    floor/s  p50 ms  p99 ms   ratio    bare/s   ratio")
     for row in found["throughput"]:
         ours, beneath = row["receiver"], row["floor"]
         print(
             f"{row['connections']:11}  {ours['per_second']:11} {ours['p50_ms']:7} {ours['p99_ms']:7}"
             f" {beneath['per_second']:10} {beneath['p50_ms']:7} {beneath['p99_ms']:7} {row['ratio']:7}"
+            f" {row['bare']['per_second']:9} {row['bare_ratio']:7}"
         )
     for name in ("burst_of_100", "other_process", "memory"):
         print(f"{name:13}", found[name])
@@ -377,7 +397,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="a tenth of the requests")
-    parser.add_argument("--serve", choices=["receiver", "floor"], help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=["receiver", "floor", "bare"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:

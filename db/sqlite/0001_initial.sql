@@ -79,7 +79,7 @@ CREATE TABLE tb_webhook_events (
     deployments    INTEGER NOT NULL,           -- how many it asked for
     payload_digest TEXT NOT NULL,              -- sha256 of the bytes as received
     payload_bytes  INTEGER NOT NULL,
-    payload        BLOB                        -- zlib; NULL after `retention`. Last, so that lists skip it
+    payload        BLOB                        -- deflate; NULL after `retention`. Last, so that lists skip it
 ) STRICT;
 
 CREATE UNIQUE INDEX ix_webhook_events_delivery ON tb_webhook_events (forge, delivery_id)

@@ -124,10 +124,13 @@ def prepared(item: Delivery | PreparedDelivery) -> PreparedDelivery:
 
 
 def _compressed(payload: bytes) -> bytes:
-    """zlib, read by `zlib.decompress`. Setting up the usual 32 KiB window costs more than 10 KB of text."""
-    if len(payload) > _SMALL:
-        return zlib.compress(payload, 1)
-    stream = zlib.compressobj(1, zlib.DEFLATED, 13, 6)
+    """Raw deflate (RFC 1951), read by `zlib.decompress(payload, -15)`.
+
+    The digest beside it makes zlib's checksum superfluous, which costs as much as the compression of some
+    payloads; setting up the usual 32 KiB window costs more than 10 KB of text.
+    """
+    window = 15 if len(payload) > _SMALL else 13
+    stream = zlib.compressobj(1, zlib.DEFLATED, -window, 6)
     return stream.compress(payload) + stream.flush()
 
 

@@ -42,9 +42,6 @@ LARGEST_BATCH_BYTES = (
 )  # payloads are compressed before the lock is taken, but held until then
 CHECKPOINT_BYTES = 3 * 1024 * 1024  # in the log since the last one; SQLite's own limit is 1000 pages
 COMMIT_BYTES, JOB_BYTES = 60_000, 6_000  # what a commit, and an item beside its payload, adds to the log
-# Seconds that a batch waits for as many as came together the last time. A thread that sleeps between two
-# deliveries costs three times the CPU of one that goes on (measured: caches), so fewer, larger commits win.
-COMMIT_DELAY = 0.002
 _LOCK_RETRY = 0.0005  # seconds
 
 _log = logging.getLogger(__name__)
@@ -110,7 +107,6 @@ class Writer:
         self._closed = False
         self._connection: sqlite3.Connection | None = None
         self._free_until = 0.0
-        self._expected = 1
         self._written = 0
 
     # -- for callers, any thread
@@ -167,23 +163,8 @@ class Writer:
             # Preparing takes long enough for others to arrive; so does the gap.
             ready += self._prepared(jobs)
             self._leave_gap()
-            jobs = self._take_waiting(ready) or self._take_late(ready)
-        self._expected = len(ready)
+            jobs = self._take_waiting(ready)
         return ready
-
-    def _take_late(self, ready: Sequence[Job]) -> list[Job]:
-        """Where several came together the last time, wait a moment for the others: one commit is cheaper."""
-        full = sum(job.size for job in ready) >= LARGEST_BATCH_BYTES
-        if full or len(ready) >= min(self._expected, LARGEST_BATCH):
-            return []
-        try:
-            jobs = self._queue.get(timeout=max(0.0, ready[0].at + COMMIT_DELAY - time.monotonic()))
-        except queue.Empty:
-            return []
-        if jobs is None:
-            self._queue.put(None)
-            return []
-        return jobs
 
     def _take_waiting(self, ready: Sequence[Job]) -> list[Job]:
         """What has come meanwhile, as long as the batch has room."""

@@ -34,6 +34,7 @@ from fraisier.web.errors import (
     refusal,
     respond,
 )
+from fraisier.web.intake import Intake
 from fraisier.web.limits import FailedAuthentications
 from fraisier.web.metrics import Metrics
 
@@ -72,6 +73,7 @@ class Webhook:
     def __init__(self, receive_push: ReceivePush, gate: Gate, in_flight: InFlight, metrics: Metrics) -> None:
         self.gate = gate
         self._receive_push = receive_push
+        self._intake = Intake(receive_push)
         self._in_flight = in_flight
         self._metrics = metrics
         self._thread = ThreadPoolExecutor(1, "large-bodies")
@@ -106,10 +108,10 @@ class Webhook:
                 headers=headers, body=body, addressed_to=addressed_to, remote=self._client(scope, headers)
             )
             if len(body) <= _BLOCKING:
-                delivery = self._receive_push.read(letter)
+                delivery, received = await self._intake.take(letter)
             else:
                 delivery = await self._read_elsewhere(letter)
-            received = await self._receive_push.record(delivery)
+                received = await self._receive_push.record(delivery)
         self._metrics.accepted(delivery.push.forge, received.status, time.perf_counter() - began)
         return _accepted(delivery, received)
 
