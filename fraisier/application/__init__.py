@@ -1,1 +1,1 @@
-"""One file per verb, and the Protocols that the adapters fill (`ports.py`)."""
+"""One file per verb, and the Protocols that the adapters fill (`ports/`)."""

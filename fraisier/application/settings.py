@@ -1,4 +1,4 @@
-"""A checked `fraises.yaml` as data. Apart from `ports.py`, so that a command that only reads it is fast."""
+"""A checked `fraises.yaml` as data. Apart from `ports/`, so that a command that only reads it is fast."""
 
 from __future__ import annotations
 

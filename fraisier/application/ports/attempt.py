@@ -1,0 +1,87 @@
+"""What a worker holds, and what the journal keeps, while a deployment is performed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fraisier.domain.deployment import Deployment, Status
+from fraisier.domain.errors import Cause
+from fraisier.domain.fraise import EnvironmentKey
+from fraisier.domain.plan import Phase, StepName, StepState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournaledStep:
+    """A step of an attempt as the journal has it. Times are Unix seconds.
+
+    `retried`: its attempt ended by itself, and the deployment waited to be tried again.
+    """
+
+    id: int
+    attempt: int
+    phase: Phase
+    name: StepName
+    state: StepState
+    started_at: float
+    ended_at: float | None = None
+    release: str = ""  # the release that the attempt was bringing in when the step began
+    error: str = ""
+    retried: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to change one environment, until the lease ends or a higher token is given out.
+
+    `current_release` and `current_commit` are what the database says is running ('' = nothing yet).
+    `journal` has the steps of all earlier attempts of this deployment, oldest first; `resolved` is the
+    environment as the last attempt stored it ('' = none). `attempts` counts earlier ones, `interruptions`
+    those of them that ended with their worker. `first_try_at` is the Unix time of the first attempt's
+    start, None before it.
+    """
+
+    environment: EnvironmentKey
+    token: int
+    worker: str
+    deployment: Deployment
+    current_release: str = ""
+    current_commit: str = ""
+    current_deployment: str = ""
+    journal: tuple[JournaledStep, ...] = ()
+    resolved: str = ""
+    attempts: int = 0
+    interruptions: int = 0
+    quarantined: frozenset[str] = frozenset()  # commits that only `--force` brings again
+    first_try_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What an environment runs after a deployment has ended; release '' = nothing."""
+
+    release: str
+    commit: str
+    healthy: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The last transaction of a deployment: its status, why, what runs now, and whether to quarantine."""
+
+    status: Status
+    cause: Cause | None = None
+    error: str = ""
+    hint: str = ""
+    serving: Serving | None = None  # None: unchanged
+    quarantine: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A piece of a step's output. `seq` grows within a deployment; `text` is redacted UTF-8."""
+
+    seq: int
+    step: StepName
+    phase: Phase
+    attempt: int
+    text: str

@@ -1,0 +1,21 @@
+"""How an environment's configuration is kept with an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from fraisier.domain.fraise import Environment
+
+
+class EnvironmentCodec(Protocol):
+    """An environment as text for the journal: secrets as references, resolved again when read."""
+
+    def dump(self, environment: Environment) -> str: ...
+    def load(self, text: str) -> Environment:
+        """Raises: UsageError: a reference can no longer be resolved."""
+        ...
+
+    def secrets(self, environment: Environment) -> Sequence[str]:
+        """Every value that must never be written, for redaction (config, env and env_file)."""
+        ...

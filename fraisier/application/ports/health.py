@@ -1,0 +1,28 @@
+"""A kind of health check: how a service is asked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from fraisier.domain.fraise import Environment, HealthCheck
+from fraisier.domain.plan import Command
+
+Runner = Callable[[Command], int]  # runs a command as the environment's user; its output is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The result of one probe."""
+
+    passed: bool
+    detail: str
+
+
+class Prober(Protocol):
+    """One kind of health check: a single probe, bounded by the check's `request_timeout`."""
+
+    def probe(self, check: HealthCheck, environment: Environment, release_folder: str, run: Runner) -> Health:
+        """Look once."""
+        ...

@@ -1,0 +1,128 @@
+"""A machine where releases run: looking, the right to change, short acts, long commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from fraisier.application.ports.processes import Finished, Job
+from fraisier.domain.plan import Command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """The part of a host that one environment owns, and the right under which it is changed."""
+
+    app_path: str
+    owner: Mapping[str, str]  # installation, fraise, environment
+    token: int
+
+
+class Host(Protocol):
+    """A machine where releases run. Local today; the same over SSH."""
+
+    name: str
+
+    # -- looking; changes nothing
+    def read_link(self, path: str) -> str | None:
+        """What a symbolic link contains; None where there is none."""
+        ...
+
+    def kind(self, path: str) -> str:
+        """'missing', 'file', 'folder', 'link' or 'other'; links are not followed."""
+        ...
+
+    def read(self, path: str, *, limit: int = 1 << 20) -> bytes | None:
+        """A file's content, at most `limit` bytes; None where there is none."""
+        ...
+
+    def list(self, folder: str) -> Sequence[str]:
+        """Names in a folder; empty where there is none."""
+        ...
+
+    def free_bytes(self, path: str) -> int:
+        """Free space for us on the file system of `path`, or of its nearest parent that exists."""
+        ...
+
+    def user_exists(self, user: str) -> bool: ...
+    def can_run_as(self, user: str) -> str:
+        """'' if commands can be run as `user`, else why not and what to do."""
+        ...
+
+    def writable(self, path: str) -> bool:
+        """Whether we may create things in `path`, or in its nearest parent that exists."""
+        ...
+
+    def inspect(self, argv: Sequence[str], *, timeout: float = 10.0) -> Finished:
+        """Run a short command that changes nothing; code 127 where the program is missing."""
+        ...
+
+    def is_going_down(self) -> bool:
+        """Whether the machine is shutting down: what fails now is nobody's fault."""
+        ...
+
+    # -- the right to change
+    def adopt(self, ground: Ground, *, force: bool = False) -> None:
+        """Take the environment over: lock, check the owner, raise the token, end all older scopes.
+
+        Returns only when no older scope is left. Writes the owner where there is none. `force` takes
+        over from another owner and from a higher token (`fraisier adopt`).
+
+        Raises:
+            ForeignOwner: another owner, or a host token above ours.
+        """
+        ...
+
+    def guard(self, ground: Ground) -> AbstractContextManager[None]:
+        """Hold the environment's lock with a token that is still the newest, for short acts.
+
+        Raises:
+            TokenOutdated: another worker has taken over.
+        """
+        ...
+
+    # -- short acts; only inside `guard`
+    def make_folder(self, path: str, *, user: str = "", mode: int = 0o755) -> None:
+        """Create a folder and its parents; the last one belongs to `user`."""
+        ...
+
+    def point(self, link: str, to: str) -> None:
+        """Make `link` a symbolic link to `to`: atomic, and on disk when it returns."""
+        ...
+
+    def write(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
+        """Write a file: atomic, and on disk when it returns."""
+        ...
+
+    def remove(self, path: str, *, user: str = "") -> None:
+        """Remove a link, a file, or a whole folder (as `user`, where it belongs to one). Missing is fine."""
+        ...
+
+    def sync(self, folder: str) -> None:
+        """Everything written below `folder` is on disk when it returns."""
+        ...
+
+    def act(self, argv: Sequence[str], *, timeout: float) -> Finished:
+        """Run a short command that changes something (systemctl …)."""
+        ...
+
+    # -- long commands
+    def run(self, ground: Ground, command: Command, job: Job) -> int:
+        """Run in a recorded scope outside our own cgroup; returns the exit code (negative: a signal).
+
+        On stop or timeout the whole scope is killed before this returns or raises.
+
+        Raises:
+            StepFailed: timeout, cancelled (when `job.stop` was set), host.
+        """
+        ...
+
+    def unpack(self, archive: Iterator[bytes], folder: str, *, user: str, job: Job) -> None:
+        """Write a tar stream into `folder`, as `user`.
+
+        Raises:
+            StepFailed: disk or host.
+        """
+        ...

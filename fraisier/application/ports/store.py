@@ -1,0 +1,196 @@
+"""State and history: all that outlives a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fraisier.application.ports.attempt import Claim, Ending, Output
+from fraisier.application.ports.receiving import Delivery, Received, Requested
+from fraisier.domain.deployment import Deployment, Wish
+from fraisier.domain.errors import Cause
+from fraisier.domain.fraise import EnvironmentKey, Fraise
+from fraisier.domain.plan import Phase, StepName, StepState
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from asyncio import Future as AsyncFuture
+    from concurrent.futures import Future  # imports logging: 5 ms of every command's start
+
+Row = Mapping[str, Any]  # a row of a view: JSON types only, keys as in the view
+
+
+class Store(Protocol):
+    """State and history. Every method is one transaction, durable when it returns.
+
+    Methods that take a `Claim` raise TokenOutdated when the environment has a higher token. Every method
+    raises StoreUnavailable when the database does not answer in time.
+    """
+
+    installation: str
+
+    def close(self) -> None:
+        """Finish what was handed over, then let go of everything."""
+        ...
+
+    # -- receiving and requesting
+    def record(self, delivery: Delivery) -> Future[Received]:
+        """Store the event and the deployments it asks for; resolves after the commit."""
+        ...
+
+    def record_async(self, delivery: Delivery, loop: AbstractEventLoop) -> AsyncFuture[Received]:
+        """`record` for an event loop, called in its thread: all of one commit are answered together."""
+        ...
+
+    def request(self, wish: Wish) -> Requested:
+        """Decide on one wish (`domain.deployment.decide`) and store what follows. Wakes the workers.
+
+        Raises:
+            NotFound: no such environment was published.
+        """
+        ...
+
+    def cancel(self, deployment: str, *, by: str) -> Deployment:
+        """Cancel a pending deployment at once; ask the worker of a running one to stop it.
+
+        Raises:
+            NotFound: no such deployment.
+            Conflict: it has ended.
+        """
+        ...
+
+    # -- claims
+    def claim(self, worker: str, *, lease: float, environments: Collection[EnvironmentKey]) -> Claim | None:
+        """The next deployment that may be performed: of a free environment, rollbacks first, then oldest.
+
+        Raises the environment's token by one. A running deployment whose lease has ended is claimed
+        again (takeover), before pending ones. What was asked for in environments that are no longer
+        published comes too, so that it ends. None: nothing to do now.
+        """
+        ...
+
+    def raise_token(self, environment: EnvironmentKey, *, above: int, by: str) -> int:
+        """Raise the environment's token over its own and `above` (`fraisier adopt`); returns it.
+
+        Raises:
+            Conflict: a worker holds the environment.
+            NotFound: no such environment was published.
+        """
+        ...
+
+    def next_due(self) -> float | None:
+        """Seconds until a waiting retry is due or a foreign lease ends; None: nothing waits."""
+        ...
+
+    def renew(self, worker: str, claims: Sequence[Claim], *, lease: float) -> Collection[EnvironmentKey]:
+        """Prolong the leases; returns those that are still ours. Also the worker's sign of life."""
+        ...
+
+    def cancel_requests(self, worker: str) -> Mapping[str, str]:
+        """Running deployments of this worker that someone asked to cancel: id -> who."""
+        ...
+
+    # -- the journal of one attempt
+    def begin_attempt(self, claim: Claim, *, resolved: str) -> int:
+        """A new attempt with its resolved environment; steps left running become `interrupted`."""
+        ...
+
+    def next_release_number(self, claim: Claim) -> int:
+        """A number that no release of the environment had."""
+        ...
+
+    def pin(self, claim: Claim, *, commit: str, seen_tip: str = "") -> None:
+        """Fix the deployment's commit, for good, and remember the tip that was decided on."""
+        ...
+
+    def set_release(self, claim: Claim, *, release: str, previous: str) -> None:
+        """Which release the deployment brings in, and which it would go back to."""
+        ...
+
+    def begin_step(self, claim: Claim, attempt: int, *, phase: Phase, name: StepName, release: str) -> int:
+        """Journal that a step begins; returns its id. Durable before it returns."""
+        ...
+
+    def end_step(self, claim: Claim, step: int, *, state: StepState, tail: str, error: str = "") -> None:
+        """Journal how it ended, with the end of its output."""
+        ...
+
+    def write_output(self, claim: Claim, step: int, text: str) -> None:
+        """Append redacted output; what exceeds the step's bound is counted, not kept."""
+        ...
+
+    def finish(self, claim: Claim, attempt: int, ending: Ending) -> Deployment:
+        """End attempt and deployment, note what runs, release the lease: one transaction."""
+        ...
+
+    def retry_later(
+        self, claim: Claim, attempt: int, *, delay: float, cause: Cause, error: str, hint: str = ""
+    ) -> Deployment:
+        """End the attempt; the deployment waits `delay` seconds as pending. A newer wish may supersede it."""
+        ...
+
+    def hand_back(self, claim: Claim) -> None:
+        """Give up the lease and leave the deployment as it is (shutdown): the next worker resumes it."""
+        ...
+
+    # -- configuration and workers
+    def publish(
+        self, fraises: Sequence[Fraise], *, digest: str, documents: Mapping[EnvironmentKey, Row]
+    ) -> None:
+        """Replace what is published: names, types and the checked configuration without secrets."""
+        ...
+
+    def published_digest(self) -> str:
+        """The digest of what is published; '' before the first time."""
+        ...
+
+    def register_worker(self, worker: str, *, info: Row) -> None:
+        """A worker begins."""
+        ...
+
+    def retire_worker(self, worker: str) -> None:
+        """A worker ends."""
+        ...
+
+    def live_workers(self) -> Sequence[Row]:
+        """Workers that gave a sign of life within their lease: id, host, pid, version, started_at."""
+        ...
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` (from any thread) when something was requested, cancelled or ended, by any process.
+
+        Returns what ends the subscription.
+        """
+        ...
+
+    # -- reading: rows of the views; filters that are '' or None do not filter
+    def fraises(self, fraise: str = "") -> Sequence[Row]: ...
+    def fraise_status(self, fraise: str = "", environment: str = "") -> Sequence[Row]: ...
+    def history(
+        self, fraise: str = "", environment: str = "", *, status: str = "", limit: int = 20, offset: int = 0
+    ) -> Sequence[Row]: ...
+    def stats(self, fraise: str = "", environment: str = "", *, days: int = 30) -> Sequence[Row]: ...
+    def events(self, *, limit: int = 20, verdict: str = "") -> Sequence[Row]: ...
+    def deployment(self, id_or_prefix: str) -> Row:
+        """One row of v_deployment_history.
+
+        Raises:
+            NotFound: none, or more than one, begins with this.
+        """
+        ...
+
+    def steps(self, deployment: str) -> Sequence[Row]: ...
+    def output(self, deployment: str, *, after: int = 0, limit: int = 1000) -> Sequence[Output]: ...
+    def counts(self) -> Mapping[str, int]:
+        """Deployments per status and events per verdict, for metrics: 'deployments.success' -> n."""
+        ...
+
+    # -- keeping house
+    def audit(self, *, actor: str, action: str, subject: str, detail: Row) -> None: ...
+    def prune(self, *, retention: float) -> Mapping[str, int]:
+        """Drop payloads and output older than `retention` seconds; returns how many of each."""
+        ...
+
+    def ping(self) -> None:
+        """Return if the database can be written."""
+        ...
