@@ -1,7 +1,8 @@
 """Files and folders on this machine: links and files switched atomically, and on disk when that returns.
 
-Root never follows another user's paths. Where a folder on the way belongs to somebody else, a link there
-could lead anywhere, so the act is performed as that user: what they could not do themselves does not happen.
+Root never follows another user's paths: where a folder on the way belongs to somebody else, a link there
+could lead anywhere. The last folder on the way is opened without following any; if it is ours, the act goes
+through its descriptor, if it is theirs, they perform it: what they could not do does not happen.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fraisier.hosts.short import run_short
 from fraisier.hosts.users import Account, account, account_of
 
 LONGEST_ACT = 600.0  # seconds for removing a large folder as another user
+_WAY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -60,19 +62,34 @@ def names(folder: str) -> list[str]:
 def read(path: str, limit: int) -> bytes | None:
     """The first `limit` bytes of a regular file; None where there is none that we may read."""
     other = owner_on_the_way(path)
-    if other is not None and os.geteuid() == 0:
-        done = run_short(("head", "-c", str(limit), "--", path), timeout=30, who=account_of(other))
+    if other is None or os.geteuid() != 0:
+        return _read_here(path, limit, lured=other is not None)
+    with reached(path) as (found, who):
+        if who is None and _owner(found) == 0:
+            return _read_here(found, limit, lured=False)
+        done = run_short(("head", "-c", str(limit), "--", path), timeout=30, who=who or account_of(other))
         return done.stdout if done.code == 0 else None
+
+
+def _read_here(path: str, limit: int, *, lured: bool) -> bytes | None:
+    """`lured`: somebody else may have put a link there that leads to a file of ours."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:
         found = os.fstat(descriptor)
-        lured = other is not None and found.st_uid == os.geteuid()
-        return None if lured or not stat.S_ISREG(found.st_mode) else _read_all(descriptor, limit)
+        refused = lured and found.st_uid == os.geteuid()
+        return None if refused or not stat.S_ISREG(found.st_mode) else _read_all(descriptor, limit)
     finally:
         os.close(descriptor)
+
+
+def _owner(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
 
 
 def _read_all(descriptor: int, limit: int) -> bytes:
@@ -124,6 +141,59 @@ def owner_on_the_way(path: str) -> int | None:
     return None
 
 
+# -- the way to a path
+
+
+@contextmanager
+def reached(path: str) -> Iterator[tuple[str, Account | None]]:
+    """`path` as it may be used while this is entered, and who has to use it (None: we ourselves)."""
+    parent = str(PurePosixPath(path).parent)
+    if os.geteuid() != 0 or (stranger := owner_on_the_way(parent)) is None:
+        yield path, None
+        return
+    descriptor, rest = _walk(path)
+    try:
+        uid = stranger if rest is None else os.fstat(descriptor).st_uid
+        yield (f"/proc/self/fd/{descriptor}/{rest}", None) if uid == 0 else (path, account_of(uid))
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def ours(path: str) -> Iterator[Path]:
+    """`path`, for ourselves, while this is entered.
+
+    Raises:
+        StepFailed: owner, if the folder that it is in belongs to somebody else.
+    """
+    with reached(path) as (found, who):
+        if who is not None:
+            parent = PurePosixPath(path).parent
+            message = f"cannot use {parent}: it, or the way to it, is {who.name}'s and not Fraisier's"
+            raise StepFailed(Cause.owner, message, "If nobody needs it, remove it; Fraisier makes its own")
+        yield Path(found)
+
+
+def _walk(path: str) -> tuple[int, str | None]:
+    """The last folder on the way to `path` that is there, opened, and the rest of the way.
+
+    Below the first folder of another user no link is followed; where there is one, the rest is None.
+    """
+    names = PurePosixPath(path).parts
+    descriptor, theirs = os.open(names[0], _WAY), False
+    for position, name in enumerate(names[1:-1], 1):
+        try:
+            deeper = os.open(name, _WAY | (os.O_NOFOLLOW if theirs else 0), dir_fd=descriptor)
+        except FileNotFoundError:
+            return descriptor, "/".join(names[position:])
+        except OSError:  # a link, or no folder
+            return descriptor, None
+        os.close(descriptor)
+        descriptor = deeper
+        theirs = theirs or os.fstat(descriptor).st_uid != 0
+    return descriptor, names[-1]
+
+
 # -- short acts
 
 
@@ -135,22 +205,26 @@ def make_folder(path: str, user: str, mode: int) -> None:
         argv = ("install", "-d", "-o", who.name, "-g", str(who.gid), "-m", f"{mode:o}", "--", path)
         _do(account_of(0), argv, f"cannot create {path}")
         return
-    if (other := _stranger(path)) is not None:
+    with reached(path) as (found, other), _telling(f"cannot create {path}"):
+        if other is None:
+            _make_folder(found, who, mode)
+            return
         _do(other, ("mkdir", "-p", "-m", f"{mode:o}", "--", path), f"cannot create {path}")
         if other.uid != who.uid:
             _give(path, other, who)
-        return
-    with _telling(f"cannot create {path}"):
-        existed = Path(path).is_dir()
-        Path(path).mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            if not existed:
-                os.fchmod(descriptor, mode)
-            if not who.is_ours:
-                os.fchown(descriptor, who.uid, who.gid)
-        finally:
-            os.close(descriptor)
+
+
+def _make_folder(path: str, who: Account, mode: int) -> None:
+    existed = Path(path).is_dir()
+    Path(path).mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not existed:
+            os.fchmod(descriptor, mode)
+        if not who.is_ours:
+            os.fchown(descriptor, who.uid, who.gid)
+    finally:
+        os.close(descriptor)
 
 
 def _give(path: str, owner: Account, heir: Account) -> None:
@@ -166,31 +240,33 @@ def _give(path: str, owner: Account, heir: Account) -> None:
 
 def point(link: str, to: str) -> None:
     """Make `link` a symbolic link to `to`, atomically and durably; never inside what it pointed to."""
-    if (other := _stranger(link)) is not None:
-        script = 'ln -sfn -- "$2" "$1.new" && mv -fT -- "$1.new" "$1"'
-        _do(other, ("/bin/sh", "-c", script, "sh", link, to), f"cannot make the link {link}")
-        return
-    with _telling(f"cannot make the link {link}"):
-        temporary = _beside(link)
-        temporary.symlink_to(to)
-        _put(temporary, link)
+    with reached(link) as (found, other), _telling(f"cannot make the link {link}"):
+        if other is None:
+            temporary = _beside(found)
+            temporary.symlink_to(to)
+            _put(temporary, found)
+            return
+        script = 'ln -sfn -- "$2" "$1.new" && mv -fT -- "$1.new" "$1" && sync -- "$3"'
+        argv = ("/bin/sh", "-c", script, "sh", link, to, str(PurePosixPath(link).parent))
+        _do(other, argv, f"cannot make the link {link}")
 
 
 def write(path: str, data: bytes, mode: int) -> None:
     """Write a file, atomically and durably."""
-    if (other := _stranger(path)) is not None:
-        script = 'cat >"$1.new" && chmod "$2" "$1.new" && mv -fT -- "$1.new" "$1"'
-        argv = ("/bin/sh", "-c", script, "sh", path, f"{mode:o}")
+    with reached(path) as (found, other), _telling(f"cannot write {path}"):
+        if other is None:
+            temporary = _beside(found)
+            try:
+                _write_new(temporary, data, mode)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+            _put(temporary, found)
+            return
+        script = 'cat >"$1.new" && chmod "$2" "$1.new" && sync -- "$1.new"'
+        script += ' && mv -fT -- "$1.new" "$1" && sync -- "$3"'
+        argv = ("/bin/sh", "-c", script, "sh", path, f"{mode:o}", str(PurePosixPath(path).parent))
         _do(other, argv, f"cannot write {path}", stdin=data)
-        return
-    with _telling(f"cannot write {path}"):
-        temporary = _beside(path)
-        try:
-            _write_new(temporary, data, mode)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        _put(temporary, path)
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:
@@ -221,19 +297,23 @@ def _put(temporary: Path, path: str) -> None:
 
 def remove(path: str, user: str) -> None:
     """Remove a link, a file or a whole folder; links are removed, never followed. Missing is fine."""
-    if (other := _stranger(path)) is not None:
+    with reached(path) as (found, other), _telling(f"cannot remove {path}"):
+        if other is None:
+            _remove(found, path, user)
+            return
         if kind(path) == "folder" and (owner := os.lstat(path).st_uid) not in {0, other.uid}:
             _empty_as(account_of(owner), path)
         _do(other, ("rm", "-rf", "--", path), f"cannot remove {path}", timeout=LONGEST_ACT)
+
+
+def _remove(found: str, path: str, user: str) -> None:
+    if kind(found) == "folder":
+        # Not synced: a folder of which a power loss brings a part back is removed again.
+        _empty(path, account(user) if user else account(""))
+        _remove_tree(found)
         return
-    with _telling(f"cannot remove {path}"):
-        if kind(path) == "folder":
-            # Not synced: a folder of which a power loss brings a part back is removed again.
-            _empty(path, account(user) if user else account(""))
-            _remove_tree(path)
-            return
-        Path(path).unlink(missing_ok=True)
-        sync_folder(Path(path).parent)
+    Path(found).unlink(missing_ok=True)
+    sync_folder(Path(found).parent)
 
 
 def _empty(path: str, who: Account) -> None:
@@ -278,14 +358,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _stranger(path: str) -> Account | None:
-    """Whoever owns a folder on the way to `path`, where root has to act as them."""
-    if os.geteuid() != 0:
-        return None
-    uid = owner_on_the_way(str(PurePosixPath(path).parent))
-    return None if uid is None else account_of(uid)
 
 
 def _do(

@@ -40,7 +40,8 @@ def prepare(ground: Ground) -> None:
         own.mkdir(mode=0o700, exist_ok=True)
         _check_ours(own)
         for inner in (scopes_folder(ground), own / "releases"):
-            inner.mkdir(mode=0o700, exist_ok=True)
+            with files.ours(str(inner)) as found:
+                found.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise files.os_failure(f"cannot create {own}", error) from error
 
@@ -95,7 +96,8 @@ def _lock(path: Path, patience: float) -> int:
 
 def _open_lock(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with files.ours(str(path)) as found:
+            return os.open(found, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileNotFoundError as error:
         raise _never_adopted(path.parent) from error
     except OSError as error:
@@ -151,8 +153,9 @@ def remove_halves(ground: Ground) -> None:
     """Remove files that a killed worker had only begun to write; call only while holding the lock."""
     own = Path(Layout(ground.app_path).own)
     for folder in (own, own / "releases", scopes_folder(ground)):
-        for half in folder.glob(".*"):
-            half.unlink(missing_ok=True)
+        with files.ours(f"{folder}/*") as found:
+            for half in found.parent.glob(".*"):
+                half.unlink(missing_ok=True)
 
 
 def _foreign(ground: Ground, why: str) -> ForeignOwner:
@@ -187,7 +190,8 @@ def owner_of(ground: Ground) -> dict[str, str] | None:
 
 def _read_own(ground: Ground, name: str) -> bytes | None:
     try:
-        return Path(Layout(ground.app_path).own, name).read_bytes()
+        with files.ours(f"{Layout(ground.app_path).own}/{name}") as found:
+            return found.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:

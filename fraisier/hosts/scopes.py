@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.hosts import process_table
+from fraisier.hosts import files, process_table
 from fraisier.hosts.short import run_short
 
 GRACE = 2.0  # seconds between asking and killing
@@ -62,21 +62,24 @@ def _boot() -> str:
 
 def record(folder: Path, scope: Scope) -> None:
     """Note that the scope may be running. Needs no sync: what a power loss takes, it also ends."""
-    temporary = folder / f".{scope.cookie}"
-    temporary.write_text(json.dumps(asdict(scope)))
-    temporary.replace(folder / scope.cookie)
+    with files.ours(f"{folder}/{scope.cookie}") as path:
+        temporary = path.with_name(f".{scope.cookie}")
+        temporary.write_text(json.dumps(asdict(scope)))
+        temporary.replace(path)
 
 
 def forget(folder: Path, scope: Scope) -> None:
     """Note that nothing of the scope is left."""
-    (folder / scope.cookie).unlink(missing_ok=True)
+    with files.ours(f"{folder}/{scope.cookie}") as path:
+        path.unlink(missing_ok=True)
 
 
 def recorded(folder: Path) -> list[Scope]:
     """Every scope that may be running."""
     if not folder.is_dir():
         return []
-    return [_read(entry) for entry in folder.iterdir() if not entry.name.startswith(".")]
+    with files.ours(f"{folder}/*") as path:
+        return [_read(entry) for entry in path.parent.iterdir() if not entry.name.startswith(".")]
 
 
 def _read(entry: Path) -> Scope:

@@ -5,6 +5,7 @@ tests/integration/test_target_systemd.py runs this file again on a server with s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import signal
@@ -419,6 +420,57 @@ def test_root_does_not_follow_a_users_link_when_it_creates_links_or_writes(
     with pytest.raises(StepFailed):
         host.make_folder(f"{folder}/config/cron", user=OTHER)
     assert list(target.iterdir()) == []
+
+
+@pytest.fixture
+def theirs(open_path: Path) -> Ground:
+    """An environment in a folder that belongs to its user, as after `chown deploy: /var/www/orders`."""
+    folder, entry = open_path / "theirs", pwd.getpwnam(OTHER)
+    folder.mkdir()
+    os.chown(folder, entry.pw_uid, entry.pw_gid)
+    return Ground(app_path=str(folder), owner=OWNER, token=5)
+
+
+@needs_root
+def test_an_app_path_that_belongs_to_its_user_is_as_good_as_ours(host: LocalHost, theirs: Ground) -> None:
+    app = Path(theirs.app_path)
+    host.adopt(theirs)
+    assert said(host, theirs, "id -un", user=OTHER) == f"{OTHER}\n"
+    with host.guard(theirs):
+        host.make_folder(f"{app}/releases/1-aaaaaaa", user=OTHER)
+        host.write(f"{app}/.fraisier/releases/1-aaaaaaa.json", b"{}", mode=0o640)
+        host.point(f"{app}/current", "releases/1-aaaaaaa")
+    host.unpack(archive(README="x"), f"{app}/releases/1-aaaaaaa", user=OTHER, job=Heard().job)
+    assert host.read(f"{app}/current/README") == b"x"
+    assert host.read(f"{app}/.fraisier/releases/1-aaaaaaa.json") == b"{}"
+    said(host, theirs, f"echo mine > {app}/.fraisier/releases/1-aaaaaaa.json", user=OTHER)
+    assert host.read(f"{app}/.fraisier/releases/1-aaaaaaa.json") == b"{}"
+    with host.guard(theirs):
+        host.remove(f"{app}/current")
+        host.remove(f"{app}/releases/1-aaaaaaa", user=OTHER)
+    assert list((app / "releases").iterdir()) == []
+
+
+@needs_root
+@pytest.mark.parametrize("swapped", [".fraisier", ".fraisier/scopes", ".fraisier/releases"])
+def test_a_folder_of_ours_that_its_user_swaps_for_a_link_is_not_used(
+    host: LocalHost, theirs: Ground, open_path: Path, swapped: str
+) -> None:
+    host.adopt(theirs)
+    system = open_path / "system"
+    system.mkdir()
+    (system / ".profile").write_text("precious")
+    ours = Path(theirs.app_path, swapped)
+    ours.rename(open_path / "aside")
+    ours.symlink_to(system)
+    for act in (
+        lambda: host.adopt(replace(theirs, token=6)),
+        lambda: said(host, theirs, "true"),
+        lambda: host.write(f"{theirs.app_path}/.fraisier/releases/x.json", b"evil"),
+    ):
+        with contextlib.suppress(StepFailed, TokenOutdated):
+            act()
+    assert [path.name for path in system.iterdir()] == [".profile"]
 
 
 @needs_another
