@@ -32,7 +32,6 @@ from fraisier.domain.recovery import Course, Resumption, resume
 from fraisier.domain.release import release_name, release_number
 from fraisier.domain.secret import Redactor
 
-FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0  # seconds
 TORN = (
     ". The way down of its migration was interrupted and is not repeated: "
     "the database may be between two states"
@@ -64,7 +63,8 @@ class RunDeployment:
             TokenOutdated: another worker has taken over; nothing more may be touched.
             StoreUnavailable: the journal cannot be written; the lease will end and someone resumes.
         """
-        resumption = resume(claim.journal, interruptions=claim.interruptions)
+        most = self._tools.retries.most_interruptions
+        resumption = resume(claim.journal, interruptions=claim.interruptions, most=most)
         left = self._where_it_worked(claim)
         try:
             environment = self._environment(claim, resumption)
@@ -203,7 +203,8 @@ class _Run:
 
     def _adopt_patiently(self) -> None:
         """What is half done has no other way on: a full disk or a lock that is held must not end it."""
-        delay = FIRST_RETRY / 4
+        retries = self._tools.retries
+        delay = retries.first / 4
         while True:
             try:
                 return self._perform.adopt()
@@ -212,7 +213,7 @@ class _Run:
                     raise
             if self._control.halt.wait(delay):
                 self._control.check_halt()
-            delay = min(delay * 2, LONGEST_RETRY)
+            delay = min(delay * 2, retries.longest)
 
     # ------------------------------------------------------------------------------------ forward
     def _from_the_start(self) -> None:
@@ -360,8 +361,8 @@ class _Run:
         return self._tools.clock.now() - first < self._environment.retry_for
 
     def _retry(self, failure: StepFailed) -> Deployment:
-        exponent = min(self._claim.attempts, 6)
-        delay = min(FIRST_RETRY * 2**exponent, LONGEST_RETRY) * random.uniform(0.8, 1.2)  # noqa: S311
+        retries, exponent = self._tools.retries, min(self._claim.attempts, 6)
+        delay = min(retries.first * 2**exponent, retries.longest) * random.uniform(0.8, 1.2)  # noqa: S311
         return self._store.retry_later(
             self._claim,
             self._journal.attempt,

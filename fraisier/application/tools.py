@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fraisier.application.ports import Clock, Host, Migrations, Prober, Repository, Target
 from fraisier.deployers.common import Candidate, Parts, command_env
 from fraisier.domain.errors import UsageError
 from fraisier.domain.fraise import Environment
 from fraisier.domain.plan import TargetActs
+from fraisier.domain.recovery import MOST_INTERRUPTIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How a deployment is tried again: pauses in seconds, and how many workers it may take with it."""
+
+    first: float = 2.0
+    longest: float = 60.0
+    most_interruptions: int = MOST_INTERRUPTIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +32,7 @@ class Tools:
     migrations: Mapping[str, Migrations]
     repository: Repository
     clock: Clock
+    retries: Retries = field(default_factory=Retries)
 
     def host(self, environment: Environment) -> Host:
         """The host of an environment; this version performs on one."""

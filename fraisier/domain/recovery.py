@@ -76,23 +76,26 @@ INTERRUPTED_MIGRATION = (
     "The database may be between two states; the old release keeps serving"
 )
 INTERRUPTED_TOO_OFTEN = (
-    f"cannot finish: {MOST_INTERRUPTIONS} workers in a row died, or lost the environment, while they "
+    "cannot finish: {most} workers in a row died, or lost the environment, while they "
     "performed this deployment"
 )
 
 
-def resume(journal: Sequence[Journaled], *, interruptions: int = 0) -> Resumption:
+def resume(
+    journal: Sequence[Journaled], *, interruptions: int = 0, most: int = MOST_INTERRUPTIONS
+) -> Resumption:
     """How a deployment with this journal goes on. An empty journal starts from the first step.
 
     `interruptions` is how many of its attempts ended because their worker did: a deployment that ends
-    its workers, or loses its folder, each time is not tried for ever.
+    its workers, or loses its folder, each time is tried `most` times.
     """
     migrated, undone, torn = _database(journal)
     found = replace(_way_on(journal, migrated), migrated=migrated, undone=undone, torn=torn)
-    if interruptions < MOST_INTERRUPTIONS or found.course not in (Course.start_over, Course.go_on):
+    if interruptions < most or found.course not in (Course.start_over, Course.go_on):
         return found
     course = Course.roll_back if found.course is Course.go_on else Course.conclude
-    return replace(found, course=course, cause=Cause.interrupted, error=INTERRUPTED_TOO_OFTEN)
+    error = INTERRUPTED_TOO_OFTEN.format(most=most)
+    return replace(found, course=course, cause=Cause.interrupted, error=error)
 
 
 def _way_on(journal: Sequence[Journaled], migrated: bool) -> Resumption:  # noqa: FBT001

@@ -6,11 +6,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fraisier.application.tools import Retries
 from tests.integration.site import Site
+
+RETRIES = Retries()
 
 
 @pytest.fixture
@@ -22,9 +26,16 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-def deployed(folder: Path, files: dict[str, str], extra: str, links: dict[str, str] | None = None):
+def deployed(
+    folder: Path,
+    files: dict[str, str],
+    extra: str,
+    links: dict[str, str] | None = None,
+    retries: Retries = RETRIES,
+):
     """The site, and the row of the deployment once it has ended."""
     site = Site(folder, extra=extra, head="worker: {lease: 1s}")
+    site.fraisier.tools = replace(site.fraisier.tools, retries=retries)
     try:
         for link, to in (links or {}).items():
             path = site.repository.work / link
@@ -70,10 +81,10 @@ def test_a_build_that_takes_its_release_away_is_to_blame_itself(folder, then):
     assert not (site.app / "current").is_symlink()
 
 
-def test_a_build_that_destroys_what_is_fraisiers_does_not_run_for_ever(folder, monkeypatch):
+def test_a_build_that_destroys_what_is_fraisiers_does_not_run_for_ever(folder):
     """Without a user of its own a build may do so; each attempt is lost, but their number has an end."""
-    monkeypatch.setattr("fraisier.domain.recovery.MOST_INTERRUPTIONS", 2)
-    _, row = deployed(folder, {"VERSION": "1"}, 'build: ["rm -rf ../../.fraisier"]')
+    retries = Retries(most_interruptions=2)
+    _, row = deployed(folder, {"VERSION": "1"}, 'build: ["rm -rf ../../.fraisier"]', retries=retries)
     assert (row["status"], row["cause"]) == ("failed", "interrupted"), row
 
 

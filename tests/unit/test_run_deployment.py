@@ -13,7 +13,7 @@ import pytest
 from fraisier.application.control import Control
 from fraisier.application.ports import Claim, Serving
 from fraisier.application.run_deployment import RunDeployment
-from fraisier.application.tools import Tools
+from fraisier.application.tools import Retries, Tools
 from fraisier.database.sqlite import open_sqlite
 from fraisier.domain.deployment import Deployment, Status, Trigger, Wish
 from fraisier.domain.errors import Cause, NotFound, StepFailed, TokenOutdated
@@ -79,6 +79,7 @@ class World:
         self.prober = FakeProber()
         self.repository = FakeRepository()
         self.clock = SystemClock()
+        self.retries = Retries()
         self.codec = Codec()
         self.store = open_sqlite(f"sqlite://{self.folder}/db/f.db", state_folder=str(self.folder / "db"))
         self.environment = environment(
@@ -109,6 +110,7 @@ class World:
             migrations={"command": Migrations()},
             repository=self.repository,
             clock=self.clock,
+            retries=self.retries,
         )
         return RunDeployment(tools, self.store, self.codec, find, self.listen)
 
@@ -562,8 +564,8 @@ def test_an_old_release_that_cannot_be_removed_takes_no_healthy_one_away(world, 
     assert world.serves() == SHA_C
 
 
-def test_a_retry_is_another_try_and_not_the_end_of_the_first(world, monkeypatch):
-    monkeypatch.setattr("fraisier.application.run_deployment.FIRST_RETRY", 0.0)
+def test_a_retry_is_another_try_and_not_the_end_of_the_first(world):
+    world.retries = Retries(first=0.0)
     world.repository.failures = [StepFailed(Cause.network, "cannot reach the forge")]
     waiting = world.deploy(SHA_A)
     assert waiting.status is Status.pending
