@@ -1,9 +1,9 @@
 """The store on SQLite: one file on a local disk, any number of processes on that machine.
 
 Commands go through the one writer thread (`sqlite_writer`), everything that reads has connections of its
-own. The verbs themselves stand, with their SQL, in `sqlite_receive` (deliveries, wishes), `sqlite_queue`
-(claims), `sqlite_journal` (attempts, steps, output, endings), `sqlite_house` (publishing, workers, pruning)
-and `sqlite_views` (reading).
+own. The verbs themselves stand, with their SQL, in `sqlite_receive` (deliveries, wishes) and
+`sqlite_deciding` (what follows from them), `sqlite_queue` (claims), `sqlite_journal` (attempts, steps,
+output, endings), `sqlite_house` (publishing, workers, pruning) and `sqlite_views` (reading).
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from fraisier.database import (
     sqlite_views,
 )
 from fraisier.database.clocks import Clocks, iso, system_clocks
+from fraisier.database.prepared_delivery import prepared, prepared_early
 from fraisier.database.sqlite_connection import Readers, connect, path_of, prepare_file, unavailable
+from fraisier.database.sqlite_jobs import Job, Work
 from fraisier.database.sqlite_transaction import Transaction
-from fraisier.database.sqlite_writer import PATIENCE, Job, Work, Writer
+from fraisier.database.sqlite_write_lock import PATIENCE
+from fraisier.database.sqlite_writer import Writer
 from fraisier.database.wake import Wake
 from fraisier.database.worker_locks import WorkerLocks
 from fraisier.domain.deployment import Deployment, Wish
@@ -88,7 +91,7 @@ class SqliteStore:
         self._writer = Writer(
             path,
             clocks,
-            prepare=sqlite_receive.prepared,
+            prepare=prepared,
             group=sqlite_receive.record_all,
             woken=self._wake.ring,
         )
@@ -121,7 +124,7 @@ class SqliteStore:
         All deliveries of one turn of the loop are handed over together, and all of one commit are
         answered together: two hand-overs between threads per batch, not per delivery.
         """
-        job = Job(None, sqlite_receive.prepared_early(delivery), len(delivery.payload))
+        job = Job(None, prepared_early(delivery), len(delivery.payload))
         future: asyncio.Future[Received] = loop.create_future()
         job.loop, job.future = loop, future
         waiting = self._waiting.get(loop)

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Row
-from fraisier.database.sqlite_receive import time_ordered_uuid
 from fraisier.database.sqlite_transaction import Transaction
+from fraisier.database.uuids import time_ordered_uuid
 from fraisier.domain.fraise import EnvironmentKey, Fraise
 
 SIGN_OF_LIFE = 15.0  # seconds that a worker counts as alive after it registered, until it renews

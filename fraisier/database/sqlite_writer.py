@@ -1,82 +1,41 @@
 """The one thread that writes: group commit, so that a hundred callers share one sync of the disk.
 
-    take what waits -> prepare (no lock held) -> BEGIN IMMEDIATE -> each item -> COMMIT -> answer all
+    take what waits -> prepare -> decide -> take the lock and write -> COMMIT -> answer all
+
+Other processes want the lock too (`sqlite_write_lock`), so a batch of deliveries takes it only to write. Any
+other batch, and one that another process came in between of, takes it first and performs item by item.
 
 An item that fails is rolled back to its savepoint and fails alone. When the file fails (disk full,
 locked too long), nothing of the batch is stored, each caller is told so, and the thread goes on.
-
-SQLite lets waiting processes sleep between their attempts at the lock (up to 100 ms). Whoever holds it
-nearly all the time starves them, so the writer decides on deliveries before it takes the lock, and leaves
-it alone for longer than it has held it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import logging
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fraisier.database.clocks import Clocks
-from fraisier.database.sqlite_connection import connect, is_locked, is_of_the_file, unavailable
+from fraisier.database.sqlite_connection import is_locked, is_of_the_file, unavailable
+from fraisier.database.sqlite_jobs import Job, Work, answer, fail, grouped
 from fraisier.database.sqlite_transaction import Transaction
+from fraisier.database.sqlite_write_lock import PATIENCE, WriteLock
 from fraisier.domain.errors import StoreUnavailable
 
-if TYPE_CHECKING:
-    import asyncio  # 40 ms to import, and only who has a loop needs it
-
-PATIENCE = 3.0  # seconds until a caller is told that the lock cannot be had
-GAP = 1.5  # how many times as long as it was held the lock is left alone while more is waiting
-LONGEST_GAP = 0.010  # seconds
 LARGEST_BATCH = 128  # items; bounds how long the lock is held
-LARGEST_BATCH_BYTES = (
-    16 * 1024 * 1024
-)  # payloads are compressed before the lock is taken, but held until then
-CHECKPOINT_BYTES = 3 * 1024 * 1024  # in the log since the last one; SQLite's own limit is 1000 pages
+LARGEST_BATCH_BYTES = 16 * 1024 * 1024  # of payloads, which are held in memory until they are written
 COMMIT_BYTES, JOB_BYTES = 60_000, 6_000  # what a commit, and an item beside its payload, adds to the log
-_LOCK_RETRY = 0.0005  # seconds
 
 _log = logging.getLogger(__name__)
 
-Work = Callable[[Transaction], Any]
 BatchWork = Callable[[Transaction, Sequence[Any]], Sequence[Any]]
-
-
-class Job:
-    """One item for the writer. With a `loop` its future is asyncio's, else a thread's.
-
-    `work` performs it alone; a job with `item` and no work is one of a group that is performed together.
-    """
-
-    __slots__ = ("at", "error", "future", "item", "loop", "size", "value", "work")
-
-    def __init__(self, work: Work | None, item: Any = None, size: int = 0) -> None:
-        self.work = work
-        self.item = item
-        self.size = size
-        self.at = time.monotonic()
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.future: Any = None
-        self.value: Any = None
-        self.error: BaseException | None = None
-
-    def settle(self) -> None:
-        """Tell the future, from the thread that it belongs to. One that was cancelled is left alone."""
-        if self.future.done():
-            return
-        with contextlib.suppress(InvalidStateError):
-            if self.error is not None:
-                self.future.set_exception(self.error)
-            else:
-                self.future.set_result(self.value)
 
 
 @dataclass(slots=True)
@@ -105,9 +64,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._handing_over = threading.Lock()  # nothing comes after the end
         self._closed = False
-        self._connection: sqlite3.Connection | None = None
-        self._free_until = 0.0
-        self._written = 0
+        self._lock = WriteLock(path)
 
     # -- for callers, any thread
     def put(self, jobs: list[Job]) -> None:
@@ -149,9 +106,9 @@ class Writer:
                 self._commit(jobs)
             except Exception as error:  # noqa: BLE001 - the thread's boundary: callers are told, it goes on
                 _log.exception("cannot write a batch")
-                self._reconnect()
-                self._fail(jobs, error)
-        self._reconnect()
+                self._lock.let_go()
+                fail(jobs, error)
+        self._lock.let_go()
 
     def _take(self) -> list[Job] | None:
         """What waits, at most a batch, prepared; None when the store is closed and all is done."""
@@ -162,7 +119,7 @@ class Writer:
         while jobs:
             # Preparing takes long enough for others to arrive; so does the gap.
             ready += self._prepared(jobs)
-            self._leave_gap()
+            self._lock.leave_gap()
             jobs = self._take_waiting(ready)
         return ready
 
@@ -186,10 +143,10 @@ class Writer:
         try:
             done = self._commit_together(jobs) or self._commit_each(jobs)
         except (sqlite3.Error, StoreUnavailable) as error:
-            self._reconnect()
-            self._fail(jobs, unavailable(self._path, error) if isinstance(error, sqlite3.Error) else error)
+            self._lock.let_go()
+            fail(jobs, unavailable(self._path, error) if isinstance(error, sqlite3.Error) else error)
             return
-        _answer(done.jobs)
+        answer(done.jobs)
         if any(transaction.wakes for transaction in done.transactions):
             self._woken()
         self._checkpoint(done.jobs)
@@ -203,7 +160,7 @@ class Writer:
         if not jobs or any(job.work is not None for job in jobs):
             return None
         try:
-            connection = self._connection or self._connect()
+            connection = self._lock.connection()
             connection.execute("BEGIN")
             transaction = Transaction(connection, self._clocks)
             self._work(transaction, jobs)
@@ -211,12 +168,12 @@ class Writer:
         except (sqlite3.Error, StoreUnavailable) as error:
             if not isinstance(error, sqlite3.Error) or (is_of_the_file(error) and not is_locked(error)):
                 raise
-            self._roll_back()
+            self._lock.roll_back()
             return None
         except Exception:  # noqa: BLE001 - whatever it was will come up again, item by item
-            self._roll_back()
+            self._lock.roll_back()
             return None
-        self._note_held(transaction.locked_at)
+        self._lock.note_held(transaction.locked_at, backlog=self._has_backlog())
         return _Done(jobs, [transaction])
 
     def _commit_each(self, jobs: list[Job]) -> _Done:
@@ -225,26 +182,11 @@ class Writer:
         transactions: list[Transaction] = []
         if connection is not None:
             began = time.monotonic()
-            for group in _grouped(jobs):
+            for group in grouped(jobs):
                 self._perform(connection, group, transactions, alone=len(group) == len(jobs))
             connection.execute("COMMIT")
-            self._note_held(began)
+            self._lock.note_held(began, backlog=self._has_backlog())
         return _Done(jobs, transactions)
-
-    def _roll_back(self) -> None:
-        if self._connection is not None and self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-
-    def _note_held(self, since: float) -> None:
-        """Who had to wait for this commit is waiting again: then the lock is left alone for a while."""
-        now = time.monotonic()
-        backlog = not self._queue.empty()
-        self._free_until = now + min((now - since) * GAP, LONGEST_GAP) if backlog else now
-
-    def _leave_gap(self) -> None:
-        pause = self._free_until - time.monotonic()
-        if pause > 0:
-            time.sleep(pause)
 
     def _prepared(self, jobs: list[Job]) -> list[Job]:
         ready = []
@@ -254,15 +196,14 @@ class Writer:
                     job.item = self._prepare(job.item)
                 ready.append(job)
             except Exception as error:  # noqa: BLE001 - whatever one item is made of fails that item alone
-                self._fail([job], error)
+                fail([job], error)
         return ready
 
     def _begin(self, jobs: list[Job]) -> tuple[list[Job], sqlite3.Connection | None]:
         """Take the lock. Whoever has waited too long for it is told; the others wait on."""
         while jobs:
             try:
-                connection = self._connection or self._connect()
-                connection.execute("BEGIN IMMEDIATE")
+                connection = self._lock.take()
             except (sqlite3.Error, StoreUnavailable) as error:
                 jobs = self._wait_for_lock(jobs, error)
             else:
@@ -272,13 +213,12 @@ class Writer:
     def _wait_for_lock(self, jobs: list[Job], error: Exception) -> list[Job]:
         refusal = unavailable(self._path, error) if isinstance(error, sqlite3.Error) else error
         if not is_locked(error):
-            self._reconnect()
-            self._fail(jobs, refusal)
+            self._lock.let_go()
+            fail(jobs, refusal)
             return []
         latest = time.monotonic() - PATIENCE
-        self._fail([job for job in jobs if job.at <= latest], refusal)
-        # Our own short sleep instead of SQLite's: another writer's gap may be no longer than a millisecond.
-        time.sleep(_LOCK_RETRY)
+        fail([job for job in jobs if job.at <= latest], refusal)
+        self._lock.wait_a_little()
         return [job for job in jobs if job.at > latest]
 
     def _perform(
@@ -310,16 +250,7 @@ class Writer:
             connection.execute("RELEASE item")
             return
         connection.execute("ROLLBACK")
-        latest = time.monotonic() + PATIENCE
-        while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.Error as error:
-                if not is_locked(error) or time.monotonic() > latest:
-                    raise
-                time.sleep(_LOCK_RETRY)
-            else:
-                return
+        self._lock.take_within_patience()
 
     def _work(self, transaction: Transaction, jobs: list[Job]) -> None:
         work = jobs[0].work
@@ -333,60 +264,9 @@ class Writer:
         transaction.flush()
 
     def _checkpoint(self, jobs: list[Job]) -> None:
-        """Move the log into the database between two batches, when the callers have their answers."""
-        self._written += COMMIT_BYTES + sum(JOB_BYTES + job.size // 4 for job in jobs)
-        enough = CHECKPOINT_BYTES if not self._queue.empty() else CHECKPOINT_BYTES // 2
-        if self._written < enough or self._connection is None:
-            return
-        self._written = 0
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error as error:
-            _log.warning("cannot move the log into the database: %s", error)
+        """Between two batches, when the callers have their answers."""
+        written = COMMIT_BYTES + sum(JOB_BYTES + job.size // 4 for job in jobs)
+        self._lock.checkpoint(written, backlog=self._has_backlog())
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = connect(self._path, patience=PATIENCE, write=True)
-        connection.execute("PRAGMA busy_timeout=0")  # from here on we wait by ourselves, in shorter steps
-        self._connection = connection
-        return connection
-
-    def _reconnect(self) -> None:
-        """Let go of the connection; what was not committed is rolled back with it."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-
-    def _fail(self, jobs: Sequence[Job], error: BaseException) -> None:
-        for job in jobs:
-            job.error = error
-        _answer(jobs)
-
-
-def _grouped(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Jobs in order; neighbours that are performed together stand together."""
-    groups: list[list[Job]] = []
-    for together, run in itertools.groupby(jobs, key=lambda job: job.work is None):
-        if together:
-            groups.append(list(run))
-        else:
-            groups.extend([job] for job in run)
-    return groups
-
-
-def _answer(jobs: Sequence[Job]) -> None:
-    """Resolve the futures, with one hand-over per event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
-    for job in jobs:
-        if job.loop is None:
-            job.settle()
-        else:
-            by_loop.setdefault(job.loop, []).append(job)
-    for loop, answered in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            loop.call_soon_threadsafe(_settle_all, answered)
-
-
-def _settle_all(jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        job.settle()
+    def _has_backlog(self) -> bool:
+        return not self._queue.empty()
