@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from fraisier.application.ports import Headers
 from fraisier.domain.errors import DeliveryRefused
 from fraisier.domain.push import Push
-from fraisier.git.changes import Event, full_name
-from fraisier.git.github import change_of, sender_of
+from fraisier.git.changes import Event
+from fraisier.git.github import told_by
 from fraisier.git.headers import event_of, first
-from fraisier.git.payload import check_push, form_payload, is_form, json_text, object_of, parse_object
+from fraisier.git.payload import form_payload, is_form, json_text
 from fraisier.git.signatures import check_prefixed, is_signed, mismatch, present, usable
 
 # The youngest first: each sends the headers of those that it descends from, too.
@@ -51,18 +51,7 @@ class Gitea:
         event = Event(
             forge=self.kind, type=event_of(headers, *_EVENTS), delivery_id=first(headers, *_DELIVERIES)
         )
-        text = json_text(headers, body)
-        payload = parse_object(text)
-        if event.type == "ping":
-            return event.ping()
-        if event.type != "push":
-            return event.other()
-        check_push(text, payload, _SHAPE)
-        return event.push(
-            repository=full_name(object_of(payload, "repository")),
-            sender=sender_of(payload),
-            moves=[change_of(payload)],
-        )
+        return told_by(event, json_text(headers, body), _SHAPE)
 
 
 def _signs_inside(signature: bytes, headers: Headers, body: bytes, secrets: Sequence[bytes]) -> bool:

@@ -5,7 +5,7 @@ https://docs.github.com/en/webhooks/webhook-events-and-payloads#push
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fraisier.application.ports import Headers
 from fraisier.domain.errors import BadSignature
@@ -65,26 +65,31 @@ class GitHub:
     def parse(self, headers: Headers, body: bytes) -> Push:
         """See `Forge.parse`. `create` and `delete` come in addition to `push` and are left aside."""
         event = Event(forge=self.kind, type=event_of(headers, EVENT), delivery_id=single(headers, DELIVERY))
-        text = json_text(headers, body)
-        payload = parse_object(text)
-        if event.type == "ping":
-            return event.ping()
-        if event.type != "push":
-            return event.other()
-        check_push(text, payload, _SHAPE)
-        return event.push(
-            repository=full_name(object_of(payload, "repository")),
-            sender=sender_of(payload),
-            moves=[change_of(payload)],
-        )
+        return told_by(event, json_text(headers, body), _SHAPE)
 
 
-def change_of(payload: Object) -> Change | Unfollowed:
-    """The one ref of a push as GitHub, Gitea, Forgejo and Gogs tell it.
+def told_by(event: Event, text: bytes, shape: Mapping[str, type]) -> Push:
+    """What the JSON `text` of an event tells, in the words that GitHub, Gitea, Forgejo and Gogs share.
+
+    `shape` has the types of a push's documented fields (`check_push`).
 
     Raises:
-        MalformedDelivery: a field that is used is not as documented.
+        MalformedDelivery: it is no object, or a push that is not as documented.
     """
+    payload = parse_object(text)
+    if event.type == "ping":
+        return event.ping()
+    if event.type != "push":
+        return event.other()
+    check_push(text, payload, shape)
+    return event.push(
+        repository=full_name(object_of(payload, "repository")),
+        sender=_sender(payload),
+        moves=[_change(payload)],
+    )
+
+
+def _change(payload: Object) -> Change | Unfollowed:
     ref = text_of(payload, "ref")
     split = split_ref(ref)
     if split is None:
@@ -111,12 +116,8 @@ def _commit(payload: Object, after: str) -> str:
     return head if is_sha(head) else after
 
 
-def sender_of(payload: Object) -> str:
-    """Who pushed: the login of `sender`, else of `pusher`; '' if neither is told.
-
-    Raises:
-        MalformedDelivery: a field that is used has another type.
-    """
+def _sender(payload: Object) -> str:
+    """Who pushed: the login of `sender`, else of `pusher`; '' if neither is told."""
     return label_of(object_of(payload, "sender"), "login", "username") or label_of(
         object_of(payload, "pusher"), "login", "username", "name"
     )
