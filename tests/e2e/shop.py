@@ -102,10 +102,15 @@ class Shop:
     server: Server
     commits: dict[str, str] = field(default_factory=dict)
 
-    def set_up(self) -> None:
-        """Everything that an administrator does once."""
+    def set_up(self, *, app_of_user: bool = False) -> None:
+        """Everything that an administrator does once.
+
+        With `app_of_user` they made the application's folder themselves and gave it to its user.
+        """
         run = self.server.run
         run("useradd --system --create-home shop; mkdir -p /srv/git /srv/hold /srv/work; chmod 755 /srv/hold")
+        if app_of_user:
+            run(f"install -d -o shop -g shop {APP}")
         self.server.write("/srv/work/service.py", SERVICE)
         self.server.write("/srv/work/shop.service", UNIT)
         run("git init -q --bare -b main /srv/git/shop.git && git init -q -b main /srv/work")

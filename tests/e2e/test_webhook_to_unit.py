@@ -12,7 +12,7 @@ pytestmark = pytest.mark.servers
 @pytest.fixture(scope="module")
 def shop(server):
     made = Shop(server)
-    made.set_up()
+    made.set_up(app_of_user=True)  # the crash tests have a folder that Fraisier makes
     return made
 
 
@@ -20,6 +20,7 @@ def test_a_push_becomes_a_running_unit(shop):
     row = shop.ended(shop.push("one"))
     assert row["status"] == "success", row
     assert shop.answer == "one"
+    assert shop.server.run(f"stat -c %U {APP} {APP}/.fraisier").stdout.split() == ["shop", "root"]
     assert shop.server.run("systemctl show -p ActiveState --value shop.service").stdout.strip() == "active"
 
 
