@@ -35,20 +35,11 @@ from fraisier.domain.fraise import (
     TargetSpec,
 )
 from fraisier.domain.secret import Redactor, Secret
+from tests.unit.good_config import GOOD, in_environment, in_fraise
 
 CHECKOUT = Path(__file__).parents[2]
 FIXTURES = CHECKOUT / "tests" / "fixtures"
 EXAMPLE = CHECKOUT / "fraises.example.yaml"
-GOOD = """\
-git: {github: {webhook_secret: s3cr3t-of-the-forge}}
-fraises:
-  api:
-    repository: acme/orders
-    environments:
-      production:
-        branch: main
-        app_path: /var/www/orders
-"""
 
 
 def loaded(folder: Path, text: str, **environ: str) -> Configuration:
@@ -59,8 +50,7 @@ def loaded(folder: Path, text: str, **environ: str) -> Configuration:
 
 def environment(folder: Path, *lines: str, **environ: str) -> Environment:
     """GOOD's environment with more lines in it."""
-    text = GOOD + "".join(f"        {line}\n" for line in lines)
-    return loaded(folder, text, **environ).environments[EnvironmentKey("api", "production")]
+    return loaded(folder, in_environment(*lines), **environ).environments[EnvironmentKey("api", "production")]
 
 
 def variables_of(file: Path) -> dict[str, str]:
@@ -257,7 +247,7 @@ def test_the_clone_url_is_the_forges_own_where_none_is_given(
     tmp_path: Path, forge: str, line: str, url: str
 ) -> None:
     text = GOOD.replace("github: {webhook_secret: s3cr3t-of-the-forge}", forge)
-    found = loaded(tmp_path, text.replace("    repository", f"    {line}\n    repository"))
+    found = loaded(tmp_path, in_fraise(line, text=text))
     assert found.fraises["api"].source.clone_url == url
 
 
@@ -269,14 +259,14 @@ def test_a_forges_credentials_are_defaults_that_must_fit(tmp_path: Path) -> None
     assert over_https.token is not None
     assert (over_https.token.reveal(), over_https.token_user) == ("t0ken", "x-access-token")
     assert (over_https.ca_file, over_https.known_hosts) == ("/ca", "")
-    over_ssh = loaded(tmp_path, text.replace("    repository", "    clone_url: git@a:b\n    repository"))
+    over_ssh = loaded(tmp_path, in_fraise("clone_url: git@a:b", text=text))
     assert over_ssh.fraises["api"].source.token is None
     assert over_ssh.fraises["api"].source.known_hosts == "/kh"
 
 
 def test_secrets_may_be_several_while_they_are_rotated(tmp_path: Path) -> None:
-    text = GOOD.replace("s3cr3t-of-the-forge", "['${NEW}', 0ld-s3cr3t]").replace(
-        "    repository", "    webhook_secret: [own-1, own-2]\n    repository"
+    text = in_fraise("webhook_secret: [own-1, own-2]").replace(
+        "s3cr3t-of-the-forge", "['${NEW}', 0ld-s3cr3t]"
     )
     found = loaded(tmp_path, text, NEW="n3w").settings
     assert found.forges[0].secrets == (b"n3w", b"0ld-s3cr3t")
@@ -345,9 +335,10 @@ VALUES = (
 
 
 def secretive(folder: Path) -> Configuration:
-    lines = "    clone_token: cl0ne-token\n    webhook_secret: own-s3cret\n"
-    text = GOOD.replace("    repository", f"{lines}    repository")
-    return loaded(folder, text + "".join(f"        {line}\n" for line in SECRETIVE), FROM_OUTSIDE="t0ps3cret")
+    text = in_fraise(
+        "clone_token: cl0ne-token", "webhook_secret: own-s3cret", text=in_environment(*SECRETIVE)
+    )
+    return loaded(folder, text, FROM_OUTSIDE="t0ps3cret")
 
 
 def test_what_is_or_sounds_secret_is_one(tmp_path: Path) -> None:
@@ -428,7 +419,7 @@ def test_secrets_of_the_env_file_are_redacted_and_innocent_values_are_not(tmp_pa
         "export RAILS_ENV=production\nPORT=8080\nROOT=/var/www/orders\nHOME_URL=https://www.example.com/shop\n"
         "DATABASE_URL='postgres://u:hunter2@h/d'\nSMTP_PASSWORD=letmein\nSTRIPE=sk_live_51Habc\nEMPTY=\n"
     )
-    configuration = loaded(tmp_path, f"{GOOD}        env_file: {file}\n")
+    configuration = loaded(tmp_path, in_environment(f"env_file: {file}"))
     (found,) = configuration.environments.values()
     shown = Redactor(Codec({}, configuration).secrets(found)).text(file.read_text())
     for secret in ("hunter2", "letmein", "sk_live_51Habc"):
@@ -442,7 +433,7 @@ def test_a_value_of_several_lines_in_an_env_file_is_a_secret(tmp_path: Path) -> 
     file.write_text(
         'KEY="-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n-----END KEY-----"\n# a long comment\n'
     )
-    configuration = loaded(tmp_path, f"{GOOD}        env_file: {file}\n")
+    configuration = loaded(tmp_path, in_environment(f"env_file: {file}"))
     (found,) = configuration.environments.values()
     shown = Redactor(Codec({}, configuration).secrets(found)).text(file.read_text())
     assert "MIIEvQIBADANBgkqhkiG9w0B" not in shown
@@ -450,7 +441,7 @@ def test_a_value_of_several_lines_in_an_env_file_is_a_secret(tmp_path: Path) -> 
 
 
 def test_an_env_file_that_cannot_be_read_has_no_known_secrets(tmp_path: Path) -> None:
-    with_file = loaded(tmp_path, f"{GOOD}        env_file: {tmp_path}/none.env\n")
+    with_file = loaded(tmp_path, in_environment(f"env_file: {tmp_path}/none.env"))
     without = loaded(tmp_path, GOOD)
     known = [Codec({}, each).secrets(*each.environments.values()) for each in (with_file, without)]
     assert known[0] == known[1]
@@ -478,7 +469,7 @@ def test_the_digest_changes_with_every_key_of_an_environment_and_not_with_spaces
         "keep_releases: 6",
         "lfs: true",
     ]
-    texts = [GOOD, *(f"{GOOD}        {line}\n" for line in lines)]
+    texts = [GOOD, *(in_environment(line) for line in lines)]
     texts.append(GOOD + "branch_mapping: {dev: {fraise: api, environment: production}}\n")
     digests = [loaded(tmp_path, text).digest for text in texts]
     assert len(set(digests)) == len(texts)
@@ -486,7 +477,7 @@ def test_the_digest_changes_with_every_key_of_an_environment_and_not_with_spaces
 
 
 def test_a_rotated_secret_does_not_change_the_digest(tmp_path: Path) -> None:
-    text = f"{GOOD}        env: {{A: '${{A}}'}}\n"
+    text = in_environment("env: {A: '${A}'}")
     assert loaded(tmp_path, text, A="one").digest == loaded(tmp_path, text, A="two").digest
 
 

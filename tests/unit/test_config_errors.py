@@ -8,17 +8,7 @@ import pytest
 
 from fraisier.config.load import load_configuration
 from fraisier.domain.errors import InvalidConfig
-
-GOOD = """\
-git: {github: {webhook_secret: s3cr3t-of-the-forge}}
-fraises:
-  api:
-    repository: acme/orders
-    environments:
-      production:
-        branch: main
-        app_path: /var/www/orders
-"""
+from tests.unit.good_config import GOOD, in_environment, in_fraise
 
 
 def problems(folder: Path, text: str | bytes, **environ: str) -> list[str]:
@@ -36,11 +26,6 @@ def only(folder: Path, text: str | bytes, **environ: str) -> str:
     found = problems(folder, text, **environ)
     assert len(found) == 1, found
     return found[0]
-
-
-def in_environment(line: str) -> str:
-    """GOOD with one more line in its environment: line 9, where keys begin in column 9."""
-    return f"{GOOD}        {line}\n"
 
 
 def test_the_good_text_is_good(tmp_path: Path) -> None:
@@ -416,7 +401,7 @@ def test_a_source_that_is_unsafe_is_refused_without_repeating_it(
     tmp_path: Path, line: str, words: str
 ) -> None:
     key = line.partition(":")[0]
-    found = only(tmp_path, GOOD.replace("    repository", f"    {line}\n    repository"))
+    found = only(tmp_path, in_fraise(line))
     assert found.startswith(f"4:{7 + len(key)} fraises.api.{key}: ")
     assert words in found
     assert "hunter2" not in found
@@ -435,15 +420,14 @@ def test_a_source_that_is_unsafe_is_refused_without_repeating_it(
     ],
 )
 def test_credentials_must_fit_the_url(tmp_path: Path, lines: tuple[str, str], where: str, words: str) -> None:
-    text = "".join(f"    {line}\n" for line in lines)
-    found = only(tmp_path, GOOD.replace("    repository", f"{text}    repository"))
+    found = only(tmp_path, in_fraise(*lines))
     assert found.startswith(where + " "), found
     assert words in found
 
 
 def test_a_token_may_go_to_this_machine_in_the_clear(tmp_path: Path) -> None:
-    lines = "    clone_url: http://127.0.0.1:3000/x\n    clone_token: t0ken\n"
-    assert problems(tmp_path, GOOD.replace("    repository", f"{lines}    repository")) == []
+    text = in_fraise("clone_url: http://127.0.0.1:3000/x", "clone_token: t0ken")
+    assert problems(tmp_path, text) == []
 
 
 FILE_CASES: list[tuple[str, str | bytes, str, str]] = [
@@ -565,12 +549,12 @@ def test_one_unit_in_two_spellings_is_one_unit(tmp_path: Path) -> None:
 
 
 def test_a_unit_file_for_supervisord_needs_to_know_where_it_goes(tmp_path: Path) -> None:
-    found = only(tmp_path, in_environment("supervisord_program: a\n        unit_file: a.conf"))
+    found = only(tmp_path, in_environment("supervisord_program: a", "unit_file: a.conf"))
     assert found.startswith(f"10:9 {AT}.unit_file: needs target: {{type: supervisord")
 
 
 def test_two_things_cannot_run_one_release(tmp_path: Path) -> None:
-    found = only(tmp_path, in_environment("systemd_service: a\n        supervisord_program: b"))
+    found = only(tmp_path, in_environment("systemd_service: a", "supervisord_program: b"))
     assert found.startswith(f"10:9 {AT}.supervisord_program: stands beside systemd_service")
 
 
@@ -597,11 +581,8 @@ def test_a_merge_of_no_mapping_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_secret_is_in_no_message(tmp_path: Path) -> None:
-    text = (
-        GOOD.replace("s3cr3t-of-the-forge", "[s3cr3t-of-the-forge, '']")
-        .replace("    repository", "    clone_token: [hunter2]\n    repository")
-        .replace("branch: main", "branch: '${BRANCH}'")
-    )
+    text = in_fraise("clone_token: [hunter2]").replace("branch: main", "branch: '${BRANCH}'")
+    text = text.replace("s3cr3t-of-the-forge", "[s3cr3t-of-the-forge, '']")
     found = "\n".join(problems(tmp_path, text, BRANCH="hunter2 x"))
     assert "git.github.webhook_secret[1]: is empty" in found
     assert "fraises.api.clone_token: is a list; expected text" in found
