@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from fraisier.application.ports import Host, Job, Unpacking
+from fraisier.domain.errors import StepFailed
 from fraisier.domain.fraise import Source
 from fraisier.git.mirror import Patience
 from fraisier.git.repository import Mirrors
 from fraisier.hosts.processes import LocalProcesses
+
+MAIN = "refs/heads/main"
 
 
 @dataclass
@@ -67,6 +72,28 @@ def mirrors(folder: Path, **changes: Any) -> Mirrors:
 
 def source_of(url: str | Path, **changes: Any) -> Source:
     return Source(forge="github", repository="acme/orders", clone_url=str(url), **changes)
+
+
+def only_mirror(folder: Path) -> Path:
+    """The one mirror below `mirrors(folder)`."""
+    (found,) = (folder / "state" / "mirrors").glob("*.git")
+    return found
+
+
+def refusal(
+    repository: Mirrors,
+    source: Source,
+    *,
+    ref: str = MAIN,
+    commit: str = "",
+    listening: Listening | None = None,
+) -> StepFailed:
+    """How a fetch fails; it says what cannot be done, and what to do."""
+    with pytest.raises(StepFailed) as caught:
+        repository.fetch(source, ref=ref, commit=commit, job=(listening or Listening()).job)
+    assert caught.value.message.startswith("cannot")
+    assert caught.value.hint
+    return caught.value
 
 
 def unpack(repository: Mirrors, source: Source, commit: str, folder: Path, **changes: Any) -> dict[str, str]:

@@ -17,49 +17,12 @@ from typing import Any
 
 import pytest
 
-from fraisier.application.ports import Job
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Source
 from fraisier.git.mirror import Patience
 from fraisier.git.repository import Mirrors
 from tests.gitrepos import GitRepository, git
-from tests.mirrors import Listening, mirrors, source_of, unpack
-
-MAIN = "refs/heads/main"
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> GitRepository:
-    return GitRepository.create(tmp_path / "git")
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Mirrors:
-    return mirrors(tmp_path)
-
-
-@pytest.fixture
-def source(repo: GitRepository) -> Source:
-    return source_of(repo.url)
-
-
-@pytest.fixture
-def job() -> Job:
-    return Listening().job
-
-
-def only_mirror(tmp_path: Path) -> Path:
-    (found,) = (tmp_path / "state" / "mirrors").glob("*.git")
-    return found
-
-
-def refusal(repository: Mirrors, source: Source, *, ref: str = MAIN, commit: str = "") -> StepFailed:
-    with pytest.raises(StepFailed) as caught:
-        repository.fetch(source, ref=ref, commit=commit, job=Listening().job)
-    assert caught.value.message.startswith("cannot")
-    assert caught.value.hint
-    return caught.value
-
+from tests.mirrors import MAIN, Listening, mirrors, only_mirror, refusal, source_of, unpack
 
 # ------------------------------------------------------------------------------------------- healing
 

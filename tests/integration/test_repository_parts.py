@@ -16,9 +16,8 @@ from fraisier.domain.secret import Secret
 from fraisier.git.repository import Mirrors
 from tests.gitrepos import GitRepository, git
 from tests.gitservers import TOKEN, USER, GitHttp, git_over_http
-from tests.mirrors import Listening, mirrors, source_of, unpack
+from tests.mirrors import MAIN, Listening, mirrors, source_of, unpack
 
-MAIN = "refs/heads/main"
 needs_lfs = pytest.mark.skipif(
     not shutil.which("git-lfs"), reason="git-lfs is not installed: apt install git-lfs"
 )
@@ -32,11 +31,6 @@ def top(tmp_path: Path) -> GitRepository:
 @pytest.fixture
 def library(tmp_path: Path) -> GitRepository:
     return GitRepository.create(tmp_path / "git", "library")
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Mirrors:
-    return mirrors(tmp_path)
 
 
 def fetched(repository: Mirrors, source: Source) -> str:
