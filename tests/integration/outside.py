@@ -25,8 +25,11 @@ FINAL = {"success", "failed", "rolled_back", "rollback_failed", "cancelled", "su
 class Serve:
     """`fraisier serve` of a site, as a process; started and killed as often as a test likes."""
 
-    def __init__(self, site: Site, *, command: Sequence[str] = ("serve",)) -> None:
+    def __init__(
+        self, site: Site, *, command: Sequence[str] = ("serve",), before: Sequence[str] = ()
+    ) -> None:
         self.site = site
+        self.before = before
         self.port = free_port()
         self.command = command
         self.process: subprocess.Popen[bytes] | None = None
@@ -41,6 +44,7 @@ class Serve:
     def start(self, *, ready: bool = True, env: dict[str, str] | None = None) -> None:
         """Start it; with `ready` wait until it says that it is."""
         argv = [sys.executable, "-m", "fraisier", "--config", str(self.site.config), *self.command]
+        argv = [*self.before, *argv]
         argv += ["--port", str(self.port)] if self.command == ("serve",) else []
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -103,9 +107,11 @@ class Serve:
 
 
 @contextmanager
-def serving(site: Site, *, command: Sequence[str] = ("serve",)) -> Iterator[Serve]:
-    """A `Serve` that is gone in the end."""
-    serve = Serve(site, command=command)
+def serving(
+    site: Site, *, command: Sequence[str] = ("serve",), before: Sequence[str] = ()
+) -> Iterator[Serve]:
+    """A `Serve` that is gone in the end. `before` are words before its command line."""
+    serve = Serve(site, command=command, before=before)
     try:
         yield serve
     finally:
