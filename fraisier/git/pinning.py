@@ -25,6 +25,10 @@ class NotYet(StepFailed):
     """Not there now, but it may still come."""
 
 
+class RefGone(NotYet):
+    """The other side has no such ref: the mirror, which may never have had it either, is not to blame."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a deployment asks for. `ref` is full or ''; `commit` may be abbreviated, or '' = the ref's tip."""
@@ -83,6 +87,8 @@ class Pinning:
                 raise StepFailed(Cause.cancelled, "cannot fetch: stopped while waiting for the commit")
         try:
             return look()
+        except RefGone:
+            raise
         except NotYet:
             self._check_history()
             raise
@@ -138,7 +144,7 @@ class Pinning:
         where = f"{self.wanted.ref} does not exist in {self._name}"
         if not self.wanted.commit:
             return StepFailed(Cause.commit_not_found, f"cannot find a commit to deploy: {where}", gone.hint)
-        return NotYet(
+        return RefGone(
             Cause.commit_not_on_ref,
             f"cannot deploy {self._short}: {where}",
             "The branch or tag was deleted since; push it again, or deploy another one",

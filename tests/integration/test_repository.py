@@ -152,6 +152,21 @@ def test_a_deleted_branch_is_told_apart_from_a_missing_commit(repo, repository, 
     assert refusal(repository, source, ref="refs/heads/gone").cause is Cause.commit_not_found
 
 
+def test_a_branch_that_was_deleted_before_its_first_fetch_costs_no_other_the_mirror(
+    repo, repository, source, job, tmp_path: Path
+) -> None:
+    repo.commit({"a": "1"})
+    repository.fetch(source, ref=MAIN, commit="", job=job)
+    made = only_mirror(tmp_path).stat().st_ino
+    listening = Listening()
+    with pytest.raises(StepFailed) as caught:
+        repository.fetch(source, ref="refs/heads/gone", commit="5" * 40, job=listening.job)
+    assert caught.value.cause is Cause.commit_not_on_ref
+    assert "damaged" not in listening.text
+    repository.fetch(source, ref=MAIN, commit="", job=job)
+    assert only_mirror(tmp_path).stat().st_ino == made
+
+
 def test_a_branch_may_become_a_folder_of_branches(repo, repository, source, job) -> None:
     repo.commit({"a": "1"}, branch="main")
     repo.commit({"a": "2"}, branch="x")
