@@ -51,7 +51,6 @@ def is_ref_name(name: str) -> bool:
         and not _REF_FORBIDDEN.search(name)
         and not name.endswith((".", "/"))
         and not name.startswith("/")
-        and name != "@"
         and not any(part.startswith(".") or part.endswith(".lock") or not part for part in parts)
         and _is_encodable(name)
     )
