@@ -247,7 +247,9 @@ class Connection(HttpToolsProtocol):
             if now - self.since > self._bounds.farewell:
                 self.transport.abort()
         elif phase is Phase.idle:
-            if now - self.since > self._bounds.idle:
+            # Whoever connects has something to say; between two requests nobody has to.
+            patience = self._bounds.silence if self.cycle is None else self._bounds.idle
+            if now - self.since > patience:
                 self.transport.close()
         elif phase is Phase.receiving:
             self._check_sender(now)

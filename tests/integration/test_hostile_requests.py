@@ -205,8 +205,19 @@ def test_a_sender_that_drips_is_sent_away(server: Running, start: bytes) -> None
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_connection_that_says_nothing_is_closed(server: Running) -> None:
-    assert server.exchange().status == 0
+def test_a_connection_that_says_nothing_is_closed_as_soon_as_any_silent_one(store: RecordingStore) -> None:
+    with running(application(configuration(body_timeout=1.0), store), idle=600.0) as served:
+        assert served.exchange().status == 0  # it raises if nobody closes the connection
+
+
+def test_a_connection_may_be_silent_for_longer_between_two_requests(store: RecordingStore) -> None:
+    with running(application(configuration(body_timeout=0.1), store), idle=600.0) as served:
+        client = served.connect()
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(client).status == 200
+        assert served.connect().recv(1) == b""  # one that never spoke: the silent were looked at
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(client).status == 200
 
 
 def test_many_idle_connections_keep_no_push_out(server: Running, store: RecordingStore) -> None:
