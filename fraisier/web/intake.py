@@ -63,7 +63,8 @@ class Intake:
             delivery = self._receive_push.read(letter)
             recording = asyncio.ensure_future(self._receive_push.record(delivery))
         except Exception as error:  # noqa: BLE001 - whoever waits is told
-            future.set_exception(error)
+            if not future.done():  # a stop may have cancelled it: the others of the batch still wait
+                future.set_exception(error)
         else:
             recording.add_done_callback(partial(_settle, future, delivery))
 

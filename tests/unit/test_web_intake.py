@@ -86,3 +86,13 @@ def test_a_sender_that_no_longer_waits_is_recorded_all_the_same(receiver):
 
     asyncio.run(impatient())
     assert receiver.log == ["read gone", "read stays", "record gone", "record stays"]
+
+
+def test_one_that_no_longer_waits_and_is_refused_keeps_nobody_else_waiting(receiver):
+    async def impatient() -> None:
+        taking = Intake(cast("ReceivePush", receiver))
+        gone, stays = (taking.take(Letter(headers={}, body=body)) for body in (b"forged", b"stays"))
+        gone.cancel()
+        assert (await asyncio.wait_for(stays, 5)).delivery == cast("Delivery", "stays")
+
+    asyncio.run(impatient())
