@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -61,9 +62,10 @@ class Mirror:
         """Be the only one who writes; yields the locked file. Waits for others, unless stopped.
 
         Raises:
-            StepFailed: cancelled, while waiting; disk, where the folder cannot be written.
+            StepFailed: cancelled, while waiting; host, where somebody holds the lock for longer than two
+                transfers may take; disk, where the folder cannot be written.
         """
-        descriptor = self._locked(_Waiting(job))
+        descriptor = self._locked(_Waiting(job, self._beside(".lock"), 2 * self.patience.transfer))
         try:
             os.utime(descriptor)
             yield descriptor
@@ -287,10 +289,16 @@ class Mirror:
 
 
 class _Waiting:
-    """What is done while someone else writes: say so once, and look at the stop."""
+    """What is done while someone else writes: say so once, look at the stop, and lose patience in the end.
 
-    def __init__(self, job: Job) -> None:
+    Whoever was stopped (SIGSTOP) in a fetch never lets go, and must not hold its successor for ever.
+    """
+
+    def __init__(self, job: Job, lock: Path, patience: float) -> None:
         self._job = job
+        self._lock = lock
+        self._patience = patience
+        self._until = time.monotonic() + patience
         self._said = False
 
     def __call__(self) -> None:
@@ -299,6 +307,10 @@ class _Waiting:
             self._said = True
         if self._job.stop.wait(WAIT):
             raise StepFailed(Cause.cancelled, "cannot fetch: stopped while waiting for another fetch")
+        if time.monotonic() > self._until:
+            message = f"cannot fetch: another process has held {self._lock} for {self._patience:g} s"
+            hint = f"See which one, and whether it is stopped: fuser -v {self._lock}"
+            raise StepFailed(Cause.host, message, hint)
 
 
 def _open_lock(path: Path) -> int:
