@@ -31,8 +31,7 @@ class Glimpse:
 class FollowDeployment:
     """Yields a glimpse whenever something changed; the last one shows the deployment's end.
 
-    The store wakes us for what is requested, cancelled or ended; steps and output are looked for every
-    `poll` seconds.
+    The store wakes us for all but output, which is looked for every `poll` seconds.
     """
 
     def __init__(self, store: Store, *, poll: float = 0.15) -> None:

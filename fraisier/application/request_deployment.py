@@ -1,4 +1,4 @@
-"""The one door: webhook, CLI, GraphQL and dashboard all ask for a deployment here."""
+"""A person asks for a deployment: made a wish here, which the store decides on as it does on a push's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fraisier.domain.push import RefKind, is_ref_name
 
 
 class RequestDeployment:
-    """Turns what a person or a machine wants into a stored deployment."""
+    """Turns what somebody wants into a stored deployment."""
 
     def __init__(self, environments: Mapping[EnvironmentKey, Environment], store: Store) -> None:
         self._environments = environments

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fraisier.domain.secret import Redactor
 
 FLUSH_AFTER = 0.1  # seconds; a person who follows sees a line this late at the most
-FLUSH_SIZE = 16 * 1024  # bytes
+FLUSH_SIZE = 16 * 1024  # characters
 TAIL = 4 * 1024  # characters kept in the journal
 
 

@@ -1,1 +1,1 @@
-"""The stores: each loads and applies its numbered migrations out of `db/`."""
+"""The store. It loads and applies its numbered migrations out of `db/`."""

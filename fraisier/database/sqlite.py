@@ -278,7 +278,7 @@ class SqliteStore:
         return [sqlite_views.as_json_types(row) for row in rows if not self._locks.is_dead(row["id"])]
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` when something was requested, cancelled or ended, by any process."""
+        """Call `wake` when something has changed, by any process; see `Store.subscribe`."""
         return self._wake.subscribe(wake)
 
     # -- reading

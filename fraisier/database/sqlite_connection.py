@@ -110,7 +110,7 @@ def refuse_network_disk(path: Path) -> None:
 
 
 def prepare_file(path: Path, *, create: bool) -> None:
-    """Make sure that file and folder exist, are ours alone and lie on a local disk.
+    """Make sure that the file exists on a local disk. What is made here, folder included, is ours alone.
 
     Raises:
         StoreUnavailable: they cannot be, or the file is missing and `create` is False.

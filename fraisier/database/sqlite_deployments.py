@@ -1,4 +1,7 @@
-"""Rows of tb_deployments: to and from the domain's object, and the one place that changes a status."""
+"""Rows of tb_deployments: to and from the domain's object, and how one is changed.
+
+Only superseding is elsewhere (`sqlite_deciding`), where one statement does it to many.
+"""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ def _serve(tx: Transaction, claim: Claim, serving: Serving, *, succeeded: bool) 
 
 
 def _bar(tx: Transaction, claim: Claim, deployment: Deployment) -> None:
-    """No push or sweep brings this commit again; `deploy --force` of it lifts that."""
+    """Only `deploy --force` brings this commit again; a refused force push, any person's `deploy` does."""
     row = tx.row(_PLACE, _place(claim))
     quarantine = orjson.loads(row["quarantine"]) if row is not None else {}
     cause = deployment.cause.value if deployment.cause else ""

@@ -1,4 +1,4 @@
-"""What reads: rows of the views, as the CLI, the web and GraphQL show them."""
+"""What reads: rows of the views, as the CLI shows them, and the counters of the metrics."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SELECT h.* FROM v_deployment_history h
  ORDER BY h.position DESC
 """
 
-# The view's figures for requests since a day, with the median of the newest hundred successes.
+# The view's figures for requests since a day, with the median of the newest 101 successes.
 _STATS = """
 SELECT s.fraise      AS fraise_id,
        s.environment,

@@ -1,1 +1,1 @@
-"""What a deployment of each fraise type consists of: pure plans, tested without a server."""
+"""What a deployment consists of, one file per type of fraise: pure plans, tested without a server."""

@@ -1,4 +1,4 @@
-"""What the deployers of all types share: the environment of commands, and the way back."""
+"""What the deployers of all types share: the release in question, the environment of commands, the switch."""
 
 from __future__ import annotations
 

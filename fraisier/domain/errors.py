@@ -207,7 +207,7 @@ _RETRIED = frozenset({Cause.disk, Cause.network, Cause.host, Cause.store})
 
 
 class StepFailed(FraisierError):
-    """A step ended badly. `quarantines` is decided by the step, not by the message."""
+    """A step ended badly. Its `cause` decides what follows: another try, a quarantine, or neither."""
 
     code = "step_failed"
 

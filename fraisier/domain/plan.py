@@ -16,7 +16,7 @@ from fraisier.domain.secret import Secret
 
 
 class StepName(StrEnum):
-    """One act of a deployment, in the order in which a deployment performs them."""
+    """The steps of a deployment, in the order in which they are performed."""
 
     preflight = "preflight"
     fetch = "fetch"
@@ -48,7 +48,8 @@ class StepState(StrEnum):
     interrupted = "interrupted"
 
 
-# Failures of these steps quarantine the commit: it will not be deployed again by itself.
+# A timeout in these steps quarantines the commit, as their other failures do by their causes: it will not be
+# deployed again by itself.
 QUARANTINING = frozenset({StepName.build, StepName.migrate, StepName.restart, StepName.check_health})
 
 
@@ -93,11 +94,11 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
-    """Look whether the deployment can work at all; changes nothing."""
+    """Look whether the deployment can work at all, then take the environment over on its host."""
 
     def describe(self) -> str:
         """For `fraisier plan`."""
-        return "check disk space, paths, unit, user, repository and shared files"
+        return "check user, paths, disk space, shared files, env_file and unit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

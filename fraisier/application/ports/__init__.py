@@ -1,7 +1,7 @@
 """What the verbs need from outside, as Protocols. Adapters fill them; `wiring.py` chooses which.
 
 One file per port. All of these block, except where a Future is returned: a deployment is performed by a
-thread of its own, and the receiver's event loop only ever waits for `Store.record`.
+thread of its own, and the receiver's event loop only ever waits for `Store.record_async`.
 """
 
 from fraisier.application.ports.attempt import Claim, Ending, JournaledStep, Output, Serving

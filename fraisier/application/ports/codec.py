@@ -13,7 +13,11 @@ class EnvironmentCodec(Protocol):
 
     def dump(self, environment: Environment) -> str: ...
     def load(self, text: str) -> Environment:
-        """Raises: UsageError: a reference can no longer be resolved."""
+        """What `dump` wrote.
+
+        Raises:
+            UsageError: it is none, or a reference can no longer be resolved.
+        """
         ...
 
     def secrets(self, environment: Environment) -> Sequence[str]:

@@ -11,7 +11,7 @@ Headers = Mapping[str, tuple[bytes, ...]]  # lower-case name -> every value that
 
 
 class Forge(Protocol):
-    """One brand of git forge: recognise, verify, parse. Pure functions of bytes; no I/O but `now`."""
+    """One brand of git forge: recognise, verify, parse. Pure functions of bytes: no I/O, no clock."""
 
     kind: str
 

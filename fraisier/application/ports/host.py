@@ -72,6 +72,8 @@ class Host(Protocol):
 
         Raises:
             ForeignOwner: another owner, or a host token above ours.
+            StepFailed: preflight or owner where we may not write, disk, host where an older command will
+                not end.
         """
         ...
 
@@ -80,10 +82,11 @@ class Host(Protocol):
 
         Raises:
             TokenOutdated: another worker has taken over.
+            StepFailed: host, where somebody else holds the lock for too long.
         """
         ...
 
-    # -- short acts; only inside `guard`
+    # -- short acts; only inside `guard`. They raise StepFailed: disk, preflight, owner, host
     def make_folder(self, path: str, *, user: str = "", mode: int = 0o755) -> None:
         """Create a folder and its parents; the last one belongs to `user`."""
         ...
@@ -105,7 +108,11 @@ class Host(Protocol):
         ...
 
     def act(self, argv: Sequence[str], *, timeout: float) -> Finished:
-        """Run a short command that changes something (systemctl …)."""
+        """Run a short command that changes something (systemctl …).
+
+        Raises:
+            StepFailed: timeout.
+        """
         ...
 
     # -- long commands
@@ -115,7 +122,9 @@ class Host(Protocol):
         On stop or timeout the whole scope is killed before this returns or raises.
 
         Raises:
-            StepFailed: timeout, cancelled (when `job.stop` was set), host.
+            StepFailed: timeout, cancelled (when `job.stop` was set), preflight where the user, the program or
+                the env_file is missing, host.
+            TokenOutdated: another worker has taken over.
         """
         ...
 
@@ -123,6 +132,6 @@ class Host(Protocol):
         """Write a tar stream into `folder`, as `user`.
 
         Raises:
-            StepFailed: disk or host.
+            StepFailed: disk, host or cancelled.
         """
         ...

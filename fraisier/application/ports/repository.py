@@ -48,8 +48,8 @@ class Repository(Protocol):
         `ref` is full, or '' for a bare commit; `commit` '' = the ref's tip. A tag's object is peeled.
 
         Raises:
-            StepFailed: network (retried), repository (credentials, not found), commit_not_found,
-                commit_not_on_ref.
+            StepFailed: network or disk (retried), repository (credentials, not found), preflight (a URL or a
+                token that cannot be used, no git), commit_not_found, commit_not_on_ref, cancelled.
         """
         ...
 
@@ -73,7 +73,7 @@ class Repository(Protocol):
         """Write the commit's files into a new folder on the host.
 
         Raises:
-            StepFailed: disk, repository, network.
+            StepFailed: as `fetch`, and host.
         """
         ...
 

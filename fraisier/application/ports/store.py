@@ -21,7 +21,7 @@ Row = Mapping[str, Any]  # a row of a view: JSON types only, keys as in the view
 
 
 class Store(Protocol):
-    """State and history. Every method is one transaction, durable when it returns.
+    """State and history. Every method but `prune` is one transaction, durable when it returns.
 
     Methods that take a `Claim` raise TokenOutdated when the environment has a higher token. Every method
     raises StoreUnavailable when the database does not answer in time.
@@ -79,7 +79,7 @@ class Store(Protocol):
         ...
 
     def next_due(self) -> float | None:
-        """Seconds until a waiting retry is due or a foreign lease ends; None: nothing waits."""
+        """Seconds until a retry is due or a lease ends on which something waits; None: nothing waits."""
         ...
 
     def renew(self, worker: str, claims: Sequence[Claim], *, lease: float) -> Collection[EnvironmentKey]:
@@ -100,7 +100,11 @@ class Store(Protocol):
         ...
 
     def pin(self, claim: Claim, *, commit: str, seen_tip: str = "") -> None:
-        """Fix the deployment's commit, for good, and remember the tip that was decided on."""
+        """Fix the deployment's commit, for good, and remember the tip that was decided on.
+
+        Raises:
+            Conflict: another one is pinned.
+        """
         ...
 
     def set_release(self, claim: Claim, *, release: str, previous: str) -> None:
@@ -112,7 +116,11 @@ class Store(Protocol):
         ...
 
     def end_step(self, claim: Claim, step: int, *, state: StepState, tail: str, error: str = "") -> None:
-        """Journal how it ended, with the end of its output."""
+        """Journal how it ended, with the end of its output.
+
+        Raises:
+            Conflict: it has ended already, or is none of this deployment.
+        """
         ...
 
     def write_output(self, claim: Claim, step: int, text: str) -> None:
@@ -157,7 +165,10 @@ class Store(Protocol):
         ...
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` (from any thread) when something was requested, cancelled or ended, by any process.
+        """Call `wake` (from any thread) when something has changed, by any process.
+
+        That is: a deployment (requested, claimed, cancelled, ended), one of its steps, a worker that comes or
+        goes, what is published. Not output.
 
         Returns what ends the subscription.
         """
@@ -188,7 +199,7 @@ class Store(Protocol):
     # -- keeping house
     def audit(self, *, actor: str, action: str, subject: str, detail: Row) -> None: ...
     def prune(self, *, retention: float) -> Mapping[str, int]:
-        """Drop payloads and output older than `retention` seconds; returns how many of each."""
+        """Drop payloads and output older than `retention` seconds, bit by bit; returns how many of each."""
         ...
 
     def ping(self) -> None:
