@@ -22,7 +22,7 @@ def find_forge(headers: Headers, forges: Mapping[str, Forge]) -> str:
     if found:
         raise UnknownForge(
             f"cannot tell the forge: the headers are those of {' and '.join(sorted(found))}",
-            "Name the forge in the path: POST /webhook/{forge}",
+            "Something between the forge and Fraisier adds headers of another forge",
         )
     raise UnknownForge(
         "cannot tell the forge: none of the headers is one that a known forge sends",

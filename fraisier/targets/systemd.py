@@ -132,7 +132,7 @@ def _silent(spec: TargetSpec, host: Host, said: str, *, missing: bool) -> StepFa
     if _is_user(spec):
         hint = "Is a user manager running for Fraisier's user? loginctl enable-linger"
     elif missing or any(text in said for text in _ABSENT):
-        hint = "This machine runs without systemd: use supervisord (target: {supervisord: PROGRAM})"
+        hint = "This machine runs without systemd: use supervisord (`supervisord_program:`)"
     else:
         hint = "See `systemctl status`"
     return StepFailed(Cause.host, message, hint)

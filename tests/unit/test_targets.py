@@ -110,7 +110,7 @@ def test_a_machine_without_systemd_is_told_what_to_use_instead(code: int, said: 
         Systemd().state(SYSTEMD, host)
     assert failed.value.cause is Cause.host
     (problem,) = Systemd().problems(environment(target=SYSTEMD), host)
-    assert "supervisord" in problem.hint
+    assert "supervisord_program:" in problem.hint
 
 
 @pytest.mark.parametrize("unit", ["-x", "a b", "x;y", "", "orders:", "[x]", "a" * 300])
