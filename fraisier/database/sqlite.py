@@ -41,7 +41,7 @@ from fraisier.domain.plan import Phase, StepName, StepState
 if TYPE_CHECKING:
     import asyncio
 
-DEAD_LOCKS_KEPT = 3600.0  # seconds; by then any lease of a dead worker has ended too
+DEAD_LOCKS_KEPT = 3600.0  # seconds since the last sign of life; the longest lease has ended by then
 
 
 def open_sqlite(
@@ -180,6 +180,7 @@ class SqliteStore:
         kept: Collection[EnvironmentKey] = self._write(
             lambda tx: sqlite_queue.renew(tx, worker, claims, lease)
         )
+        self._locks.renew(worker)
         return kept
 
     def cancel_requests(self, worker: str) -> Mapping[str, str]:

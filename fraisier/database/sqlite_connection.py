@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from fraisier.domain.errors import StoreUnavailable, UsageError
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 READ_PATIENCE = 3.0  # seconds that a reader waits for a lock (recovery after a crash)
 _IDLE_READERS = 4
+_ESCAPED = re.compile(r"\\([0-7]{3})")  # in /proc/mounts a space is \040
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "9p", "fuse.sshfs"})
 # Errors of the file or the disk, not of a statement: the connection is opened anew after them.
 _OF_THE_FILE = frozenset(
@@ -88,7 +90,7 @@ def file_system_of(path: Path, mounts: str) -> str:
         fields = line.split(" ")
         if len(fields) < 3:
             continue
-        point = fields[1].encode().decode("unicode_escape")  # spaces are written \040
+        point = _ESCAPED.sub(lambda match: chr(int(match[1], 8)), fields[1])
         inside = point == "/" or str(path) == point or str(path).startswith(point + "/")
         if inside and len(point) >= len(best):
             best, found = point, fields[2]
@@ -103,7 +105,9 @@ def refuse_network_disk(path: Path) -> None:
     Raises:
         StoreUnavailable: the file would lie on a network file system.
     """
-    kind = file_system_of(path.parent.resolve(), Path("/proc/mounts").read_text(encoding="utf-8"))
+    kind = file_system_of(
+        path.parent.resolve(), Path("/proc/mounts").read_text(encoding="utf-8", errors="surrogateescape")
+    )
     if kind in _NETWORK_FILE_SYSTEMS:
         message = f"cannot keep the database {path} on a network file system ({kind})"
         raise StoreUnavailable(message, "Move it to a local disk, or use postgresql:// for several machines")

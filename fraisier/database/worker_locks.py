@@ -40,6 +40,12 @@ class WorkerLocks:
             time.sleep(0.001)
         self._held[worker] = descriptor
 
+    def renew(self, worker: str) -> None:
+        """Give a sign of life: `sweep` counts from the last one."""
+        descriptor = self._held.get(worker)
+        if descriptor is not None:
+            os.utime(descriptor)
+
     def release(self, worker: str) -> None:
         """Give the lock back and remove its file."""
         descriptor = self._held.pop(worker, None)
@@ -52,7 +58,7 @@ class WorkerLocks:
         return worker not in self._held and self._is_free(self._path(worker))
 
     def sweep(self, older_than: float) -> int:
-        """Remove the files of workers that died more than `older_than` seconds ago; returns how many."""
+        """Remove the files of dead workers whose last sign of life is `older_than` seconds old; how many."""
         latest = time.time() - older_than
         files = list(self._folder.glob("*.lock")) if self._folder.is_dir() else []
         old = [path for path in files if path.stat().st_mtime < latest and self._is_free(path)]

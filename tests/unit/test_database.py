@@ -155,10 +155,12 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
 
 def test_the_file_system_of_a_path_is_that_of_the_innermost_mount() -> None:
     mounts = "/dev/a / ext4 rw 0 0\nserver:/x /srv nfs4 rw 0 0\n/dev/b /srv/my\\040disk xfs rw 0 0\n"
+    mounts += "server:/y /données nfs4 rw 0 0\n"
     assert file_system_of(Path("/var/lib"), mounts) == "ext4"
     assert file_system_of(Path("/srv/data"), mounts) == "nfs4"
     assert file_system_of(Path("/srvdata"), mounts) == "ext4"
     assert file_system_of(Path("/srv/my disk/x"), mounts) == "xfs"
+    assert file_system_of(Path("/données/x"), mounts) == "nfs4"
 
 
 def test_a_reader_starts_no_writer_and_no_socket(store: SqliteStore, folder: Path) -> None:
@@ -277,6 +279,22 @@ def test_files_of_workers_that_died_long_ago_are_swept_away(store: SqliteStore, 
         os.utime(folder / "workers" / f"{name}.lock", (long_ago, long_ago))
     store.prune(retention=86400)
     assert [path.name for path in (folder / "workers").iterdir()] == ["alive.lock"]
+
+
+def test_a_worker_that_has_just_died_is_known_to_be_dead_however_long_it_worked(
+    store: SqliteStore, folder: Path, moving: MovableTime
+) -> None:
+    dying = open_in(folder, moving)
+    dying.register_worker("w1", info={})
+    long_ago = time.time() - 86400
+    os.utime(folder / "workers" / "w1.lock", (long_ago, long_ago))
+    dying.request(wish())
+    claim = dying.claim("w1", lease=LEASE, environments=[KEY])
+    assert claim is not None
+    dying.renew("w1", [claim], lease=LEASE)
+    dying.close()
+    store.prune(retention=86400)
+    assert store.claim("w2", lease=LEASE, environments=[KEY]) is not None  # long before the lease ends
 
 
 # -------------------------------------------------------------------------------------------------- wakes
