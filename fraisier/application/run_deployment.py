@@ -28,7 +28,7 @@ from fraisier.domain.errors import Cause, FraisierError, StepFailed, StoreUnavai
 from fraisier.domain.fraise import Environment, EnvironmentKey, OnForcePush
 from fraisier.domain.lineage import Lineage, Refusal, judge, watches_paths
 from fraisier.domain.plan import QUARANTINING, Fetch, Phase, Plan, Step, StepName
-from fraisier.domain.recovery import Course, Resumption, resume
+from fraisier.domain.recovery import STOPPED_MIGRATION, Course, Resumption, resume
 from fraisier.domain.release import release_name, release_number
 from fraisier.domain.secret import Redactor
 
@@ -341,14 +341,18 @@ class _Run:
             Ending(status=refusal.status, cause=refusal.cause, error=refusal.message, hint=refusal.hint)
         )
 
-    def _cancelled(self) -> StepFailed:
+    def _cancelled(self, consequence: str = "") -> StepFailed:
         by = self._control.cancelled_by or self._claim.deployment.cancel_requested_by
-        return StepFailed(Cause.cancelled, f"cancelled by {by or 'someone'}")
+        return StepFailed(Cause.cancelled, f"cancelled by {by or 'someone'}{consequence}")
+
+    @property
+    def _is_migrating(self) -> bool:
+        return self._step is StepName.migrate and not self._migrated
 
     def _failed(self, failure: StepFailed) -> Deployment | None:
         self._failed_at = self._step
         if self._control.reason is Reason.cancelled:
-            failure = self._cancelled()
+            failure = self._cancelled(STOPPED_MIGRATION if self._is_migrating else "")
         if self._switched:
             return self._go_back(failure)
         # A migration that failed may have done half its work: like an interrupted one it is not repeated.

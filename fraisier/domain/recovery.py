@@ -75,6 +75,10 @@ INTERRUPTED_MIGRATION = (
     "cannot tell whether the migration took place: its worker died in the middle. "
     "The database may be between two states; the old release keeps serving"
 )
+STOPPED_MIGRATION = (
+    ". Its migration was stopped in the middle and is not repeated: "
+    "the database may be between two states"
+)
 INTERRUPTED_TOO_OFTEN = (
     "cannot finish: {most} workers in a row died, or lost the environment, while they "
     "performed this deployment"
@@ -107,7 +111,7 @@ def _way_on(journal: Sequence[Journaled], migrated: bool) -> Resumption:  # noqa
         return _back(failed, steps, forward)
     if failed is not None:
         course = Course.roll_back if failed.name in _SWITCH else Course.conclude
-        return Resumption(course, failed.release, _cause(failed), failed.error)
+        return Resumption(course, failed.release, _cause(failed), failed.error + _torn_by(failed))
     if any(step.name is StepName.migrate and step.state in _UNFINISHED for step in last):
         return Resumption(Course.conclude, "", Cause.migration_interrupted, INTERRUPTED_MIGRATION)
     whole = [s for s in last if s.name in _SWITCH or (s.name is StepName.migrate and migrated)]
@@ -134,6 +138,12 @@ def _back(failed: Journaled | None, steps: Sequence[Journaled], forward: Sequenc
         error = "cannot tell why the way back had begun: its worker died in the middle"
         return Resumption(course, steps[-1].release, Cause.interrupted, error)
     return Resumption(course, why.release, _cause(why), why.error)
+
+
+def _torn_by(step: Journaled) -> str:
+    """What has to be said of a step that somebody stopped."""
+    stopped = step.name is StepName.migrate and step.state is StepState.cancelled
+    return STOPPED_MIGRATION if stopped else ""
 
 
 def _cause(step: Journaled) -> Cause:

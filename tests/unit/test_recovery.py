@@ -50,6 +50,13 @@ def test_an_interrupted_migration_is_never_repeated(state):
     assert "between" in resumption.error
 
 
+def test_a_migration_that_somebody_stopped_is_concluded_and_said():
+    resumption = resume(until(StepName.migrate, StepState.cancelled))
+    assert (resumption.course, resumption.cause) == (Course.conclude, Cause.cancelled)
+    assert "between" in resumption.error
+    assert "between" not in resume(until(StepName.build, StepState.cancelled)).error
+
+
 def test_a_migration_that_was_done_is_not_done_again():
     resumption = resume(until(StepName.migrate, StepState.success))
     assert (resumption.course, resumption.release, resumption.migrated) == (Course.go_on, "7-abc", True)
