@@ -76,8 +76,7 @@ INTERRUPTED_MIGRATION = (
     "The database may be between two states; the old release keeps serving"
 )
 STOPPED_MIGRATION = (
-    ". Its migration was stopped in the middle and is not repeated: "
-    "the database may be between two states"
+    ". Its migration was stopped in the middle and is not repeated: the database may be between two states"
 )
 INTERRUPTED_TOO_OFTEN = (
     "cannot finish: {most} workers in a row died, or lost the environment, while they "
