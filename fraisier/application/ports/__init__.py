@@ -2,58 +2,77 @@
 
 One file per port. All of these block, except where a Future is returned: a deployment is performed by a
 thread of its own, and the receiver's event loop only ever waits for `Store.record_async`.
+
+A file is loaded when one of its names is first asked for: commands that only read need three, and the
+classes of all together take a tenth of such a command's time.
 """
 
-from fraisier.application.ports.attempt import Claim, Ending, JournaledStep, Output, Serving
-from fraisier.application.ports.clock import Clock
-from fraisier.application.ports.codec import EnvironmentCodec
-from fraisier.application.ports.forge import Forge, Headers
-from fraisier.application.ports.health import Health, Prober, Runner
-from fraisier.application.ports.host import Ground, Host
-from fraisier.application.ports.listener import Listener
-from fraisier.application.ports.migrations import CommandEnv, Migrations
-from fraisier.application.ports.processes import Finished, Job, Processes, Program
-from fraisier.application.ports.receiving import Delivery, Received, Requested
-from fraisier.application.ports.repository import Contents, Fetched, Repository, Unpacking
-from fraisier.application.ports.store import Row, Store
-from fraisier.application.ports.target import Problem, Target, UnitState
-from fraisier.application.settings import Configuration, ForgeInstance, Settings
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Claim",
-    "Clock",
-    "CommandEnv",
-    "Configuration",
-    "Contents",
-    "Delivery",
-    "Ending",
-    "EnvironmentCodec",
-    "Fetched",
-    "Finished",
-    "Forge",
-    "ForgeInstance",
-    "Ground",
-    "Headers",
-    "Health",
-    "Host",
-    "Job",
-    "JournaledStep",
-    "Listener",
-    "Migrations",
-    "Output",
-    "Prober",
-    "Problem",
-    "Processes",
-    "Program",
-    "Received",
-    "Repository",
-    "Requested",
-    "Row",
-    "Runner",
-    "Serving",
-    "Settings",
-    "Store",
-    "Target",
-    "UnitState",
-    "Unpacking",
-]
+if TYPE_CHECKING:
+    from fraisier.application.ports.attempt import Claim as Claim
+    from fraisier.application.ports.attempt import Ending as Ending
+    from fraisier.application.ports.attempt import JournaledStep as JournaledStep
+    from fraisier.application.ports.attempt import Output as Output
+    from fraisier.application.ports.attempt import Serving as Serving
+    from fraisier.application.ports.clock import Clock as Clock
+    from fraisier.application.ports.codec import EnvironmentCodec as EnvironmentCodec
+    from fraisier.application.ports.forge import Forge as Forge
+    from fraisier.application.ports.forge import Headers as Headers
+    from fraisier.application.ports.health import Health as Health
+    from fraisier.application.ports.health import Prober as Prober
+    from fraisier.application.ports.health import Runner as Runner
+    from fraisier.application.ports.host import Ground as Ground
+    from fraisier.application.ports.host import Host as Host
+    from fraisier.application.ports.listener import Listener as Listener
+    from fraisier.application.ports.migrations import CommandEnv as CommandEnv
+    from fraisier.application.ports.migrations import Migrations as Migrations
+    from fraisier.application.ports.processes import Finished as Finished
+    from fraisier.application.ports.processes import Job as Job
+    from fraisier.application.ports.processes import Processes as Processes
+    from fraisier.application.ports.processes import Program as Program
+    from fraisier.application.ports.receiving import Delivery as Delivery
+    from fraisier.application.ports.receiving import Received as Received
+    from fraisier.application.ports.receiving import Requested as Requested
+    from fraisier.application.ports.repository import Contents as Contents
+    from fraisier.application.ports.repository import Fetched as Fetched
+    from fraisier.application.ports.repository import Repository as Repository
+    from fraisier.application.ports.repository import Unpacking as Unpacking
+    from fraisier.application.ports.store import Row as Row
+    from fraisier.application.ports.store import Store as Store
+    from fraisier.application.ports.target import Problem as Problem
+    from fraisier.application.ports.target import Target as Target
+    from fraisier.application.ports.target import UnitState as UnitState
+    from fraisier.application.settings import Configuration as Configuration
+    from fraisier.application.settings import ForgeInstance as ForgeInstance
+    from fraisier.application.settings import Settings as Settings
+
+_FILES = {
+    "ports.attempt": "Claim Ending JournaledStep Output Serving",
+    "ports.clock": "Clock",
+    "ports.codec": "EnvironmentCodec",
+    "ports.forge": "Forge Headers",
+    "ports.health": "Health Prober Runner",
+    "ports.host": "Ground Host",
+    "ports.listener": "Listener",
+    "ports.migrations": "CommandEnv Migrations",
+    "ports.processes": "Finished Job Processes Program",
+    "ports.receiving": "Delivery Received Requested",
+    "ports.repository": "Contents Fetched Repository Unpacking",
+    "ports.store": "Row Store",
+    "ports.target": "Problem Target UnitState",
+    "settings": "Configuration ForgeInstance Settings",
+}
+_FILE_OF = {name: file for file, names in _FILES.items() for name in names.split()}
+__all__ = list(_FILE_OF)
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Load the file that has `name` (https://peps.python.org/pep-0562/)."""
+        from importlib import import_module
+
+        if name not in _FILE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(f"fraisier.application.{_FILE_OF[name]}"), name)
+        return found
