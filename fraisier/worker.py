@@ -16,12 +16,14 @@ import fraisier
 from fraisier.application.control import Control
 from fraisier.application.ports import Claim, Listener, Row, Store
 from fraisier.application.run_deployment import RunDeployment
+from fraisier.application.sweep_refs import SweepRefs
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Conflict, StoreUnavailable, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.wiring import Fraisier
 
 SLOW_POLL = 5.0  # seconds; behind the wake-ups, in case one is lost
+SWEEP_POLL = 1.0  # seconds between two looks for a repository that is to be asked
 PRUNE_EVERY = 6 * 3600.0
 RENEWALS_PER_LEASE = 3
 
@@ -72,6 +74,8 @@ class Worker:
             threading.Thread(target=self._claim_loop, name="worker-claim"),
             threading.Thread(target=self._renew_loop, name="worker-renew"),
         ]
+        if not self._only:
+            self._threads.append(threading.Thread(target=self._sweep_loop, name="worker-sweep"))
         for thread in self._threads:
             thread.start()
 
@@ -244,6 +248,25 @@ class Worker:
         for job in self._running():
             if (by := wanted.get(job.claim.deployment.id)) is not None:
                 job.control.cancel(by)
+
+    # ------------------------------------------------------------------------------------- sweeping
+    def _sweep_loop(self) -> None:
+        parts = self._parts
+        sweep = SweepRefs(parts.tools.repository, self._store, parts.clock, self._tell)
+        while not self._stopping.is_set():
+            try:
+                if not self.idle_because and self._is_eldest():
+                    sweep(parts.configuration, self._stopping)
+            except StoreUnavailable as error:
+                self._tell("store_unavailable", {"error": str(error)})
+            except Exception as error:  # noqa: BLE001 - see _claim_loop
+                self._tell("worker_error", {"error": repr(error), "exc_info": error})
+            self._stopping.wait(SWEEP_POLL)
+
+    def _is_eldest(self) -> bool:
+        """Whether this is the one of all living workers that sweeps. Two for a moment do no harm."""
+        living = [(row["started_at"], row["id"]) for row in self._store.live_workers()]
+        return not living or min(living)[1] == self.id
 
     # ------------------------------------------------------------------------------------- house
     def _keep_house(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Collection, Mapping, Sequence
+from threading import Event
 
 from fraisier.application.ports import Contents, Fetched, Job, Unpacking
 from fraisier.domain.errors import Cause, StepFailed
@@ -60,7 +61,7 @@ class FakeRepository:
                 tar.addfile(entry, io.BytesIO(text.encode()))
         unpack.host.unpack(iter([data.getvalue()]), unpack.folder, user=unpack.user, job=job)
 
-    def tips(self, source: Source, refs: Sequence[str]) -> Mapping[str, str]:
+    def tips(self, source: Source, refs: Sequence[str], *, stop: Event | None = None) -> Mapping[str, str]:
         return dict.fromkeys(refs, self.tip)
 
     def prune(self, keep: Collection[Source], *, older_than: float) -> int:

@@ -59,6 +59,7 @@ CONFIG = """\
 git:
   github: {{webhook_secret: "{secret}"}}
 database: {{url: "sqlite://{folder}/fraisier.db"}}
+sweep_interval: 0
 state_folder: {folder}/state
 fraises:
   bench:

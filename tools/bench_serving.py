@@ -55,6 +55,7 @@ CONFIG = """\
 git:
   github: {{webhook_secret: bench-secret}}
 database: {{url: "sqlite://{folder}/fraisier.db"}}
+sweep_interval: 0
 state_folder: {folder}/state
 worker: {{concurrency: {builds}}}
 fraises:

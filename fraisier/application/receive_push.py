@@ -19,6 +19,7 @@ from fraisier.application.ports import (
     Headers,
     Received,
 )
+from fraisier.application.routing import branches
 from fraisier.domain.deployment import Trigger, Wish
 from fraisier.domain.errors import BadSignature, NotFound
 from fraisier.domain.fraise import Environment, EnvironmentKey
@@ -275,19 +276,10 @@ def _own_secrets(configuration: Configuration) -> dict[str, tuple[tuple[bytes, f
 
 
 def _followers(configuration: Configuration) -> dict[tuple[str, str], tuple[_Follower, ...]]:
-    routed = _routed(configuration.routes)
+    followed = branches(configuration)
     found: dict[tuple[str, str], tuple[_Follower, ...]] = {}
     for key, environment in configuration.environments.items():
         address = _address(environment.source.forge, environment.source.repository)
-        own = frozenset({environment.branch}) if environment.branch else None
-        follower = _Follower(key, environment, routed.get(key, own))
+        follower = _Follower(key, environment, followed.get(key))
         found[address] = (*found.get(address, ()), follower)
-    return found
-
-
-def _routed(routes: Mapping[str, tuple[EnvironmentKey, ...]]) -> dict[EnvironmentKey, frozenset[str]]:
-    found: dict[EnvironmentKey, frozenset[str]] = {}
-    for branch, keys in routes.items():
-        for key in keys:
-            found[key] = found.get(key, frozenset()) | {branch}
     return found

@@ -44,6 +44,7 @@ class Settings:
     lease: float = 10.0
     shutdown_grace: float = 30.0
     retention: float = 30 * 86400.0
+    sweep_interval: float = 120.0  # 0: never
     log_format: str = "auto"  # auto, json, console
     log_level: str = "info"
 

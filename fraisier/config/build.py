@@ -37,6 +37,7 @@ def settings(root: Parsed) -> Settings:
             if fraise["webhook_secret"]
         },
         retention=root["retention"],
+        sweep_interval=root["sweep_interval"],
         log_format=logging["format"],
         log_level=logging["level"],
         **{key: server[key] for key in SERVER.keys},

@@ -261,8 +261,7 @@ WORKER = Section(
         "shutdown_grace": Key(
             Duration(0, 86400), "how long a running step may go on when stopping", default=30.0
         ),
-    },
-    later=later.KEYS["worker"],
+    }
 )
 
 LOGGING = Section(
@@ -288,6 +287,11 @@ ROOT = Section(
         "worker": Key(WORKER, "what performs deployments"),
         "retention": Key(
             Duration(60), "how long payloads and output are kept", default=30 * 86400.0, shown="30d"
+        ),
+        "sweep_interval": Key(
+            Duration(0, 86400),
+            "how often repositories are asked for pushes that no webhook told; 0: never",
+            default=120.0,
         ),
         "state_folder": Key(
             Text("absolute path", texts.app_path),

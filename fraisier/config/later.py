@@ -33,7 +33,6 @@ KEYS: dict[str, dict[str, str]] = {
         "notifications": "telling people",
         "secrets": "secret stores",
         "ssh": "machines reached over SSH",
-        "sweep_interval": "looking for pushes that no webhook told",
         "users": "users and their rights",
     },
     "forge": {
@@ -85,7 +84,6 @@ KEYS: dict[str, dict[str, str]] = {
         "secrets": "secret stores",
         "ssh": "machines reached over SSH",
         "strategy": "switching without downtime",
-        "sweep_interval": "looking for pushes that no webhook told",
         "timer": "timers",
         "windows": "times without deployments",
         "zero_downtime": "switching without downtime",
@@ -96,9 +94,5 @@ KEYS: dict[str, dict[str, str]] = {
         "tls": "TLS; put a proxy in front",
         "tls_cert": "TLS; put a proxy in front",
         "tls_key": "TLS; put a proxy in front",
-    },
-    "worker": {
-        "sweep": "looking for pushes that no webhook told",
-        "sweep_interval": "looking for pushes that no webhook told",
     },
 }

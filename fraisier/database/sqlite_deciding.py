@@ -18,7 +18,7 @@ from fraisier.database.sqlite_deployments import SUPERSEDED_HINT, deployment_row
 from fraisier.database.sqlite_events import insert_events
 from fraisier.database.sqlite_transaction import Transaction, as_json
 from fraisier.database.uuids import random_uuid
-from fraisier.domain.deployment import Deployment, Status, Trigger, Wish, decide
+from fraisier.domain.deployment import UNSEEN_TIP, Deployment, Status, Trigger, Wish, decide
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey
 
@@ -104,8 +104,9 @@ class Place:
 
     def remember(self, wish: Wish) -> None:
         """The tip that was decided on, and that a person insists on a commit."""
-        if wish.tip and wish.tip != self.seen_tip:
-            self.seen_tip, self.changed = wish.tip, True
+        tip = wish.new_seen_tip
+        if tip and tip != self.seen_tip:
+            self.seen_tip, self.changed = tip, True
         if wish.force and self.quarantine.pop(wish.commit, None) is not None:
             self.changed = True
 
@@ -144,6 +145,11 @@ class Deciding:
 
     def decide(self, wish: Wish, place: Place, *, event_id: str) -> Requested:
         """What becomes of the wish; nothing is written yet."""
+        if wish.is_void(place.seen_tip):
+            return Requested(deployment=None, reason="decided_meanwhile")
+        if wish.seen == UNSEEN_TIP:  # a person's decision stands until the branch moves on
+            place.remember(wish)
+            return Requested(deployment=None, reason="tip_noted")
         quarantined, refused = place.bars(wish.commit)
         decision = decide(wish, place.newest, place.pending, quarantined=quarantined, refused=refused)
         place.remember(wish)

@@ -77,6 +77,9 @@ class Trigger(StrEnum):
 
 
 REPLACEABLE = frozenset({Trigger.webhook, Trigger.sweep, Trigger.api})  # superseded by a newer wish
+UNSEEN_TIP = (
+    "?"  # an environment's seen_tip after a person's decision, until somebody has looked at the branch
+)
 AUTOMATIC = frozenset({Trigger.webhook, Trigger.sweep})  # ask for nothing that was already decided on
 
 
@@ -85,7 +88,8 @@ class Wish:
     """A request for a deployment, before it is one.
 
     `commit` may be '' (unknown until the first fetch). `tip` is the ref's tip that the wish decides on; it
-    becomes the environment's `seen_tip`. `release` names the release that a rollback goes back to.
+    becomes the environment's `seen_tip`. `release` names the release that a rollback goes back to. `seen`
+    is what `seen_tip` was when a sweep looked for the tip: one that has changed since makes the wish void.
     """
 
     environment: EnvironmentKey
@@ -97,6 +101,23 @@ class Wish:
     event_id: str = ""
     force: bool = False
     release: str = ""
+    seen: str | None = None
+
+    @property
+    def new_seen_tip(self) -> str:
+        """What the environment's `seen_tip` becomes; '' = it stays.
+
+        A rollback, or a person who names a commit, decides on whatever the branch is at now, so that no
+        sweep undoes it.
+        """
+        if self.tip:
+            return self.tip
+        decides = self.trigger is Trigger.rollback or (self.trigger not in AUTOMATIC and bool(self.commit))
+        return UNSEEN_TIP if decides else ""
+
+    def is_void(self, seen_tip: str) -> bool:
+        """Whether somebody has decided on the branch's tip since it was looked up."""
+        return self.seen is not None and self.seen != seen_tip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

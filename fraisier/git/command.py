@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from fraisier.application.ports import Finished, Job, Processes, Program
 from fraisier.domain.errors import Cause, StepFailed
@@ -75,7 +76,7 @@ class Git:
             raise StepFailed(Cause.preflight, "cannot look into the mirror: git is not installed", hint)
         return done
 
-    def ask(self, source: Source, *args: str, timeout: float) -> bytes:
+    def ask(self, source: Source, *args: str, timeout: float, stop: Event | None = None) -> bytes:
         """Ask a remote something that needs no mirror; returns what git printed.
 
         Raises:
@@ -86,7 +87,7 @@ class Git:
                 (*granted.options, *args), env=granted.env, timeout=timeout, inherit=granted.inherit
             )
             with _network_is_slow(source, timeout):
-                done = self.processes.capture(program)
+                done = self.processes.capture(program, stop)
         if done.code:
             raise explain(redactor(source).text(text(done.stderr)), source, doing="ask")
         return done.stdout

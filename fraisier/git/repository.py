@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from threading import Event
 
 from fraisier.application.ports import Contents, Fetched, Job, Processes, Unpacking
 from fraisier.domain.errors import Cause, StepFailed
@@ -93,7 +94,7 @@ class Mirrors:
             parts = list(self._parts(Part(mirror=mirror, commit=commit, root=root), unpack, job))
             _hand_over(parts, unpack, job)
 
-    def tips(self, source: Source, refs: Sequence[str]) -> Mapping[str, str]:
+    def tips(self, source: Source, refs: Sequence[str], *, stop: Event | None = None) -> Mapping[str, str]:
         """See `Repository.tips`."""
         for ref in refs:
             _check_pattern(ref)
@@ -102,7 +103,7 @@ class Mirrors:
         self._git.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         patterns = [pattern for ref in refs for pattern in (ref, ref + _PEELED)]
         args = ("ls-remote", "--quiet", "--", source.clone_url, *patterns)
-        lines = text(self._git.ask(source, *args, timeout=ASK_TIMEOUT)).splitlines()
+        lines = text(self._git.ask(source, *args, timeout=ASK_TIMEOUT, stop=stop)).splitlines()
         pairs = (line.split("\t", 1) for line in lines if "\t" in line)
         found = {ref: name for name, ref in pairs}
         # git matches the tails of names; asked was for whole ones

@@ -64,6 +64,7 @@ git:
   github: {{webhook_secret: "{SECRET.decode()}"}}
 database: {{url: "sqlite:///var/lib/fraisier/fraisier.db"}}
 worker: {{lease: 3s, shutdown_grace: 1s}}
+sweep_interval: 0
 fraises:
   shop:
     type: api

@@ -68,7 +68,10 @@ def until(what: str, look: Any, seconds: float = 20.0) -> Any:
 class Site:
     """A repository, a configuration, a store, and what is deployed from them."""
 
-    def __init__(self, folder: Path, *, extra: str = "", head: str = "", supervised: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, extra: str = "", head: str = "", supervised: bool = False, sweep: float = 0
+    ) -> None:
+        self.sweep = sweep
         self.folder = folder
         self.repository = GitRepository.create(folder / "git")
         self.app = folder / "app"
@@ -98,6 +101,7 @@ git:
   provider: github
   github: {{webhook_secret: "It's a Secret to Everybody"}}
 database: {{url: "sqlite://{self.folder}/state/fraisier.db"}}
+sweep_interval: {self.sweep:g}
 {head}
 fraises:
   shop:

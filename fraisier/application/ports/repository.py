@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import Protocol
 
 from fraisier.application.ports.host import Host
@@ -77,13 +78,13 @@ class Repository(Protocol):
         """
         ...
 
-    def tips(self, source: Source, refs: Sequence[str]) -> Mapping[str, str]:
+    def tips(self, source: Source, refs: Sequence[str], *, stop: Event | None = None) -> Mapping[str, str]:
         """`git ls-remote`: ref -> commit (tags peeled, as in `Fetched.tip`), for those that exist.
 
         `refs` are full names or patterns of fnmatch over full names, e.g. `refs/tags/v*`.
 
         Raises:
-            StepFailed: network or repository.
+            StepFailed: network or repository, cancelled when `stop` is set.
         """
         ...
 

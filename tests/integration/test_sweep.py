@@ -1,0 +1,77 @@
+"""With every webhook blocked a push is live all the same; real git, a real worker."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fraisier import wiring
+from tests.integration.site import KEY, Site, until
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path, sweep=1)
+    yield made
+    made.fraisier.store.close()
+
+
+def live(site: Site, version: str) -> dict[str, Any]:
+    """The newest deployment, once `version` is what `current` has and it has ended."""
+
+    def look() -> dict[str, Any] | None:
+        newest = dict(site.fraisier.store.history(limit=1)[0]) if site.version == version else {}
+        return newest if newest.get("completed_at") else None
+
+    return until(f"version {version}", look)  # type: ignore[no-any-return]
+
+
+def test_a_push_is_live_without_any_webhook(site):
+    with site.working():
+        for version in ("one", "two"):
+            commit = site.push({"VERSION": version})
+            row = live(site, version)
+            assert (row["status"], row["trigger"], row["commit"]) == ("success", "sweep", commit)
+
+
+def test_what_was_pushed_while_nothing_ran_is_live_after_the_start(site):
+    with site.working():
+        site.push({"VERSION": "one"})
+        live(site, "one")
+    site.sweep = 3600
+    site.write_config()
+    site.fraisier.configuration = wiring.load(str(site.config))
+    site.fraisier.publish()
+    site.push({"VERSION": "two"})
+    with site.working():
+        assert live(site, "two")["trigger"] == "sweep"
+
+
+def test_a_rollback_stands_until_the_next_push(site):
+    with site.working():
+        for version in ("one", "two"):
+            site.push({"VERSION": version})
+            live(site, version)
+        back = site.fraisier.roll_back(KEY, by="bob").deployment
+        assert site.ended(back.id)["status"] == "success"
+        asked = site.fraisier.store.fraise_status()
+        until("the sweep to look", lambda: site.fraisier.store.fraise_status()[0]["seen_tip"] != "?")
+        assert site.version == "one", asked
+        site.push({"VERSION": "three"})
+        live(site, "three")
+    triggers = [row["trigger"] for row in site.fraisier.store.history()]
+    assert triggers == ["sweep", "rollback", "sweep", "sweep"]
+
+
+def test_a_repository_that_cannot_be_reached_is_told_of_and_asked_again(site):
+    site.push({"VERSION": "one"})
+    bare, aside = site.repository.bare, site.folder / "aside"
+    shutil.move(bare, aside)
+    with site.working():
+        until("the failure", lambda: any(event == "sweep_failed" for event, _ in site.events))
+        shutil.move(aside, bare)
+        live(site, "one")
