@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -61,10 +62,13 @@ class WorkerLocks:
         """Remove the files of dead workers whose last sign of life is `older_than` seconds old; how many."""
         latest = time.time() - older_than
         files = list(self._folder.glob("*.lock")) if self._folder.is_dir() else []
-        old = [path for path in files if path.stat().st_mtime < latest and self._is_free(path)]
-        for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
+        removed = 0
+        for path in files:
+            with suppress(FileNotFoundError):  # another worker sweeps, too
+                if path.stat().st_mtime < latest and self._is_free(path):
+                    path.unlink()
+                    removed += 1
+        return removed
 
     def close(self) -> None:
         """Let go of the locks but leave the files: to others these workers have died."""
