@@ -288,9 +288,15 @@ class _Run:
         self._remember_previous()
 
     def _free_number(self) -> int:
-        """Above every release on the host: a database from a backup has forgotten the newest."""
+        """Above every release on the host: a database from a backup has forgotten the newest.
+
+        A folder that is no whole release does not count: it is thrown away before ours is made, and its
+        name may be anybody's.
+        """
         host, layout = self._stage.host, self._stage.layout
-        highest = max(map(release_number, host.list(layout.releases)), default=0)
+        running = running_release(host, layout)
+        whole = [n for n in host.list(layout.releases) if n == running or read_marker(host, layout, n)]
+        highest = max(map(release_number, whole), default=0)
         while (number := self._store.next_release_number(self._claim)) <= highest:
             self._control.check()
         return number
