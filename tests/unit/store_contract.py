@@ -386,6 +386,46 @@ class ClaimContract:
         ended = store.retry_later(claim, attempt, delay=60, cause=Cause.network, error="cannot fetch")
         assert ended.status is Status.cancelled
 
+    def test_a_raised_token_is_over_the_stores_own_and_the_hosts(self, store: Store) -> None:
+        store.request(wish())
+        own = claimed(store)
+        finished(store, own)
+        above_own = store.raise_token(KEY, above=0, by="alice")
+        assert above_own > own.token
+        above_host = store.raise_token(KEY, above=700, by="alice")
+        assert above_host > 700
+        store.request(wish(SHA_B))
+        assert claimed(store).token > above_host
+
+    def test_a_raised_token_outdates_every_claim_before_it(self, store: Store) -> None:
+        store.request(wish())
+        old = claimed(store)
+        attempt = store.begin_attempt(old, resolved="{}")
+        store.hand_back(old)
+        store.raise_token(KEY, above=0, by="alice")
+        with pytest.raises(TokenOutdated):
+            store.finish(old, attempt, Ending(status=Status.success))
+
+    def test_the_token_of_another_environment_stays_when_one_is_raised(self, store: Store) -> None:
+        store.request(wish())
+        store.raise_token(STAGING, above=700, by="alice")
+        assert claimed(store).token < 700
+
+    def test_no_token_is_raised_while_a_worker_holds_the_environment(
+        self, store: Store, advance: Advance
+    ) -> None:
+        store.request(wish())
+        holder = claimed(store)
+        with pytest.raises(Conflict, match=holder.worker):
+            store.raise_token(KEY, above=0, by="alice")
+        store.begin_attempt(holder, resolved="{}")  # and its token is still good
+        advance(LEASE + 1)
+        assert store.raise_token(KEY, above=0, by="alice") > holder.token
+
+    def test_no_token_is_raised_for_an_environment_that_is_not_known(self, store: Store) -> None:
+        with pytest.raises(NotFound):
+            store.raise_token(EnvironmentKey("orders", "nowhere"), above=0, by="alice")
+
     def test_next_due_tells_when_a_lease_ends_that_something_waits_for(self, store: Store) -> None:
         assert store.next_due() is None
         store.request(wish())
