@@ -40,7 +40,7 @@ CREATE TABLE tb_environments (
     document           TEXT NOT NULL DEFAULT '{}',  -- the checked configuration without secrets, JSON
     published          INTEGER NOT NULL DEFAULT 1,
     paused             INTEGER NOT NULL DEFAULT 0,
-    seen_tip           TEXT NOT NULL DEFAULT '',    -- the last tip of its branch that was decided on
+    seen_tip           TEXT NOT NULL DEFAULT '',    -- the last tip of its branch that was decided on; '?': to be looked up
     quarantine         TEXT NOT NULL DEFAULT '{}',  -- {commit: {at, deployment, cause}}
     current_release    TEXT NOT NULL DEFAULT '',
     current_commit     TEXT NOT NULL DEFAULT '',

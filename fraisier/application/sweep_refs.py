@@ -14,7 +14,7 @@ from threading import Event
 
 from fraisier.application.ports import Clock, Configuration, Listener, Repository, Row, Store
 from fraisier.application.routing import branches
-from fraisier.domain.deployment import UNSEEN_TIP, Trigger, Wish
+from fraisier.domain.deployment import NO_TIP, UNSEEN_TIP, Trigger, Wish
 from fraisier.domain.errors import NotFound, StepFailed
 from fraisier.domain.fraise import EnvironmentKey, Source
 from fraisier.domain.push import RefKind
@@ -45,7 +45,6 @@ class SweepRefs:
         self._clock = clock
         self._listener = listener
         self._due: dict[Source, _Due] = {}
-        self._hurried: set[EnvironmentKey] = set()
 
     def __call__(self, configuration: Configuration, stop: Event) -> None:
         """Ask every repository that is due, one after the other, until `stop` is set.
@@ -63,9 +62,7 @@ class SweepRefs:
         for source, followers in _followers(configuration).items():
             published = {key: branch for key, branch in followers.items() if key in seen}
             # After a person's decision the tip of that moment is to be known soon.
-            unseen = {key for key in published if seen[key] == UNSEEN_TIP}
-            hurry = bool(unseen - self._hurried)  # once: its branch may be gone
-            self._hurried = (self._hurried - published.keys()) | unseen
+            hurry = any(seen[key] == UNSEEN_TIP for key in published)
             if stop.is_set() or not published or not self._is_due(source, hurry=hurry):
                 continue
             self._ask(source, published, seen, stop)
@@ -96,10 +93,11 @@ class SweepRefs:
         due.failures = 0
         for key, ref in refs.items():
             tip = tips.get(ref, "")
-            if tip and tip != seen[key]:
-                self._request(
-                    Wish(environment=key, ref=ref, trigger=Trigger.sweep, commit=tip, tip=tip, seen=seen[key])
-                )
+            wish = Wish(
+                environment=key, ref=ref, trigger=Trigger.sweep, commit=tip, tip=tip or NO_TIP, seen=seen[key]
+            )
+            if wish.only_notes or (tip and tip != seen[key]):
+                self._request(wish)
 
     def _request(self, wish: Wish) -> None:
         told: Row = {"environment": str(wish.environment), "ref": wish.ref, "commit": wish.commit}
@@ -109,7 +107,7 @@ class SweepRefs:
             return
         if requested.deployment is not None:
             self._listener("sweep_found", {**told, "deployment": requested.deployment.id})
-        else:
+        elif not wish.only_notes:
             self._listener("sweep_left", {**told, "reason": requested.reason})
 
     def _plan(self, source: Source, interval: float) -> None:

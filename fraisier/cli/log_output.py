@@ -11,7 +11,14 @@ import structlog
 
 from fraisier.application.ports import Listener, Settings
 
-_WARNINGS = {"store_unavailable", "lease_not_renewed", "deployment_lost", "deployment_left", "worker_idle", "sweep_failed"}
+_WARNINGS = {
+    "store_unavailable",
+    "lease_not_renewed",
+    "deployment_lost",
+    "deployment_left",
+    "worker_idle",
+    "sweep_failed",
+}
 _ERRORS = {"worker_error", "deployment_crashed", "worker_not_retired"}
 
 

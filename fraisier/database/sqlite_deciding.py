@@ -18,7 +18,7 @@ from fraisier.database.sqlite_deployments import SUPERSEDED_HINT, deployment_row
 from fraisier.database.sqlite_events import insert_events
 from fraisier.database.sqlite_transaction import Transaction, as_json
 from fraisier.database.uuids import random_uuid
-from fraisier.domain.deployment import UNSEEN_TIP, Deployment, Status, Trigger, Wish, decide
+from fraisier.domain.deployment import Deployment, Status, Trigger, Wish, decide
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey
 
@@ -147,7 +147,7 @@ class Deciding:
         """What becomes of the wish; nothing is written yet."""
         if wish.is_void(place.seen_tip):
             return Requested(deployment=None, reason="decided_meanwhile")
-        if wish.seen == UNSEEN_TIP:  # a person's decision stands until the branch moves on
+        if wish.only_notes:
             place.remember(wish)
             return Requested(deployment=None, reason="tip_noted")
         quarantined, refused = place.bars(wish.commit)

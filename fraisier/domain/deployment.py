@@ -77,9 +77,8 @@ class Trigger(StrEnum):
 
 
 REPLACEABLE = frozenset({Trigger.webhook, Trigger.sweep, Trigger.api})  # superseded by a newer wish
-UNSEEN_TIP = (
-    "?"  # an environment's seen_tip after a person's decision, until somebody has looked at the branch
-)
+UNSEEN_TIP = "?"  # an environment's seen_tip after a person's decision, until a sweep has looked
+NO_TIP = "0" * 40  # the same where the branch does not exist
 AUTOMATIC = frozenset({Trigger.webhook, Trigger.sweep})  # ask for nothing that was already decided on
 
 
@@ -114,6 +113,15 @@ class Wish:
             return self.tip
         decides = self.trigger is Trigger.rollback or (self.trigger not in AUTOMATIC and bool(self.commit))
         return UNSEEN_TIP if decides else ""
+
+    @property
+    def only_notes(self) -> bool:
+        """Whether a sweep only notes where the branch is, and asks for nothing.
+
+        What a person decided stands until the branch moves on; and the first deployment of an environment
+        waits for a push or a person.
+        """
+        return self.seen in ("", UNSEEN_TIP)
 
     def is_void(self, seen_tip: str) -> bool:
         """Whether somebody has decided on the branch's tip since it was looked up."""

@@ -30,8 +30,14 @@ def live(site: Site, version: str) -> dict[str, Any]:
     return until(f"version {version}", look)  # type: ignore[no-any-return]
 
 
+def noted(site: Site) -> None:
+    """Return when a sweep has looked where the branch is."""
+    until("a sweep", lambda: site.fraisier.store.fraise_status()[0]["seen_tip"] not in ("", "?"))
+
+
 def test_a_push_is_live_without_any_webhook(site):
     with site.working():
+        noted(site)
         for version in ("one", "two"):
             commit = site.push({"VERSION": version})
             row = live(site, version)
@@ -40,6 +46,7 @@ def test_a_push_is_live_without_any_webhook(site):
 
 def test_what_was_pushed_while_nothing_ran_is_live_after_the_start(site):
     with site.working():
+        noted(site)
         site.push({"VERSION": "one"})
         live(site, "one")
     site.sweep = 3600
@@ -53,14 +60,14 @@ def test_what_was_pushed_while_nothing_ran_is_live_after_the_start(site):
 
 def test_a_rollback_stands_until_the_next_push(site):
     with site.working():
+        noted(site)
         for version in ("one", "two"):
             site.push({"VERSION": version})
             live(site, version)
         back = site.fraisier.roll_back(KEY, by="bob").deployment
         assert site.ended(back.id)["status"] == "success"
-        asked = site.fraisier.store.fraise_status()
-        until("the sweep to look", lambda: site.fraisier.store.fraise_status()[0]["seen_tip"] != "?")
-        assert site.version == "one", asked
+        noted(site)
+        assert site.version == "one"
         site.push({"VERSION": "three"})
         live(site, "three")
     triggers = [row["trigger"] for row in site.fraisier.store.history()]
@@ -68,10 +75,11 @@ def test_a_rollback_stands_until_the_next_push(site):
 
 
 def test_a_repository_that_cannot_be_reached_is_told_of_and_asked_again(site):
-    site.push({"VERSION": "one"})
     bare, aside = site.repository.bare, site.folder / "aside"
     shutil.move(bare, aside)
     with site.working():
         until("the failure", lambda: any(event == "sweep_failed" for event, _ in site.events))
         shutil.move(aside, bare)
+        noted(site)
+        site.push({"VERSION": "one"})
         live(site, "one")

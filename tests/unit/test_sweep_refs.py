@@ -119,7 +119,16 @@ def test_what_a_webhook_told_is_not_requested_again(world):
     assert len(world.remote.asked) == 1
 
 
-def test_an_environment_that_nobody_decided_on_yet_gets_its_branch(world):
+def test_the_first_deployment_of_an_environment_waits_for_a_push(world):
+    world.remote.refs[MAIN] = SHA_A
+    assert world.look() == []
+    assert world.look() == []
+    world.remote.refs[MAIN] = SHA_B
+    assert world.look() == [(SHA_B, MAIN)]
+
+
+def test_a_branch_that_was_not_there_before_is_a_push(world):
+    assert world.look() == []
     world.remote.refs[MAIN] = SHA_A
     assert world.look() == [(SHA_A, MAIN)]
 
@@ -181,6 +190,8 @@ def test_a_branch_that_is_gone_is_not_looked_at_all_the_time(world):
     for _ in range(5):
         world.look(after=1)
     assert len(world.remote.asked) == 2
+    world.remote.refs[MAIN] = SHA_B
+    assert world.look() == [(SHA_B, MAIN)]
 
 
 def test_a_quarantined_commit_is_never_asked_for(world):
@@ -211,6 +222,7 @@ def test_a_webhook_that_is_faster_than_the_answer_of_the_repository_wins(world):
 
 
 def test_a_repository_that_does_not_answer_is_asked_less_often_and_told_of(world):
+    world.wish(SHA_B)
     world.remote.fails = True
     for _ in range(12):
         world.look(after=INTERVAL * 1.2)
@@ -226,9 +238,10 @@ def test_a_repository_that_does_not_answer_is_asked_less_often_and_told_of(world
 def test_environments_of_one_repository_are_asked_for_together(world):
     staging = environment(name="staging", branch="develop", app_path="/srv/staging")
     world.configure(environment(), staging)
+    assert world.look() == []
+    assert world.remote.asked == [["refs/heads/develop", MAIN]]
     world.remote.refs = {MAIN: SHA_A, "refs/heads/develop": SHA_B}
     assert sorted(world.look()) == sorted([(SHA_A, MAIN), (SHA_B, "refs/heads/develop")])
-    assert world.remote.asked == [["refs/heads/develop", MAIN]]
 
 
 def test_tags_and_environments_of_several_branches_are_left_to_webhooks(world):
@@ -243,6 +256,7 @@ def test_tags_and_environments_of_several_branches_are_left_to_webhooks(world):
 def test_a_routed_environment_follows_its_one_branch(world):
     routed = environment(name="routed", branch="main", app_path="/srv/routed")
     world.configure(routed, routes={"develop": (routed.key,)})
+    assert world.look() == []
     world.remote.refs = {MAIN: SHA_A, "refs/heads/develop": SHA_B}
     assert world.look() == [(SHA_B, "refs/heads/develop")]
 
