@@ -252,7 +252,9 @@ class _Run:
                     scene.output.line(f"$ {act.describe()}")
             ref, commit = deployment.ref, deployment.commit
             fetched = self._tools.repository.fetch(source, ref=ref, commit=commit, job=scene.job)
-            self._store.pin(self._claim, commit=fetched.commit, seen_tip=fetched.tip)
+            # A tip that is another commit's was not decided on: its own push, or a sweep, asks for it.
+            decided = fetched.tip if fetched.tip == fetched.commit else ""
+            self._store.pin(self._claim, commit=fetched.commit, seen_tip=decided)
             self._stage.candidate = replace(self._stage.candidate, commit=fetched.commit)
             scene.output.line(f"pinned {fetched.commit}")
         if deployment.force:

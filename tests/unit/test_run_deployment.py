@@ -306,6 +306,12 @@ def test_a_late_delivery_of_an_ancestor_is_superseded(world):
     assert world.serves() == SHA_B
 
 
+def test_a_branch_that_has_moved_on_is_left_for_its_own_push_or_a_sweep(world):
+    world.repository.tip = SHA_B
+    assert world.deploy(SHA_A, tip=SHA_A).status is Status.success
+    assert world.store.fraise_status()[0]["seen_tip"] == SHA_A
+
+
 def test_a_shared_file_that_is_missing_is_named(world):
     world.configure(shared=(".env",))
     ended = world.deploy(SHA_A)
