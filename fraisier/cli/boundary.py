@@ -14,7 +14,6 @@ from fraisier.cli.text import printable
 from fraisier.domain.errors import EXIT_ENDED_OTHERWISE, FraisierError, InvalidConfig, exit_status
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-EXIT_TERMINATED = 143  # 128 + SIGTERM
 EXIT_OUTPUT_CLOSED = 141  # 128 + SIGPIPE
 
 

@@ -37,7 +37,7 @@ _STATUSES = (
     (EXIT_USAGE, "usage or configuration"),
     (EXIT_NOT_FOUND, "not found"),
     (EXIT_UNREACHABLE, "the store, a worker or a host cannot be reached"),
-    (130, "interrupted by Ctrl-C (143: by SIGTERM)"),
+    (130, "interrupted by Ctrl-C (143: by SIGTERM, 129: its terminal was closed)"),
     (141, "whoever read the output went away"),
 )
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from fraisier.cli.boundary import EXIT_INTERRUPTED, EXIT_TERMINATED
+from fraisier.cli.boundary import EXIT_INTERRUPTED
 from fraisier.cli.progress import progress_on
 from fraisier.cli.screen import Screen, print_json
 from fraisier.cli.session import asker
@@ -43,7 +43,7 @@ class EndedOtherwise(FraisierError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, treated like Ctrl-C."""
+    """SIGTERM, or SIGHUP where a terminal or a connection was closed: treated like Ctrl-C."""
 
 
 def conclude(fraisier: Fraisier, requested: Requested, *, wait: bool, as_json: bool) -> None:
@@ -90,23 +90,34 @@ class Waiting:
 
     def to_the_end(self) -> None:
         """Watch until the deployment has ended, or somebody interrupts us; then exit accordingly."""
-        with _sigterm_interrupts():
+        with _signals_interrupt() as came:
             if not self._fraisier.store.live_workers():
                 self._perform_here()
             try:
-                row = self._watch()
-            except KeyboardInterrupt as interrupt:
-                status = EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
+                row = self._watch_even_unseen(came)
+            except KeyboardInterrupt:
                 self._interrupted()
+                status = 128 + came[0] if came else EXIT_INTERRUPTED
                 raise click.exceptions.Exit(status) from None
         self._conclude(row)
 
-    def _watch(self) -> Row:
+    def _watch_even_unseen(self, came: Sequence[int]) -> Row:
+        """Whoever stops reading (`| head -1`) does not stop what only this process performs."""
+        try:
+            return self._watch(quiet=self._as_json)
+        except OSError as closed:
+            if came:  # the terminal is gone, and its last picture could not be wiped off
+                raise Terminated from closed
+            if self._performer is not None:
+                self._watch(quiet=True)
+            raise
+
+    def _watch(self, *, quiet: bool) -> Row:
         from fraisier.application.follow_deployment import FollowDeployment, WorkerWatch
 
         watch = WorkerWatch(self._fraisier.store, self._fraisier.clock)
         row: Row = {}
-        with progress_on(self._screen, quiet=self._as_json) as progress:
+        with progress_on(self._screen, quiet=quiet) as progress:
             follow = FollowDeployment(self._fraisier.store)
             for glimpse in follow(self._deployment.id, attend=lambda: self._attend(watch)):
                 progress.show(glimpse)
@@ -133,15 +144,20 @@ class Waiting:
     def _interrupted(self) -> None:
         short = self._deployment.id[:SHORT_ID]
         if self._performer is None:
-            self._screen.note(f"The deployment goes on. To watch it: fraisier logs -f {short}")
-            self._screen.note(f"To stop it: fraisier cancel {short}")
+            self._note(f"The deployment goes on. To watch it: fraisier logs -f {short}")
+            self._note(f"To stop it: fraisier cancel {short}")
             return
-        self._screen.note(f"Cancelling deployment {short}, which this process performs …")
+        self._note(f"Cancelling deployment {short}, which this process performs …")
         try:
             self._fraisier.cancel(self._deployment.id, by=asker())
         except Conflict:
-            self._screen.note("It had already ended.")
-        self._watch()
+            self._note("It had already ended.")
+        row = self._watch(quiet=True)
+        self._note(f"It ended {str(row['status']).replace('_', ' ')}. See `fraisier show {short}`")
+
+    def _note(self, text: str) -> None:
+        with suppress(OSError):  # the terminal may be what went away
+            self._screen.note(text)
 
     def _conclude(self, row: Row) -> None:
         if self._as_json:
@@ -197,15 +213,21 @@ class Performer:
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    def terminate(_signal: int, _frame: FrameType | None) -> None:
+def _signals_interrupt() -> Iterator[Sequence[int]]:
+    """Yields the signals that have come so far. What is ignored (nohup) stays so."""
+    came: list[int] = []
+
+    def terminate(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
         raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
-    before = signal.signal(signal.SIGTERM, terminate)
+    caught = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
+    before = {each: signal.signal(each, terminate) for each in caught}
     try:
-        yield
+        yield came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)

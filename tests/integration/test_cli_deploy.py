@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import time
@@ -87,7 +89,9 @@ def test_with_json_the_final_row_is_all_there_is(world: World) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_an_interrupt_cancels_what_this_process_performs(world: World, number: int, status: int) -> None:
     started = world.folder / "started"
     origin(world, f"touch {started}; sleep 60")
@@ -106,8 +110,47 @@ def test_an_interrupt_cancels_what_this_process_performs(world: World, number: i
         process.wait()
     assert process.returncode == status
     assert "Cancelling deployment" in errors
+    assert "ended cancelled" in errors
     rows = json.loads(world.run("history", "--json").stdout)
     assert [row["status"] for row in rows] == ["cancelled"]
+
+
+def test_a_terminal_that_is_closed_cancels_what_this_process_performs(world: World) -> None:
+    started = world.folder / "started"
+    origin(world, f"touch {started}; sleep 60")
+    terminal, theirs = pty.openpty()
+    with subprocess.Popen(
+        ["setsid", "--ctty", *world.argv("deploy", "orders", "production")],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        try:
+            wait_for(started.exists)
+            os.close(terminal)
+            assert process.wait(DEADLINE) == 129
+        finally:
+            process.kill()
+    rows = json.loads(world.run("history", "--json").stdout)
+    assert [row["status"] for row in rows] == ["cancelled"]
+
+
+def test_a_reader_that_goes_away_leaves_nothing_half_done(world: World) -> None:
+    go_on = world.folder / "go-on"
+    origin(world, f"until [ -e {go_on} ]; do sleep 0.05; done; echo done")
+    with subprocess.Popen(
+        world.argv("deploy", "orders", "production"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        go_on.touch()
+        assert process.wait(DEADLINE) == 141
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    rows = json.loads(world.run("history", "--json").stdout)
+    assert [row["status"] for row in rows] == ["success"]
 
 
 def test_an_interrupt_lets_a_worker_s_deployment_go_on(world: World) -> None:

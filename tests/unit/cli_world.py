@@ -30,6 +30,7 @@ OTHER_SHA = "0b" * 20
 CONFIGURATION = """\
 git: {{provider: github, github: {{webhook_secret: "{secret}"}}}}
 database: {{url: "sqlite://{folder}/state/fraisier.db"}}
+sweep_interval: 0
 fraises:
   orders:
     description: Orders API
