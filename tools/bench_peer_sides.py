@@ -96,7 +96,8 @@ class Side:
             process = subprocess.Popen(
                 self.serve(port), cwd=self.folder, env=env, stdout=log, stderr=log, text=True
             )
-        if not within(PATIENCE, lambda: _answers(port)):
+        within(PATIENCE, lambda: _answers(port) or process.poll() is not None)
+        if process.poll() is not None or not _answers(port):
             process.kill()
             process.wait(PATIENCE)
             message = f"{self.name} did not start:\n{(self.folder / 'log').read_text()[-2000:]}"
