@@ -130,10 +130,15 @@ class Section:
         if name in self.later:
             what = f"is not performed by this version of Fraisier ({self.later[name]}); leave it out"
             raise Refused(child, what, at_key=True)
-        if self.other is not None:
+        if self.other is not None and not self._is_misspelt(name, child):
             return self.other
         hint = did_you_mean(name, self.keys) or f"; allowed are {', '.join(self.keys)}"
         raise Refused(child, f"is no key that Fraisier knows here{hint}", at_key=True)
+
+    def _is_misspelt(self, name: str, child: Node) -> bool:
+        """Whether a name of the user's choice is rather a key of ours: it has no section, and looks alike."""
+        takes_sections = isinstance(self.other, Section)
+        return takes_sections and child.kind != "mapping" and bool(did_you_mean(name, self.keys))
 
     def schema(self) -> Schema:
         properties = {name: key.kind.schema() | {"description": key.doc} for name, key in self.keys.items()}
