@@ -484,8 +484,8 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_key_among_names_of_the_users_choice_is_not_taken_for_such_a_name(tmp_path: Path) -> None:
-    (first, *_) = problems(tmp_path, "git: {provder: github, github: {webhook_secret: s}}\n")
-    assert first.startswith("1:7 git.provder: is no key that Fraisier knows here; did you mean 'provider'?")
+    found = problems(tmp_path, "git: {provder: github, github: {webhook_secret: s}}\n")
+    assert "1:7 git.provder: is no key that Fraisier knows here; did you mean 'provider'?" in found
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
