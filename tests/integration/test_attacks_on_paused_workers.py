@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from fraisier.hosts.bound import bound_to_us
 from tests.integration.outside import processes_below, rows
 from tests.integration.site import Site, service, until
 
@@ -74,7 +75,15 @@ def paused_in(folder: Path, step: str, moment: str, stack: ExitStack) -> Paused:
     requested = site.request().deployment
     assert requested is not None
     log = folder / "paused.log"
-    argv = [sys.executable, "-m", "tests.integration.pausing_worker", str(site.config), step, moment]
+    argv = [
+        *bound_to_us(),
+        sys.executable,
+        "-m",
+        "tests.integration.pausing_worker",
+        str(site.config),
+        step,
+        moment,
+    ]
     with log.open("wb") as written:
         process = subprocess.Popen(argv, stdout=written, stderr=written)
     stack.callback(process.wait, 10)
