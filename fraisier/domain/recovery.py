@@ -79,8 +79,7 @@ STOPPED_MIGRATION = (
     ". Its migration was stopped in the middle and is not repeated: the database may be between two states"
 )
 INTERRUPTED_TOO_OFTEN = (
-    "cannot finish: {most} workers died, or lost the environment, while they "
-    "performed this deployment"
+    "cannot finish: {most} workers died, or lost the environment, while they performed this deployment"
 )
 
 
