@@ -19,6 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
+from tests.ports import free_port
+
 USER, TOKEN = "deployer", "t0ken-that-nobody-may-see"
 
 
@@ -191,8 +193,7 @@ def missing_sshd() -> str:
 def sshd(folder: Path) -> Iterator[Sshd]:
     """A private sshd for the present user, with keys of its own."""
     folder.mkdir(mode=0o700)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        server = Sshd(free.getsockname()[1], folder)
+    server = Sshd(free_port(), folder)
     for key in (folder / "host key", server.key):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     (folder / "authorized").write_text(Path(f"{server.key}.pub").read_text())

@@ -57,7 +57,7 @@ _MEANINGS = (
     ),
     _Meaning(r"Read-only file system|Input/output error", Cause.disk, "Look at the disk of the mirrors"),
     _Meaning(
-        r"failed to execute git:|exec: git: not found|No such file or directory: '?git'?\b",
+        r"failed to execute git:|sh: .*git: not found|No such file or directory: '?git'?\b",
         Cause.preflight,
         _INSTALL.format(package="git"),
     ),

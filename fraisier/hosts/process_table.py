@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 COOKIE = "FRAISIER_SCOPE"  # the environment variable that marks a scope's processes
 _POLL = 0.02
+_SECOND_LOOKS, _SECOND_LOOK = 10, 0.003  # seconds
+_KERNEL = 2  # the parent of the kernel's own threads, which never have an environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,31 @@ def members(marks: Marks) -> set[Process]:
     """Every living process of the scope, except ourselves."""
     table = {each.pid: each for each in map(_process, _pids()) if each is not None}
     found = {each for each in table.values() if _in_session(each, marks, table) or _has_cookie(each, marks)}
+    found |= _looked_at_again(table.keys() - {each.pid for each in found}, table, marks)
     size = -1
     while size != len(found):
         size = len(found)
         pids = {each.pid for each in found}
         found |= {each for each in table.values() if each.parent in pids}
     return {each for each in found if each.pid != os.getpid()}
+
+
+def _looked_at_again(pids: Iterable[int], table: Mapping[int, Process], marks: Marks) -> set[Process]:
+    """Of the others those that are the scope's after all: while a program is being replaced by another one
+    (execve), its environment is empty for a moment."""
+    unsure = {
+        table[pid]
+        for pid in pids
+        if table[pid].started >= marks.started and table[pid].parent != _KERNEL and _environment(pid) == b""
+    }
+    found: set[Process] = set()
+    for _ in range(_SECOND_LOOKS):
+        if not unsure:
+            break
+        time.sleep(_SECOND_LOOK)
+        found |= {each for each in unsure if _has_cookie(each, marks)}
+        unsure = {each for each in unsure if _environment(each.pid) == b""}
+    return found
 
 
 def end(marks: Marks, *, grace: float, limit: float) -> bool:
@@ -97,11 +118,15 @@ def _in_session(process: Process, marks: Marks, table: dict[int, Process]) -> bo
 
 
 def _has_cookie(process: Process, marks: Marks) -> bool:
-    wanted = f"{COOKIE}={marks.cookie}".encode()
+    return f"{COOKIE}={marks.cookie}".encode() in (_environment(process.pid) or b"").split(b"\0")
+
+
+def _environment(pid: int) -> bytes | None:
+    """None: it is gone, or another user's, and then not of a scope that we may end."""
     try:
-        return wanted in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-    except OSError:  # gone, or another user's: then it is not of a scope that we may end
-        return False
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return None
 
 
 def _pids() -> Iterator[int]:

@@ -27,9 +27,9 @@ class LocalProcesses:
     """Fills the `Processes` port with processes of this machine.
 
     A program leads a session, and so a process group, of its own: a Ctrl-C on Fraisier's terminal does not
-    reach it, and it can be killed whole. Where `setpriv` (util-linux) is installed it ends with Fraisier:
-    the thread that starts it is the one that waits for it, and none of these methods leaves a program
-    behind, so that the kernel's signal can only come when the whole of Fraisier was killed.
+    reach it, and it can be killed whole. Where `setpriv` (util-linux) is installed its group ends with us:
+    the thread that starts it is the one that waits for it, and none of these methods leaves a program behind,
+    so that the kernel's signal can only come when the whole of Fraisier was killed.
     """
 
     def run(self, program: Program, job: Job) -> int:
@@ -68,7 +68,7 @@ class LocalProcesses:
     def _started(self, program: Program) -> Iterator[subprocess.Popen[bytes]]:
         with _stdin(program.stdin) as given:
             process = subprocess.Popen(
-                (*bound_to_us(), *program.argv),
+                (*bound_to_us(program.inherit), *program.argv),
                 stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

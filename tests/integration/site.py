@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from fraisier.domain.deployment import Status, Trigger
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.worker import Worker
 from tests.gitrepos import GitRepository
+from tests.ports import free_port
 
 KEY = EnvironmentKey("shop", "production")
 
@@ -46,13 +46,6 @@ def service(version: str, *, health: int = 200) -> dict[str, str]:
         "service.py": SERVICE.replace("{version}", version).replace("{health}", str(health)),
         "VERSION": version,
     }
-
-
-def free_port() -> int:
-    """A port of this machine that was free a moment ago."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def until(what: str, look: Any, seconds: float = 20.0) -> Any:

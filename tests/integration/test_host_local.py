@@ -578,7 +578,7 @@ def test_a_command_ends_with_us_even_if_we_died_before_it_could_ask_for_that(mar
         "import os, subprocess, sys\n"
         "from fraisier.hosts.bound import bound_to_us\n"
         "late = ('sh', '-c', 'sleep 0.4; exec \"$@\"', 'sh')\n"
-        "subprocess.Popen((*late, *bound_to_us(), 'sleep', sys.argv[1]))\n"
+        "subprocess.Popen((*late, *bound_to_us(), 'sleep', sys.argv[1]), start_new_session=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     killed = subprocess.run((sys.executable, "-c", program, mark), check=False, timeout=20)

@@ -58,7 +58,7 @@ WORDS = [
     ("error: unable to write file: Disk quota exceeded\nfatal: early EOF", Cause.disk),
     ("error: cannot run ssh: No such file or directory\nfatal: unable to fork", Cause.preflight),
     ("setpriv: failed to execute git: No such file or directory", Cause.preflight),
-    ("sh: 1: exec: git: not found", Cause.preflight),
+    ("sh: 7: git: not found", Cause.preflight),
     ("fatal: remote error: upload-pack: not our ref 1111", Cause.commit_not_found),
 ]
 

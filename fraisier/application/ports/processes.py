@@ -53,7 +53,8 @@ class Processes(Protocol):
     """
 
     def run(self, program: Program, job: Job) -> int:
-        """Run to the end; stdout and stderr go to `job.output`. Returns the exit code (negative: a signal).
+        """Run to the end; stdout and stderr go to `job.output`. Returns the exit code (negative, or 128 and
+        more: a signal).
 
         Raises:
             StepFailed: cancelled or timeout; the whole group is gone then.
