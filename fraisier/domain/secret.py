@@ -16,6 +16,7 @@ SHORTEST_BASE64 = 6
 LONGEST_INNOCENT_LINE = 16  # a line of a key file this long, or longer, is a secret by itself
 _BROKEN = 16  # characters of base64 that are looked for across the ends of lines; fewer may be words
 _CERTAIN = 8  # characters of base64 over a line's end that are taken for a secret's beginning
+_CONTEXT = 64  # bytes that were shown and are looked at again: so many characters, line breaks, colour codes
 _COLOUR = re.compile(rb"\x1b(?:\[[0-9;:]*(?:[A-Za-z]|\Z)|\Z)")
 _COLOUR_OR_BREAK = re.compile(rb"\x1b(?:\[[0-9;:]*(?:[A-Za-z]|\Z)|\Z)|[\r\n]+")
 
@@ -81,14 +82,19 @@ class Redactor:
         """A filter for one stream of chunks."""
         return RedactedStream(self)
 
-    def split(self, data: bytes) -> tuple[bytes, bytes]:
-        """What of `data` can be shown, without secrets, and the rest, which may be a secret's beginning."""
-        found = self._found(data)
-        end = min(look.beginning(data) for look in self._looks)
+    def split(self, data: bytes, shown: int = 0, *, last: bool = False) -> tuple[bytes, int]:
+        """What of `data` can be shown, without secrets, and where the rest begins, which may be a secret's.
+
+        The first `shown` bytes have been shown already: a secret that begins there is masked from there on.
+        With `last` nothing more comes, and all can be shown.
+        """
+        found = [(max(start, shown), stop) for start, stop in self._found(data) if stop > shown]
+        end = len(data) if last else max(shown, min(look.beginning(data) for look in self._looks))
         if len(data) - end > self._longest_held:
             end = len(data)
         end = next((start for start, stop in found if start < end < stop), end)
-        return _masked(data[:end], [span for span in found if span[1] <= end]), data[end:]
+        spans = [(start - shown, stop - shown) for start, stop in found if stop <= end]
+        return _masked(data[shown:end], spans), end
 
     def _found(self, data: bytes) -> list[Span]:
         return _merged(span for look in self._looks for span in look.found(data))
@@ -175,17 +181,24 @@ class RedactedStream:
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
-        self._pending = b""
+        self._data = b""
+        self._shown = 0  # bytes at the beginning of the data that have been shown
 
     def feed(self, chunk: bytes) -> bytes:
         """What can be shown after `chunk` has arrived."""
-        shown, self._pending = self._redactor.split(self._pending + chunk)
+        data = self._data + chunk
+        shown, end = self._redactor.split(data, self._shown)
+        # A few characters of wrapped base64 before a line's end are too common to be held back. What comes
+        # after them must still be known.
+        kept = max(0, end - _CONTEXT)
+        self._data, self._shown = data[kept:], end - kept
         return shown
 
     def end(self) -> bytes:
         """The rest, when nothing more comes."""
-        rest, self._pending = self._pending, b""
-        return self._redactor.data(rest)
+        rest, _ = self._redactor.split(self._data, self._shown, last=True)
+        self._data, self._shown = b"", 0
+        return rest
 
 
 def _spellings(value: str) -> set[bytes]:

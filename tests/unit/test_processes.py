@@ -58,8 +58,8 @@ def test_a_missing_program_is_code_127() -> None:
     assert LocalProcesses().capture(Program(argv=("no-such-program",), env=ENV)).code == 127
 
 
-def test_a_signal_is_a_negative_code() -> None:
-    assert LocalProcesses().capture(shell("kill -9 $$")).code == -9
+def test_a_signal_shows_in_the_code() -> None:
+    assert LocalProcesses().capture(shell("kill -9 $$")).code in (-9, 128 + 9)
 
 
 def test_a_program_gets_no_other_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,14 @@ def test_base64_that_is_wrapped_into_lines_is_masked(before, sizes):
     assert len(left) <= (before + 9) * 4 / 3 + 12
 
 
+def test_wrapped_base64_that_begins_right_before_a_chunks_end_is_masked():
+    """Too little of it to be held back, and the line's end hides it from who looks for whole spellings."""
+    secret = "".join(f"{number:03d}-Key" for number in range(40))
+    data = base64.encodebytes(b"." * 109 + secret.encode())
+    shown = streamed(Redactor([secret]), data, [154])
+    assert len(b"".join(shown.split())) <= 109 * 4 / 3 + len(MASK) + 12
+
+
 def test_a_secret_escaped_as_in_json_is_masked():
     secret = 'pa"ss\\wörd\n2'
     for spelled in (json.dumps(secret), json.dumps(secret, ensure_ascii=False)):
