@@ -128,7 +128,7 @@ class _Run:
         self._stage = Stage(
             tools=tools,
             environment=environment,
-            ground=ground_of(store, environment, claim.token),
+            ground=ground_of(store, environment, claim.token, control.halt),
             deployment=deployment.id,
             candidate=candidate(environment, deployment.release, deployment.commit, deployment.ref),
             control=control,
@@ -209,6 +209,7 @@ class _Run:
             try:
                 return self._perform.adopt()
             except StepFailed as failure:
+                self._control.check_halt()
                 if not (failure.cause.is_retried and self._may_retry()):
                     raise
             if self._control.halt.wait(delay):
@@ -217,7 +218,7 @@ class _Run:
 
     # ------------------------------------------------------------------------------------ forward
     def _from_the_start(self) -> None:
-        end_leftovers(self._tools, self._store, self._claim, self._left)
+        end_leftovers(self._tools, self._store, self._claim, self._left, self._control.halt)
         if self._claim.deployment.trigger is Trigger.rollback:
             self._return_to_a_release()
             return

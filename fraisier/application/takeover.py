@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from threading import Event
 
 from fraisier.application.ports import Claim, Ground, Store
 from fraisier.application.tools import Tools
@@ -10,27 +11,29 @@ from fraisier.domain.errors import ForeignOwner
 from fraisier.domain.fraise import Environment
 
 
-def ground_of(store: Store, environment: Environment, token: int) -> Ground:
-    """What proves to the environment's host that we may change it."""
+def ground_of(store: Store, environment: Environment, token: int, halt: Event | None = None) -> Ground:
+    """What proves to the environment's host that we may change it; until `halt` is set."""
     owner = {
         "installation": store.installation,
         "fraise": environment.fraise,
         "environment": environment.name,
     }
-    return Ground(app_path=environment.app_path, owner=owner, token=token)
+    return Ground(app_path=environment.app_path, owner=owner, token=token, halt=halt or Event())
 
 
-def end_leftovers(tools: Tools, store: Store, claim: Claim, left: Environment) -> None:
+def end_leftovers(
+    tools: Tools, store: Store, claim: Claim, left: Environment, halt: Event | None = None
+) -> None:
     """End what the worker of an earlier attempt may have left running in `left`, where it worked.
 
     A deployment that does not go on (it was cancelled, or left the configuration) needs this too: nothing
     else would end its build.
 
     Raises:
-        StepFailed: disk or host, if that cannot be done now.
+        StepFailed: disk or host, if that cannot be done now; cancelled once `halt` is set.
         TokenOutdated: another worker has taken over.
     """
     if not claim.interruptions:
         return
     with suppress(ForeignOwner):  # somebody else's by now, who ended it when they took over
-        tools.host(left).adopt(ground_of(store, left, claim.token))
+        tools.host(left).adopt(ground_of(store, left, claim.token, halt))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 from fraisier.application.ports import Ground
 from fraisier.domain.errors import Cause, ForeignOwner, StepFailed, TokenOutdated
@@ -65,16 +66,17 @@ def locked(ground: Ground, patience: float = LOCK_PATIENCE) -> Iterator[None]:
 
     Raises:
         TokenOutdated: there is no lock; the environment was removed, or never taken over.
-        StepFailed: host, if somebody else holds it for longer than `patience` seconds.
+        StepFailed: host, if somebody else holds it for longer than `patience` seconds; cancelled, if
+            `ground.halt` is set meanwhile.
     """
-    descriptor = _lock(Path(Layout(ground.app_path).own, "lock"), patience)
+    descriptor = _lock(Path(Layout(ground.app_path).own, "lock"), patience, ground.halt)
     try:
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(path: Path, patience: float) -> int:
+def _lock(path: Path, patience: float, halt: Event) -> int:
     until = time.monotonic() + patience
     while True:
         descriptor = _open_lock(path)
@@ -91,7 +93,8 @@ def _lock(path: Path, patience: float) -> int:
             raise StepFailed(
                 Cause.host, message, f"See which one, and whether it is stopped: fuser -v {path}"
             )
-        time.sleep(_POLL)
+        if halt.wait(_POLL):
+            raise StepFailed(Cause.cancelled, f"cannot lock {path}: stopped while another process holds it")
 
 
 def _open_lock(path: Path) -> int:

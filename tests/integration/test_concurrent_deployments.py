@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -105,6 +106,20 @@ def test_a_paused_worker_that_wakes_up_touches_nothing(site, tmp_path):
     finally:
         first.terminate()
         first.wait(20)
+
+
+def test_a_worker_stops_although_somebody_sits_on_the_environments_lock(site):
+    site.push({"VERSION": "one"})
+    with site.working() as worker:
+        site.deploy()
+        with (site.app / ".fraisier" / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waiting = site.request().deployment.id
+            site.waits_in(waiting, "preflight")
+            worker.stop(0)
+            assert site.fraisier.store.deployment(waiting)["status"] == "running"
+    with site.working():
+        assert site.ended(waiting)["status"] == "success"
 
 
 def test_a_terminated_worker_hands_its_deployment_over(site):

@@ -16,6 +16,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -401,6 +402,18 @@ def test_a_scope_recorded_but_never_told_what_to_run_ends_with_its_worker(
 
 
 # -- files, as root among other people's links
+
+
+def test_nobody_waits_for_a_lock_after_being_told_to_stop(host: LocalHost, ground: Ground) -> None:
+    """Whoever holds it may be stopped itself: SIGSTOP, a debugger."""
+    with host.guard(ground), ThreadPoolExecutor(1) as pool:
+        waiting = replace(ground, token=6)
+        adopting = pool.submit(host.adopt, waiting)
+        assert wait([adopting], timeout=0.1).not_done
+        waiting.halt.set()
+        with pytest.raises(StepFailed) as caught:
+            adopting.result(5)
+    assert caught.value.cause is Cause.cancelled
 
 
 @needs_root

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 from typing import Protocol
 
 from fraisier.application.ports.processes import Finished, Job
@@ -13,11 +14,15 @@ from fraisier.domain.plan import Command
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """The part of a host that one environment owns, and the right under which it is changed."""
+    """The part of a host that one environment owns, and the right under which it is changed.
+
+    Once `halt` is set nobody waits for its lock any longer: whoever has it may have been stopped.
+    """
 
     app_path: str
     owner: Mapping[str, str]  # installation, fraise, environment
     token: int
+    halt: Event = field(default_factory=Event, compare=False, repr=False)
 
 
 class Host(Protocol):
@@ -73,7 +78,7 @@ class Host(Protocol):
         Raises:
             ForeignOwner: another owner, or a host token above ours.
             StepFailed: preflight or owner where we may not write, disk, host where an older command will
-                not end.
+                not end or somebody else holds the lock for too long, cancelled when `ground.halt` is set.
         """
         ...
 
@@ -82,7 +87,7 @@ class Host(Protocol):
 
         Raises:
             TokenOutdated: another worker has taken over.
-            StepFailed: host, where somebody else holds the lock for too long.
+            StepFailed: as `adopt`, where somebody else holds the lock.
         """
         ...
 
