@@ -65,7 +65,8 @@ bench: setup     ## measure, beside a floor, and store the figures in bench-resu
 chaos: setup     ## kill, pause, fill disks, reboot and cut the power, and look whether the guarantees hold
 	tests/servers/packages
 	$(BIN)/pytest tests/integration/test_guarantees.py tests/integration/test_concurrent_deployments.py \
-	  tests/e2e/test_crash_recovery.py
+	  tests/integration/test_attacks_on_*.py tests/integration/test_disk_full.py tests/integration/test_sweep.py \
+	  tests/integration/test_synced_first.py tests/e2e/test_crash_recovery.py
 
 docs: setup      ## write the generated pages of docs/ anew
 	$(BIN)/python -m tools.generate_docs
