@@ -23,6 +23,7 @@ from fraisier.git.payload import (
     parse_object,
     text_of,
 )
+from fraisier.git.shape import Shape, flags, numbers, texts
 from fraisier.git.signatures import check_prefixed
 
 EVENT, SIGNATURE = "x-event-key", "x-hub-signature"  # SHA-256, under the name that is SHA-1 at GitHub
@@ -34,7 +35,69 @@ _ONLY_SERVER = "x-bitbucket-type"  # of the "post webhooks" plugin
 _SERVER_ID = "x-request-id"  # also added by many proxies, so it decides last
 _SERVER_EVENTS = ("repo:refs_changed", "repo:modified", "repo:forked", "repo:comment:", "repo:secret_")
 _SERVER_FAMILIES = ("pr:", "mirror:", "diagnostics:", "project:modified")
-_SHAPE = {"push": dict, "actor": dict, "repository": dict}
+
+_LINK = texts("href name")
+_LINKS: Shape = {
+    **dict.fromkeys(("self", "html", "avatar", "commits", "diff", "patch", "approve", "comments"), _LINK),
+    **dict.fromkeys(("statuses", "repositories", "branches", "tags", "pullrequest_create"), _LINK),
+}
+_ACCOUNT: Shape = {
+    **texts("type uuid username nickname display_name account_id account_status kind created_on"),
+    "links": _LINKS,
+}
+_RENDERED = texts("type raw markup html")
+_PERSON: Shape = {**texts("type raw"), "user": _ACCOUNT}
+_COMMIT: Shape = {
+    **texts("type hash date message"),
+    **texts("commitMessage"),  # of the server's plugin, see `moves_of`
+    "author": _PERSON,
+    "committer": _PERSON,
+    "rendered": {"message": _RENDERED},
+    "summary": _RENDERED,
+    "parents": [{**texts("type hash"), "links": _LINKS}],
+    "links": _LINKS,
+    "properties": dict,
+}
+_REF: Shape = {
+    **texts("type name message date default_merge_strategy"),
+    "target": _COMMIT,
+    "links": _LINKS,
+    "tagger": _PERSON,
+    "merge_strategies": [str],
+    "sync_strategies": [str],
+}
+PUSH: Shape = {
+    "changes": [
+        {
+            **flags("created closed forced truncated"),
+            "old": _REF,
+            "new": _REF,
+            "commits": [_COMMIT],
+            "links": _LINKS,
+        }
+    ]
+}
+_SHAPE: Shape = {
+    "push": PUSH,
+    "actor": _ACCOUNT,
+    "repository": {
+        **texts(
+            "type uuid name full_name slug scm website language description fork_policy created_on updated_on"
+        ),
+        **numbers("size"),
+        **flags("is_private has_issues has_wiki"),
+        "links": _LINKS,
+        "owner": _ACCOUNT,
+        "project": {
+            **texts("type uuid key name description created_on updated_on"),
+            **flags("is_private has_publicly_visible_repos"),
+            "links": _LINKS,
+        },
+        "workspace": {**texts("type uuid name slug"), **flags("is_private"), "links": _LINKS},
+        "mainbranch": texts("type name"),
+        "parent": dict,
+    },
+}
 
 
 def is_cloud(headers: Headers) -> bool:

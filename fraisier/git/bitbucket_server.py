@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from fraisier.application.ports import Headers
 from fraisier.domain.push import Change, Push, RefKind
-from fraisier.git.bitbucket import EVENT, SIGNATURE, is_cloud, moves_of
+from fraisier.git.bitbucket import EVENT, PUSH, SIGNATURE, is_cloud, moves_of
 from fraisier.git.changes import Event, Unfollowed, moved, sha_of, split_ref, typed_ref
 from fraisier.git.headers import event_of, first
 from fraisier.git.payload import (
@@ -24,13 +24,74 @@ from fraisier.git.payload import (
     parse_object,
     text_of,
 )
+from fraisier.git.shape import Shape, flags, numbers, texts
 from fraisier.git.signatures import check_prefixed
 
 _DELIVERIES = ("x-request-id", "x-request-uuid")
 _PING, _PLUGINS_PUSH = "diagnostics:ping", "repo:push"
 _PUSHES = ("repo:refs_changed", "mirror:repo_synchronized")
 _LIMIT_EXCEEDED = "no_changes: more refs were synchronised than the mirror tells"
-_SHAPE = {"changes": list, "actor": dict, "repository": dict, "commits": list, "toCommit": dict, "push": dict}
+
+_LINK = texts("href name")
+_LINKS: Shape = {"self": [_LINK], "clone": [_LINK]}
+_ACCOUNT: Shape = {
+    **texts("name emailAddress displayName slug type username nickname display_name"),
+    **numbers("id"),
+    **flags("active"),
+    "links": _LINKS,
+}
+_PARENT: Shape = {
+    **texts("id displayId message"),
+    "author": _ACCOUNT,
+    "committer": _ACCOUNT,
+    # Milliseconds; ISO 8601 from Data Center 10 on.
+    "authorTimestamp": (int, str),
+    "committerTimestamp": (int, str),
+}
+_COMMIT: Shape = {**_PARENT, "parents": [_PARENT]}
+_REPOSITORY: Shape = {
+    **texts("slug name fullName full_name ownerName hierarchyId scmId state statusMessage description"),
+    **numbers("id"),
+    **flags("forkable public archived"),
+    "project": {
+        **texts("key name type description"),
+        **numbers("id"),
+        **flags("public"),
+        "owner": _ACCOUNT,
+        "links": _LINKS,
+    },
+    "owner": _ACCOUNT,
+    "origin": dict,
+    "links": _LINKS,
+}
+_SHAPE: Shape = {
+    **texts("eventKey date syncType"),
+    **flags("refLimitExceeded"),
+    **numbers("refLimit"),
+    "actor": _ACCOUNT,
+    "mirrorServer": texts("id name"),
+    "repository": _REPOSITORY,
+    "changes": [
+        {
+            **texts("refId fromHash toHash type"),
+            "ref": texts("id displayId type latestCommit latestChangeset"),
+        }
+    ],
+    "commits": [_COMMIT],
+    "toCommit": _COMMIT,
+}
+# The plugin writes links as a server does, or as the Cloud does: a list here, an object there.
+_PLUGINS_SHAPE: Shape = {
+    **flags("refLimitExceeded"),
+    "actor": {**_ACCOUNT, "links": dict},
+    "repository": {
+        **_REPOSITORY,
+        "project": {**texts("key name type description"), **numbers("id"), **flags("public")},
+        "owner": {**_ACCOUNT, "links": dict},
+        "links": dict,
+    },
+    "push": PUSH,
+}
 
 
 class BitbucketServer:
@@ -58,8 +119,8 @@ class BitbucketServer:
             return event.ping()
         if event.type != _PLUGINS_PUSH and event.type not in _PUSHES:
             return event.other()
-        check_push(text, payload, _SHAPE)
         plugins = event.type == _PLUGINS_PUSH
+        check_push(text, payload, _PLUGINS_SHAPE if plugins else _SHAPE)
         return event.push(
             repository=_repository(object_of(payload, "repository")),
             sender=label_of(object_of(payload, "actor"), "name", "username", "slug", "displayName"),

@@ -5,7 +5,7 @@ https://docs.github.com/en/webhooks/webhook-events-and-payloads#push
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from fraisier.application.ports import Headers
 from fraisier.domain.errors import BadSignature
@@ -22,6 +22,7 @@ from fraisier.git.payload import (
     parse_object,
     text_of,
 )
+from fraisier.git.shape import Shape, flags, numbers, texts
 from fraisier.git.signatures import check_prefixed
 
 EVENT, DELIVERY, SIGNATURE = "x-github-event", "x-github-delivery", "x-hub-signature-256"
@@ -30,13 +31,75 @@ OLD_SIGNATURE = "x-hub-signature"
 # Gitea, Forgejo and Gogs send X-GitHub-Event beside their own; these come from GitHub alone.
 _OF_OTHERS = frozenset({"x-gitea-event", "x-forgejo-event", "x-gogs-event"})
 _ONLY_HERE = frozenset({"x-github-hook-id", "x-github-enterprise-host", "x-github-enterprise-version"})
-_SHAPE = {
-    "commits": list,
-    "head_commit": dict,
-    "base_ref": str,
-    "compare": str,
-    "pusher": dict,
-    "sender": dict,
+
+_PERSON = texts("name email username date")
+_COMMIT: Shape = {
+    **texts("id tree_id message timestamp url"),
+    **flags("distinct"),
+    "author": _PERSON,
+    "committer": _PERSON,
+    "added": [str],
+    "removed": [str],
+    "modified": [str],
+}
+_ACCOUNT: Shape = {
+    **texts(
+        "login name email node_id avatar_url gravatar_id url html_url followers_url following_url gists_url"
+        " starred_url subscriptions_url organizations_url repos_url events_url received_events_url type"
+        " user_view_type"
+    ),
+    **numbers("id"),
+    **flags("site_admin"),
+}
+_REPOSITORY: Shape = {
+    **texts(
+        "node_id name full_name html_url description url forks_url keys_url collaborators_url teams_url"
+        " hooks_url issue_events_url events_url assignees_url branches_url tags_url blobs_url"
+        " git_tags_url git_refs_url trees_url statuses_url languages_url stargazers_url contributors_url"
+        " subscribers_url subscription_url commits_url git_commits_url comments_url issue_comment_url"
+        " contents_url compare_url merges_url archive_url downloads_url issues_url pulls_url"
+        " milestones_url notifications_url labels_url releases_url deployments_url git_url ssh_url"
+        " clone_url svn_url homepage language mirror_url visibility default_branch master_branch"
+        " organization pull_request_creation_policy"
+    ),
+    **numbers(
+        "id size stargazers_count watchers_count forks_count open_issues_count forks open_issues watchers"
+        " stargazers"
+    ),
+    **flags(
+        "fork has_issues has_projects has_downloads has_wiki has_pages has_discussions has_pull_requests"
+        " archived disabled allow_forking is_template web_commit_signoff_required"
+    ),
+    "private": (bool, int),  # 1 in pushes before 2012
+    # Seconds in most pushes, ISO 8601 in others.
+    "created_at": (int, str),
+    "updated_at": (int, str),
+    "pushed_at": (int, str),
+    "owner": _ACCOUNT,
+    "license": texts("key name spdx_id url node_id"),
+    "topics": [str],
+    "custom_properties": dict,
+}
+_SHAPE: Shape = {
+    **texts("ref before after base_ref compare"),
+    **flags("created deleted forced"),
+    "repository": _REPOSITORY,
+    "pusher": _PERSON,
+    "sender": _ACCOUNT,
+    "organization": {
+        **texts(
+            "login node_id url repos_url events_url hooks_url issues_url members_url public_members_url"
+            " avatar_url description"
+        ),
+        **numbers("id"),
+    },
+    "enterprise": {
+        **texts("slug name node_id avatar_url description website_url html_url created_at updated_at"),
+        **numbers("id"),
+    },
+    "installation": {**texts("node_id"), **numbers("id")},
+    "commits": [_COMMIT],
+    "head_commit": _COMMIT,
 }
 
 
@@ -68,7 +131,7 @@ class GitHub:
         return told_by(event, json_text(headers, body), _SHAPE)
 
 
-def told_by(event: Event, text: bytes, shape: Mapping[str, type]) -> Push:
+def told_by(event: Event, text: bytes, shape: Shape) -> Push:
     """What the JSON `text` of an event tells, in the words that GitHub, Gitea, Forgejo and Gogs share.
 
     `shape` has the types of a push's documented fields (`check_push`).

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fraisier.domain.errors import DeliveryRefused, MalformedDelivery, UnsupportedMediaType
 from fraisier.git.payload import (
+    MOST_HOLDERS,
     check_push,
     first_text,
     flag_of,
@@ -144,6 +145,8 @@ HOSTILE_JSON = {
     "a key twice, one escaped": b'{"a": 1, "\\u0061": 2}',
     "a key twice, hidden by an escaped colon": b'{"a": 1, "a": "\\u003a"}',
     "a key twice, hidden by a dropped colon": b'{"a": "\\u003a:", "a": ":"}',
+    "a key twice, hidden by a colon escaped in capitals": b'{"a": 1, "a": "\\u003A"}',
+    "a key twice, beside other escapes": b'{"a": "\\u003c", "a": "\\u003e"}',
     "a key twice, with room around": b'{"a" : 1 , "a" : 2}',
     "an empty key twice": b'{"": 1, "": 2}',
     "comments": b'{"a": 1 /* x */}',
@@ -228,9 +231,27 @@ def test_a_push_is_refused_if_and_only_if_a_key_is_there_twice(spelled: tuple[st
 def test_documented_fields_have_their_types_or_are_null() -> None:
     holders: list[dict[str, Any]] = [{}, {"commits": None}, {"commits": []}]
     for fitting in holders:
-        check_push(json.dumps(fitting).encode(), fitting, {"commits": list})
-    with pytest.raises(MalformedDelivery, match="commits"):
-        check_push(b'{"commits":{}}', {"commits": {}}, {"commits": list})
+        check_push(json.dumps(fitting).encode(), fitting, {"commits": [str]})
+    with pytest.raises(MalformedDelivery, match="`commits`"):
+        check_push(b'{"commits":{}}', {"commits": {}}, {"commits": [str]})
+
+
+@pytest.mark.parametrize("holder", [b"{}", b"[]", b"[{}]"])
+def test_more_objects_and_lists_than_memory_is_promised_for_are_refused_unread(holder: bytes) -> None:
+    body = b'{"a":[' + b",".join([holder] * (MOST_HOLDERS + 1)) + b"]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedDelivery, match="more than 1,000,000 objects and lists"):
+            parse_object(body)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < len(body)
+
+
+def test_a_large_payload_with_fewer_objects_is_read() -> None:
+    body = b'{"a":[' + b",".join([b'{"b":[]}'] * (MOST_HOLDERS // 4)) + b"]}"
+    assert len(read(body, *JSON_TYPE)["a"]) == MOST_HOLDERS // 4
 
 
 # --------------------------------------------------------------------------------------------- forms
