@@ -58,7 +58,9 @@ def _glance(holder: Mapping[str, Any], shape: Shape) -> None:
                 if type(text) is not str:
                     raise TypeError
         elif found is list and type(kind) is list:
-            if value:
+            if kind[0] is str:
+                "".join(value)
+            else:
                 _glance_at_items(value, kind[0])
         elif found is dict and type(kind) is dict:
             _glance(value, kind)
@@ -67,9 +69,6 @@ def _glance(holder: Mapping[str, Any], shape: Shape) -> None:
 
 
 def _glance_at_items(items: list[Any], kind: Kind) -> None:
-    if kind is str:
-        "".join(items)
-        return
     if not isinstance(kind, dict):
         raise TypeError
     for item in items:
