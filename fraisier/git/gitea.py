@@ -47,6 +47,7 @@ _REPOSITORY: Shape = {
         "name full_name description language languages_url html_url url link ssh_url clone_url original_url"
         " website default_branch created_at updated_at archived_at default_merge_style avatar_url"
         " mirror_interval object_format_name mirror_updated default_update_style wiki_branch"
+        " projects_mode"
     ),
     **numbers(
         "id size stars_count forks_count watchers_count open_issues_count open_pr_counter release_counter"
