@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from fraisier.hosts.bound import bound_to_us
 from tests.integration.outside import processes_below, rows
 from tests.integration.site import Site, service, until
 
@@ -42,6 +42,9 @@ TABLES = [
     "environments",
     "audit_log",
 ]
+
+# The process itself has to be our child. Where there is no setpriv it outlives only a run that is killed.
+BOUND = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
 
 
 @dataclass
@@ -76,7 +79,7 @@ def paused_in(folder: Path, step: str, moment: str, stack: ExitStack) -> Paused:
     assert requested is not None
     log = folder / "paused.log"
     argv = [
-        *bound_to_us(),
+        *BOUND,
         sys.executable,
         "-m",
         "tests.integration.pausing_worker",
