@@ -5,7 +5,7 @@
 PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
-CODE := fraisier tests tools
+CODE := fraisier schema tests tools
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
