@@ -98,7 +98,7 @@ def load_deployment(tx: Transaction, deployment: str) -> Deployment:
     Raises:
         NotFound: there is none.
     """
-    row = tx.row(tx.sql.deployment_by_id, (deployment,))
+    row = tx.row(tx.sql.deployment_by_id, {"id": deployment})
     if row is None:
         message = f"cannot find the deployment {deployment!r}"
         raise NotFound(message, "See `fraisier history`")

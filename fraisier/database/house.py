@@ -10,6 +10,7 @@ import orjson
 from fraisier.application.ports import Row
 from fraisier.database.transaction import Connection, Transaction
 from fraisier.database.uuids import time_ordered_uuid
+from fraisier.domain.errors import Conflict
 from fraisier.domain.fraise import EnvironmentKey, Fraise
 
 SIGN_OF_LIFE = 15.0  # seconds that a worker counts as alive after it registered, until it renews
@@ -87,7 +88,11 @@ def publish(
 
 
 def register_worker(tx: Transaction, worker: str, info: Row) -> None:
-    """A worker begins."""
+    """A worker begins.
+
+    Raises:
+        Conflict: another one of that name runs.
+    """
     values: dict[str, Any] = {
         "id": worker,
         "host": str(info.get("host", "")),
@@ -97,7 +102,9 @@ def register_worker(tx: Transaction, worker: str, info: Row) -> None:
         "now": tx.at,
         **tx.moment(SIGN_OF_LIFE),
     }
-    tx.execute(tx.sql.register_worker, values)
+    if not tx.execute(tx.sql.register_worker, values).rowcount:
+        message = f"cannot start the worker {worker!r}: another one of that name runs"
+        raise Conflict(message, "Stop it, or give this one another name")
     tx.wakes = True
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fraisier.application.ports import Claim, Row
-from fraisier.database import house, migrate, receiving, sqlite_queue, views
+from fraisier.database import house, migration_files, receiving, sqlite_migrate, sqlite_queue, views
 from fraisier.database.clocks import Clocks, system_clocks
 from fraisier.database.jobs import Job, Work
 from fraisier.database.prepared_delivery import prepared
@@ -49,15 +49,15 @@ def open_sqlite(
 
 
 def _bring_up_to_date(path: Path, *, thorough: bool) -> None:
-    folder = migrate.migrations_folder("sqlite")
+    folder = migration_files.migrations_folder("sqlite")
     connection = connect(path, patience=PATIENCE, write=thorough)
     try:
-        if not thorough and migrate.is_current(connection, folder):
+        if not thorough and sqlite_migrate.is_current(connection, folder):
             return
         if not thorough:
             connection.close()
             connection = connect(path, patience=PATIENCE, write=True)
-        migrate.migrate(connection, path, migrate.load_migrations(folder))
+        sqlite_migrate.migrate(connection, path, migration_files.load_migrations(folder))
     except sqlite3.Error as error:
         raise unavailable(path, error) from error
     finally:

@@ -64,7 +64,7 @@ UPDATE tb_environments
  WHERE fraise = json_extract(k.value, '$[0]') AND name = json_extract(k.value, '$[1]')
 """
 
-_BY_ID = "SELECT * FROM tb_deployments WHERE id = ?"
+_BY_ID = "SELECT * FROM tb_deployments WHERE id = :id"
 
 # What may change about a deployment. Its wish never does; triggers of the schema hold that.
 _CHANGE = """
