@@ -2,7 +2,7 @@
 
 Each transaction begins with counting up the receipt of its session (tb_receipts): the same statement tells
 the server's time. Who loses the answer to a COMMIT asks another session for that receipt. Locking its row
-waits for the end of the lost session, so the answer is certain, also after a crash of the server. The server's
+waits for the end of the lost session, so the answer is certain, also after a crash of the server. Its
 own pg_xact_status is not: a crash can make it give a lost transaction's number to another one.
 """
 
