@@ -37,13 +37,15 @@ END
 $$;
 
 -- The kinds and statuses of refusals: as in STATUS_OF_CODE of fraisier/domain/errors.py.
-CREATE FUNCTION fn_refused(p_class text, p_detail text, p_message text, p_hint text, p_field text DEFAULT NULL)
-    RETURNS mutation_result LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE FUNCTION fn_refused(p_class text, p_detail text, p_message text, p_hint text,
+                           p_field text DEFAULT NULL) RETURNS mutation_result
+    LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     v_http integer := CASE p_class WHEN 'validation' THEN 400 WHEN 'not_found' THEN 404 ELSE 409 END;
 BEGIN
     RETURN ROW(false, false, p_class, p_detail, v_http, p_message, NULL, NULL, NULL, '{}', NULL,
-               jsonb_strip_nulls(jsonb_build_object('field', p_field, 'hint', p_hint)), NULL)::mutation_result;
+               jsonb_strip_nulls(jsonb_build_object('field', p_field, 'hint', p_hint)),
+               NULL)::mutation_result;
 END
 $$;
 
@@ -265,18 +267,14 @@ $$;
 
 -- ------------------------------------------------------------------------------------------ cancelling
 
--- Lock the environment of a deployment, so that all that concerns it happens one after the other; then give
--- the deployment as it is now. NULL: there is none.
-CREATE FUNCTION fn_lock_deployment(p_id uuid) RETURNS tb_deployments LANGUAGE plpgsql AS $$
-DECLARE
-    v_deployment tb_deployments;
+-- Lock the environment of a deployment, so that all that concerns it happens one after the other. What is
+-- read after this is as it is now.
+CREATE FUNCTION fn_lock_deployment(p_id uuid) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM 1 FROM tb_environments e
        JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name
       WHERE d.id = p_id
         FOR NO KEY UPDATE OF e;
-    SELECT * INTO v_deployment FROM tb_deployments WHERE id = p_id;
-    RETURN v_deployment;
 END
 $$;
 
@@ -293,8 +291,9 @@ BEGIN
         RETURN fn_refused('validation', 'missing_argument', 'cannot cancel a deployment without its id',
                           'Give the id', 'id');
     END IF;
-    v_deployment := fn_lock_deployment(p_id);
-    IF v_deployment.id IS NULL THEN
+    PERFORM fn_lock_deployment(p_id);
+    SELECT * INTO v_deployment FROM tb_deployments d WHERE d.id = p_id;
+    IF NOT FOUND THEN
         RETURN fn_refused('not_found', 'unknown_deployment', format('cannot find the deployment %s', p_id),
                           'See v_deployment_history', 'id');
     END IF;
@@ -363,8 +362,9 @@ BEGIN
                           'cannot complete a deployment without saying why it did not succeed',
                           'Give the cause', 'cause');
     END IF;
-    v_deployment := fn_lock_deployment(p_id);
-    IF v_deployment.id IS NULL THEN
+    PERFORM fn_lock_deployment(p_id);
+    SELECT * INTO v_deployment FROM tb_deployments d WHERE d.id = p_id;
+    IF NOT FOUND THEN
         RETURN fn_refused('not_found', 'unknown_deployment', format('cannot find the deployment %s', p_id),
                           'See v_deployment_history', 'id');
     END IF;
@@ -406,7 +406,8 @@ BEGIN
      WHERE deployment = p_id AND number = p_attempt;
     UPDATE tb_environments
        SET current_release    = coalesce(p_release, current_release),
-           current_commit     = CASE WHEN p_release IS NULL THEN current_commit ELSE coalesce(p_commit, '') END,
+           current_commit     = CASE WHEN p_release IS NULL THEN current_commit
+                                     ELSE coalesce(p_commit, '') END,
            current_deployment = CASE WHEN p_release IS NULL THEN current_deployment
                                      WHEN p_status = 'success' THEN p_id
                                      WHEN p_release <> '' AND p_release = current_release

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fraisier.application.ports import Ending, Serving, Store
@@ -27,11 +27,11 @@ from tests import factories
 from tests.integration.fraiseql_server import ERROR_CLASSES, checked
 from tests.integration.postgresql_world import World, migrate
 from tests.servers.postgresql import PostgresqlServer, postgresql_server
+from tools.generate_schema import DB
 
 __all__ = ["postgresql_server"]
 
-SHAS = [letter * 40 for letter in "abcd"]
-SHA_A, SHA_B, SHA_C, _ = SHAS
+SHA_A, SHA_B = "a" * 40, "b" * 40
 PATIENCE = 20.0  # seconds that a thread may take
 
 # The database is shared by the examples of one test: each makes an environment of its own.
@@ -358,15 +358,28 @@ class Known:
         self.id, self.status, self.trigger, self.commit = id, status, trigger, commit
 
 
-commits = st.sampled_from(["", *SHAS[:3]])
+commits = st.sampled_from(["", SHA_A, SHA_B])
 earlier = st.tuples(st.sampled_from(list(Status)), st.sampled_from(list(Trigger)), commits)
 causes = st.sampled_from([Cause.build, Cause.unhealthy, Cause.force_push_refused])
 
 
-@shared
+@settings(shared, max_examples=250)
+@example(  # what was superseded was never decided on: its commit may come again
+    history=[(Status.success, Trigger.webhook, SHA_B), (Status.superseded, Trigger.webhook, SHA_A)],
+    barred={},
+    trigger=Trigger.webhook,
+    commit=SHA_A,
+    force=False,
+)
+@example(  # a way back to what was good once is never barred
+    history=[], barred={SHA_A: Cause.build}, trigger=Trigger.rollback, commit=SHA_A, force=False
+)
+@example(  # a refused force push bars pushes, not people
+    history=[], barred={SHA_A: Cause.force_push_refused}, trigger=Trigger.sweep, commit=SHA_A, force=False
+)
 @given(
     history=st.lists(earlier, max_size=6),
-    barred=st.dictionaries(st.sampled_from(SHAS[:3]), causes, max_size=2),
+    barred=st.dictionaries(st.sampled_from([SHA_A, SHA_B]), causes, max_size=2),
     trigger=st.sampled_from(list(Trigger)),
     commit=commits,
     force=st.booleans(),
@@ -650,3 +663,14 @@ def test_the_error_classes_of_the_functions_are_those_of_the_server(world: World
     source = world.value("SELECT string_agg(prosrc, '') FROM pg_proc WHERE proname LIKE 'fn\\_%%'")
     used = {part.partition("'")[0] for part in source.split("fn_refused('")[1:]}
     assert used == {"validation", "not_found", "conflict"} <= ERROR_CLASSES
+
+
+def test_the_generated_files_make_the_schema_that_the_migrations_make(
+    postgresql_server: PostgresqlServer, world: World
+) -> None:
+    url = postgresql_server.database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        for name in ("functions.sql", "schema.sql"):
+            connection.execute((DB / name).read_bytes())
+    assert postgresql_server.dump(url) == postgresql_server.dump(world.url)
+    postgresql_server.drop(url)

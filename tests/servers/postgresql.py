@@ -128,6 +128,11 @@ class PostgresqlServer:
             self._templates.add(name)
         return name
 
+    def dump(self, url: str) -> str:
+        """The schema of a database as pg_dump(1) writes it: the same text for the same schema."""
+        lines = self._run("pg_dump", "--schema-only", "--dbname", url).splitlines()
+        return "\n".join(line for line in lines if not line.startswith(("\\restrict ", "\\unrestrict ")))
+
     def drop(self, url: str) -> None:
         """Drop a database by its URL, whoever is still connected."""
         name = url.partition("@/")[2].partition("?")[0]
@@ -164,7 +169,7 @@ def _cannot(programs: Path | None) -> str:
     """Why there can be no server here; '' if there can."""
     if programs is None:
         return "PostgreSQL is not installed (Debian: postgresql; see tests/servers/packages)"
-    needed: Sequence[str] = ("postgres", "initdb", "psql", "pg_isready")
+    needed: Sequence[str] = ("postgres", "initdb", "psql", "pg_isready", "pg_dump")
     if missing := [name for name in needed if not (programs / name).exists()]:
         return f"{programs} has no {', '.join(missing)}"
     if os.geteuid() == 0 and _ACCOUNT not in {entry.pw_name for entry in pwd.getpwall()}:
