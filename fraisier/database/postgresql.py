@@ -32,6 +32,7 @@ from typing import Any
 import psycopg
 
 from fraisier.application.ports import Claim, Row
+from fraisier.application.settings import Settings
 from fraisier.database import house, postgresql_queue, views
 from fraisier.database.jobs import Job, Work
 from fraisier.database.migration_files import load_migrations, migrations_folder, newest_number
@@ -55,18 +56,23 @@ _NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 _FORGET_RECEIPTS = "DELETE FROM tb_receipts WHERE at < clock_timestamp() - interval '1 day'"
 
 
-def open_postgresql(url: str | Secret, *, readonly: bool = False) -> PostgresqlStore:
+def open_store(settings: Settings, *, readonly: bool) -> PostgresqlStore:
+    """The store that the configuration names; raises what `open_postgresql` raises."""
+    return open_postgresql(settings.database_url, password=settings.database_password, readonly=readonly)
+
+
+def open_postgresql(url: str, *, password: Secret | None = None, readonly: bool = False) -> PostgresqlStore:
     """The store at `postgresql://…`, migrated to what this Fraisier knows.
 
     `readonly` says that nothing will be written: migrations are looked at only if the database does not have
-    as many as we.
+    as many as we. `password` is used instead of one in the URL.
 
     Raises:
         UsageError: the URL is none of PostgreSQL's.
         StoreUnavailable: the server cannot be reached within 3 seconds, or refuses us.
         StoreTooNew: a newer Fraisier has migrated the database.
     """
-    connections = Connections(DatabaseUrl(url))
+    connections = Connections(DatabaseUrl(url, password))
     try:
         _bring_up_to_date(connections, thorough=not readonly)
         return PostgresqlStore(connections)

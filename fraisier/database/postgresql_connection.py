@@ -68,17 +68,17 @@ _OF_THE_SERVER = ("08", "53", "57", "58", "F0", "XX", "25006", "55P03", "28", "3
 class DatabaseUrl:
     """A `postgresql://` URL whose password is never printed."""
 
-    def __init__(self, url: str | Secret) -> None:
-        text = url.reveal() if isinstance(url, Secret) else url
+    def __init__(self, url: str, password: Secret | None = None) -> None:
         try:
-            given = conninfo.conninfo_to_dict(text)
+            given = conninfo.conninfo_to_dict(url)
         except psycopg.Error:
             # libpq's message repeats parts of the URL.
             message = "cannot read database.url: it is no URL of PostgreSQL"
             raise UsageError(
                 message, "Write postgresql://user@host/database; escape @ / : as %40 %2F %3A"
             ) from None
-        self._password = Secret(str(given.pop("password", "") or ""))
+        written = Secret(str(given.pop("password", "") or ""))
+        self._password = password or written
         self._parameters = {**_DEFAULTS, **{name: str(value) for name, value in given.items()}}
 
     def __str__(self) -> str:

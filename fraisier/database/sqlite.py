@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fraisier.application.ports import Claim, Row
+from fraisier.application.settings import Settings
 from fraisier.database import house, migration_files, receiving, sqlite_migrate, sqlite_queue, views
 from fraisier.database.clocks import Clocks, system_clocks
 from fraisier.database.jobs import Job, Work
@@ -46,6 +47,11 @@ def open_sqlite(
     prepare_file(path, create=create)
     _bring_up_to_date(path, thorough=not readonly)
     return SqliteStore(path, state_folder=Path(state_folder), clocks=clocks or system_clocks())
+
+
+def open_store(settings: Settings, *, readonly: bool) -> SqliteStore:
+    """The store that the configuration names; raises what `open_sqlite` raises."""
+    return open_sqlite(settings.database_url, state_folder=settings.state_folder, readonly=readonly)
 
 
 def _bring_up_to_date(path: Path, *, thorough: bool) -> None:

@@ -13,6 +13,8 @@ from tests.unit.store_contract import Advance, publish
 
 __all__ = ["advance", "database", "postgresql_server", "store"]
 
+PREPARED = "fraisier_published"  # the database that others are copies of
+
 # Time goes on for the server as for everybody. What a test can do is to make all that is written older: then
 # leases have ended, retries are due, payloads are old. `replica` leaves out the triggers that forbid it.
 _MAKE_OLDER = """
@@ -25,7 +27,8 @@ UPDATE tb_step_output SET written_at = written_at - make_interval(secs => {secon
 """
 
 
-def _prepare(url: str) -> None:
+def prepare(url: str) -> None:
+    """Make it."""
     store = open_postgresql(url)
     publish(store)
     store.close()
@@ -34,7 +37,7 @@ def _prepare(url: str) -> None:
 @pytest.fixture
 def database(postgresql_server: PostgresqlServer) -> Iterator[str]:
     """The URL of a database with the environments of the contract."""
-    url = postgresql_server.database(postgresql_server.template("fraisier", _prepare))
+    url = postgresql_server.database(postgresql_server.template(PREPARED, prepare))
     yield url
     postgresql_server.drop(url)
 
