@@ -68,8 +68,11 @@ def until(what: str, look: Any, seconds: float = 20.0) -> Any:
 class Site:
     """A repository, a configuration, a store, and what is deployed from them."""
 
-    def __init__(self, folder: Path, *, extra: str = "", head: str = "", supervised: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, extra: str = "", head: str = "", supervised: bool = False, database: str = ""
+    ) -> None:
         self.folder = folder
+        self.database = database or f"sqlite://{folder}/state/fraisier.db"
         self.repository = GitRepository.create(folder / "git")
         self.app = folder / "app"
         self.port = free_port()
@@ -97,7 +100,8 @@ class Site:
 git:
   provider: github
   github: {{webhook_secret: "It's a Secret to Everybody"}}
-database: {{url: "sqlite://{self.folder}/state/fraisier.db"}}
+database: {{url: "{self.database}"}}
+state_folder: {self.folder}/state
 {head}
 fraises:
   shop:
