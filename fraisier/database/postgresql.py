@@ -83,7 +83,7 @@ def open_postgresql(url: str, *, password: Secret | None = None, readonly: bool 
 
 def _bring_up_to_date(connections: Connections, *, thorough: bool) -> None:
     folder = migrations_folder("postgresql")
-    connection = connections.take(_latest())
+    connection = connections.take(_latest(), bounded=False)  # a migration may take its time
     try:
         if thorough or not is_current(connection, newest_number(folder)):
             migrate(connection, load_migrations(folder))

@@ -9,7 +9,9 @@ one row would have to wait for.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,6 +32,7 @@ from fraisier.domain.secret import Secret
 OLDEST_SERVER = 14
 PATIENCE = 3.0  # seconds until a caller is told that the database does not answer
 STATEMENT_PATIENCE = 30.0  # seconds that the server may work on one statement
+GRACE = 2.0  # seconds beyond its patience that a caller's session may go without an end
 LARGEST_POOL = 8  # connections of one process, beside the one that listens
 _IDLE_KEPT = 3
 _RETRY = 0.05  # seconds between two attempts to connect
@@ -206,6 +209,11 @@ class ServerConnection:
         """Run statements without values in one round trip; the cursor has the result of the first."""
         return self.raw.execute(sql, prepare=False)
 
+    def cut(self) -> None:
+        """From another thread: whoever waits for an answer is told that the connection is lost."""
+        with contextlib.suppress(OSError, psycopg.Error):
+            socket.socket(fileno=os.dup(self.raw.fileno())).shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """End the session; what was not committed is rolled back."""
         with contextlib.suppress(psycopg.Error):
@@ -245,12 +253,14 @@ class Connections:
         self._lock = threading.Lock()
         self._idle: list[ServerConnection] = []
         self._room = threading.Semaphore(LARGEST_POOL)
+        self._watch = _Watch()
         self._closed = False
 
-    def take(self, latest: float) -> ServerConnection:
+    def take(self, latest: float, *, bounded: bool = True) -> ServerConnection:
         """A session for the caller alone; give it back with `give_back`.
 
-        Tries at least once, and until `latest` (monotonic seconds).
+        Tries at least once, and until `latest` (monotonic seconds). A session that is `bounded` is cut a
+        while after that: a server that hangs says nothing, and nobody may wait for it for ever.
 
         Raises:
             StoreUnavailable: none can be had.
@@ -258,10 +268,13 @@ class Connections:
         if not self._room.acquire(timeout=max(0.001, latest - time.monotonic())):
             raise self.url.unavailable(f"all {LARGEST_POOL} connections are in use")
         try:
-            return self._idle_one() or self._new(latest)
+            connection = self._idle_one() or self._new(latest)
         except BaseException:
             self._room.release()
             raise
+        if bounded:
+            self._watch.begin(connection, max(latest, time.monotonic()) + GRACE)
+        return connection
 
     def _idle_one(self) -> ServerConnection | None:
         with self._lock:
@@ -288,6 +301,7 @@ class Connections:
 
         When one session was lost the server has most likely ended them all.
         """
+        self._watch.end(connection)
         stale: list[ServerConnection] = []
         with self._lock:
             if connection.is_lost:
@@ -300,11 +314,6 @@ class Connections:
             each.close()
         self._room.release()
 
-    def discard(self, connection: ServerConnection) -> None:
-        """Return a session whose state is unknown."""
-        connection.close()
-        self._room.release()
-
     def close(self) -> None:
         """Close what is idle; what is lent is closed when it comes back."""
         with self._lock:
@@ -312,6 +321,45 @@ class Connections:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+        self._watch.close()
+
+
+class _Watch:
+    """A thread that cuts sessions whose time is over; it starts with the first that is watched."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._until: dict[ServerConnection, float] = {}
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def begin(self, connection: ServerConnection, until: float) -> None:
+        """Cut it at `until` (monotonic seconds), unless it was ended."""
+        with self._changed:
+            self._until[connection] = until
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name="store-watch", daemon=True)
+                self._thread.start()
+
+    def end(self, connection: ServerConnection) -> None:
+        """It is not used any more."""
+        with self._changed:
+            self._until.pop(connection, None)
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._closed:
+                now = time.monotonic()
+                for connection in [each for each, until in self._until.items() if until <= now]:
+                    del self._until[connection]
+                    connection.cut()
+                self._changed.wait(GRACE / 4)
 
 
 class Reading:

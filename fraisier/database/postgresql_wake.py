@@ -18,6 +18,7 @@ from fraisier.domain.errors import StoreUnavailable
 
 PAUSE = 0.005  # seconds between two wakes
 _RETRY = 0.25  # seconds between two attempts to listen
+_PATIENCE = 5.0  # seconds that closing waits for a server that does not answer
 _LOOK = 30.0  # seconds between two looks whether the session still lives
 
 _log = logging.getLogger(__name__)
@@ -63,8 +64,9 @@ class Listener:
         if thread is not None:
             os.close(self._stopping)
             if thread is not threading.current_thread():
-                thread.join()
-            os.close(self._stop)
+                thread.join(_PATIENCE)
+            if not thread.is_alive():
+                os.close(self._stop)
 
     def _run(self) -> None:
         while not self._closed:

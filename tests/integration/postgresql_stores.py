@@ -8,10 +8,10 @@ import psycopg
 import pytest
 
 from fraisier.database.postgresql import PostgresqlStore, open_postgresql
-from tests.servers.postgresql import PostgresqlServer, postgresql_server
+from tests.servers.postgresql import PostgresqlServer, postgresql_server, postgresql_url
 from tests.unit.store_contract import Advance, publish
 
-__all__ = ["advance", "database", "postgresql_server", "store"]
+__all__ = ["advance", "database", "postgresql_server", "postgresql_url", "store"]
 
 PREPARED = "fraisier_published"  # the database that others are copies of
 
