@@ -149,6 +149,11 @@ CREATE TABLE tb_deployments (
 -- Serves the queue, the history with any filter, and the newest deployment of an environment.
 CREATE INDEX ix_deployments_place ON tb_deployments (fraise, environment, status, pk);
 
+-- "The newest with this status" is looked up for one status after the other. By its statistics the planner
+-- takes every status for a common one, and walks through all deployments for one that is rare: half a second
+-- at 300,000. Told that a status is as rare as can be, it takes the index.
+ALTER TABLE tb_deployments ALTER status SET (n_distinct = -1);
+
 CREATE TRIGGER tr_deployments_kept BEFORE DELETE ON tb_deployments
     FOR EACH ROW EXECUTE FUNCTION fn_refuse('cannot delete a deployment: the history is kept');
 CREATE TRIGGER tr_deployments_all_kept BEFORE TRUNCATE ON tb_deployments
