@@ -34,6 +34,7 @@ import psycopg
 from fraisier.application.ports import Claim, Row
 from fraisier.application.settings import Settings
 from fraisier.database import house, postgresql_queue, views
+from fraisier.database.clocks import iso
 from fraisier.database.jobs import Job, Work
 from fraisier.database.migration_files import load_migrations, migrations_folder, newest_number
 from fraisier.database.postgresql_connection import (
@@ -48,12 +49,13 @@ from fraisier.database.postgresql_transaction import Transactions
 from fraisier.database.postgresql_wake import Listener
 from fraisier.database.postgresql_writer import DeliveryWriter
 from fraisier.database.store import SqlStore
-from fraisier.database.transaction import Connection
+from fraisier.database.transaction import Connection, Transaction
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.secret import Secret
 
 _NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 _FORGET_RECEIPTS = "DELETE FROM tb_receipts WHERE at < clock_timestamp() - interval '1 day'"
+_PRUNE_CHANGE_LOG = "SELECT fn_prune_change_log(CAST(? AS timestamptz), ?) AS dropped"
 
 
 def open_store(settings: Settings, *, readonly: bool) -> PostgresqlStore:
@@ -172,6 +174,15 @@ class PostgresqlStore(SqlStore):
 
     # -- keeping house
     def prune(self, *, retention: float) -> Mapping[str, int]:
-        """Drop payloads and output older than `retention` seconds; returns how many of each."""
+        """Drop payloads and output older than `retention` seconds; returns how many of each.
+
+        What fraiseql-server's subscriptions were fed from goes with them.
+        """
         self._write(lambda tx: tx.execute(_FORGET_RECEIPTS))
+        self._prune(_prune_change_log, iso(self._now() - retention))
         return super().prune(retention=retention)
+
+
+def _prune_change_log(tx: Transaction, before: str) -> tuple[int, bool]:
+    (row,) = tx.execute(_PRUNE_CHANGE_LOG, (before, house.PRUNE_CHUNK)).fetchall()
+    return row["dropped"], row["dropped"] == house.PRUNE_CHUNK

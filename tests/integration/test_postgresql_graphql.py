@@ -11,11 +11,14 @@ import psycopg
 import pytest
 
 from fraisier.cli.schema_authoring import authored_schema
+from fraisier.database.house import PRUNE_CHUNK
+from fraisier.database.postgresql import open_postgresql
 from tests.integration.fraiseql_server import FraiseqlServer, checked
+from tests.integration.postgresql_stores import database
 from tests.integration.postgresql_world import World, migrate
 from tests.servers.postgresql import PostgresqlServer, postgresql_server
 
-__all__ = ["postgresql_server"]
+__all__ = ["database", "postgresql_server"]
 
 Document = dict[str, Any]
 SHA_A, SHA_B = "a" * 40, "b" * 40
@@ -336,6 +339,18 @@ def test_old_rows_are_pruned_and_new_ones_kept(world: World, server: FraiseqlSer
     assert world.value(f"SELECT fn_prune_change_log({month}, 2)") == 2
     assert world.value(f"SELECT fn_prune_change_log({month}, 100)") == 1
     assert len(server.poll()) == 2
+
+
+def test_keeping_house_prunes_it_too(database: str) -> None:
+    world, store = World(database), open_postgresql(database)
+    for _ in range(PRUNE_CHUNK + 2):
+        event(world)
+    world.do("UPDATE core.tb_entity_change_log SET created_at = now() - interval '40 days'"
+             " WHERE pk_entity_change_log > 1")  # fmt: skip
+    store.prune(retention=30 * 86400.0)
+    assert world.value("SELECT count(*) FROM core.tb_entity_change_log") == 1
+    store.close()
+    world.close()
 
 
 def test_a_change_log_that_was_there_before_is_used_as_it_is(postgresql_server: PostgresqlServer) -> None:
