@@ -276,6 +276,23 @@ class TestCompleting:
         assert (entry["cause"], entry["deployment"]) == ("build", str(running))
         assert outcome(request(world))[2:4] == ("conflict", "quarantined")
 
+    def test_a_refused_force_push_bars_pushes_not_people(self, world: World) -> None:
+        request(world)
+        running, token = claimed(world)
+        complete(world, running, token, "failed", "force_push_refused")
+        entry = world.value("SELECT quarantine -> %s FROM tb_environments WHERE name = 'production'", SHA_A)
+        assert entry["cause"] == "force_push_refused"
+        assert request(world)["succeeded"]
+
+    def test_success_lifts_the_quarantine_of_its_commit_alone(self, world: World) -> None:
+        request(world)
+        running, token = claimed(world)
+        barred = json.dumps({sha: {"at": "", "deployment": "", "cause": "build"} for sha in (SHA_A, SHA_B)})
+        world.do("UPDATE tb_environments SET quarantine = %s WHERE name = 'production'", barred)
+        complete(world, running, token)
+        left = world.value("SELECT quarantine FROM tb_environments WHERE name = 'production'")
+        assert list(left) == [SHA_B]
+
     def test_a_worker_that_was_replaced_changes_nothing(self, world: World) -> None:
         request(world)
         running, token = claimed(world)
@@ -456,8 +473,8 @@ def test_sql_takes_the_refs_and_commits_that_the_domain_takes(world: World, name
 
 requests = st.tuples(
     st.just("request"),
-    st.sampled_from(["production", "releases", "nowhere"]),
-    st.sampled_from(["", "feature/x", "refs/tags/v1", "bad..ref"]),
+    st.sampled_from(["production", "production", "production", "releases", "nowhere"]),
+    st.sampled_from(["", "", "feature/x", "refs/tags/v1", "bad..ref"]),
     commits,
     st.booleans(),
 )
