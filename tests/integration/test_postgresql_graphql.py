@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -371,6 +373,27 @@ def test_a_change_log_that_was_there_before_is_used_as_it_is(postgresql_server: 
     assert world.value("SELECT object_id FROM core.tb_entity_change_log") == row["entity_id"]
     world.close()
     postgresql_server.drop(url)
+
+
+def test_the_statements_in_the_papers_work_and_the_role_they_make_can_serve(world: World) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "schema.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 6
+    world.publish("my_api", production={"branch": "main"})
+    try:
+        for block in blocks:
+            world.connection.execute(block.encode())
+        server = FraiseqlServer(world.url.replace("postgres@", "graphql@"))
+        row = server.mutate(DEPLOY, "my_api", "production", None, SHA_A, None, "alice")
+        assert row["succeeded"]
+        for view in ("v_fraise", "v_environment", "v_fraise_status", "v_deployment_history"):
+            assert server.query(view, {"id": ">id"})
+        assert server.poll()[-1]["object_id"] == row["entity_id"]
+        assert list(server.observers()) == []
+        server.close()
+    finally:
+        world.do("DROP OWNED BY graphql")
+        world.do("DROP ROLE graphql")
 
 
 def test_the_newest_deployment_is_looked_up_in_the_index(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,14 @@ def test_the_operations_that_we_show_fit_the_schema(schema: Document) -> None:
     }
     named = {"fraise", "fraiseStatus", "deploymentHistory", "deploymentStats", "deploy", "cancelDeployment"}
     assert asked == named | {"deploymentStatusChanged", "webhookReceived"}
+
+
+def test_the_operations_in_the_papers_fit_the_schema(schema: Document) -> None:
+    page = (schema_folder().parents[1] / "docs" / "schema.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```graphql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 3
+    built = graphql.build_schema(sdl(schema))
+    assert [str(error) for each in shown for error in graphql.validate(built, graphql.parse(each))] == []
 
 
 @pytest.mark.parametrize(
