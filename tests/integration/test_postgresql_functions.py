@@ -18,18 +18,20 @@ from hypothesis import strategies as st
 
 from fraisier.application.ports import Ending, Serving, Store
 from fraisier.application.request_deployment import RequestDeployment
+from fraisier.database.postgresql import PostgresqlStore, open_postgresql
 from fraisier.database.sqlite import open_sqlite
 from fraisier.domain.deployment import AUTOMATIC, MAY_FOLLOW, REPLACEABLE, Status, Trigger, Wish, decide
-from fraisier.domain.errors import Cause, Conflict, NotFound, UsageError
+from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated, UsageError
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.push import is_ref_name, is_sha
 from tests import factories
 from tests.integration.fraiseql_server import ERROR_CLASSES, checked
+from tests.integration.postgresql_stores import database
 from tests.integration.postgresql_world import World, migrate
 from tests.servers.postgresql import PostgresqlServer, postgresql_server
 from tools.generate_schema import DB
 
-__all__ = ["postgresql_server"]
+__all__ = ["database", "postgresql_server"]
 
 SHA_A, SHA_B = "a" * 40, "b" * 40
 PATIENCE = 20.0  # seconds that a thread may take
@@ -693,3 +695,80 @@ def test_the_generated_files_make_the_schema_that_the_migrations_make(
             connection.execute((DB / name).read_bytes())
     assert postgresql_server.dump(url) == postgresql_server.dump(world.url)
     postgresql_server.drop(url)
+
+
+# ------------------------------------------------------------------- beside the store, on one database
+
+
+@pytest.fixture
+def beside(database: str) -> Iterator[tuple[PostgresqlStore, World]]:
+    """A store, and SQL, on the environments of the stores' contract: orders/production and orders/staging."""
+    store, world = open_postgresql(database), World(database)
+    yield store, world
+    world.close()
+    store.close()
+
+
+def test_what_sql_asks_for_a_worker_performs(beside: tuple[PostgresqlStore, World]) -> None:
+    store, world = beside
+    woken = threading.Event()
+    unsubscribe = store.subscribe(woken.set)
+    asked = request(world, None)
+    assert woken.wait(PATIENCE), "the workers are not woken"
+    unsubscribe()
+    claim = store.claim("w1", lease=10.0, environments=[factories.KEY])
+    assert claim is not None
+    assert (claim.deployment.id, claim.deployment.commit) == (str(asked["entity_id"]), "")
+    attempt = store.begin_attempt(claim, resolved="{}")
+    store.pin(claim, commit=SHA_A)
+    cancel(world, claim.deployment.id)
+    assert store.cancel_requests("w1") == {claim.deployment.id: "bob"}
+    serving = Serving(release="1-a", commit=SHA_A, healthy=True)
+    store.finish(claim, attempt, Ending(status=Status.success, serving=serving))
+    told = world.rows("SELECT object_data ->> 'status' AS status FROM core.tb_entity_change_log ORDER BY seq")
+    # What the store does reaches subscribers as well; the third is the wish to cancel.
+    assert [row["status"] for row in told] == ["pending", "running", "running", "success"]
+    assert counters(world) == {"success": 1}
+
+
+def test_a_workers_deployment_can_be_completed_in_sql(beside: tuple[PostgresqlStore, World]) -> None:
+    store, world = beside
+    store.request(factories.wish(SHA_A))
+    claim = store.claim("w1", lease=10.0, environments=[factories.KEY])
+    assert claim is not None
+    number = store.begin_attempt(claim, resolved="{}")
+    row = checked(
+        world.call(
+            "fn_complete_deployment", claim.deployment.id, claim.token, number, "failed", "build", "exit 1"
+        )
+    )
+    assert row["succeeded"], row
+    assert store.deployment(claim.deployment.id)["status"] == "failed"
+    assert store.renew("w1", [claim], lease=10.0) == frozenset()
+    with pytest.raises((TokenOutdated, Conflict)):
+        store.finish(claim, number, Ending(status=Status.success))
+
+
+def test_both_ask_at_once_and_one_wish_is_left(beside: tuple[PostgresqlStore, World]) -> None:
+    store, world = beside
+    start = threading.Barrier(4)
+
+    def by_store() -> None:
+        start.wait(PATIENCE)
+        for _ in range(10):
+            store.request(factories.wish(SHA_A, trigger=Trigger.api))
+
+    def by_sql() -> None:
+        with psycopg.connect(world.url, autocommit=True) as connection:
+            start.wait(PATIENCE)
+            for _ in range(10):
+                connection.execute("SELECT * FROM fn_request_deployment('orders', 'production')")
+
+    threads = [threading.Thread(target=act) for act in (by_store, by_sql, by_store, by_sql)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    counted = world.rows("SELECT status, count(*)::int AS n FROM tb_deployments GROUP BY status")
+    assert {each["status"]: each["n"] for each in counted} == {"pending": 1, "superseded": 39}
+    assert counters(world) == {"pending": 1, "superseded": 39}
