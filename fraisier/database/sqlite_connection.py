@@ -37,7 +37,7 @@ _OF_THE_FILE = frozenset(
 def path_of(url: str) -> Path:
     """The file that `sqlite:///absolute/path` or `sqlite://relative/path` names.
 
-    Four slashes, as other programs write an absolute path, mean the same: two at its start SQLite would not take.
+    Four slashes, as other programs write an absolute path, mean the same; SQLite itself takes no `//path`.
 
     Raises:
         UsageError: the URL is none of SQLite's.
