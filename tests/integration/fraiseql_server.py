@@ -73,6 +73,7 @@ _changelog AS ( \
 ) \
 SELECT * FROM r"""
 
+# Without the clauses about core.tb_observer_dispatch, the ledger that the server makes for itself.
 _POLL = """
 SELECT pk_entity_change_log, id, fk_customer_org, fk_contact, object_type, object_id, modification_type,
        change_status, object_data, object_data_before, extra_metadata, created_at, tenant_id, duration_ms, seq,
