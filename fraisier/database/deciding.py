@@ -139,12 +139,12 @@ class Deciding:
         insert_deployments(tx, rows)
         if self._superseded:
             newer = orjson.dumps(self._superseded).decode()
-            tx.execute(tx.sql.supersede, {"at": tx.at, "newer": newer, "hint": SUPERSEDED_HINT})
+            tx.later(tx.sql.supersede, {"at": tx.at, "newer": newer, "hint": SUPERSEDED_HINT})
         for rollback in self._rollbacks:
             where = {"fraise": rollback.environment.fraise, "environment": rollback.environment.environment}
-            tx.execute(_STOP_FOR_ROLLBACK, {"by": rollback.requested_by or "rollback", **where})
+            tx.later(_STOP_FOR_ROLLBACK, {"by": rollback.requested_by or "rollback", **where})
         if changed:
-            tx.execute(tx.sql.remember, (memory,))
+            tx.later(tx.sql.remember, (memory,))
         tx.wakes = tx.wakes or bool(rows)
 
 

@@ -23,7 +23,7 @@ from fraisier.database.postgresql_connection import (
     is_passing,
 )
 from fraisier.database.postgresql_statements import POSTGRESQL
-from fraisier.database.transaction import Place, Transaction, as_json
+from fraisier.database.transaction import Place, Transaction, Values, as_json
 from fraisier.domain.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ VALUES (current_setting('fraisier.connection')::uuid, 0, clock_timestamp()) ON C
 _RECEIPT = "SELECT serial FROM tb_receipts WHERE connection = :connection FOR UPDATE"
 
 # One NOTIFY for a whole transaction: it is delivered when that is committed.
-_COMMIT_AND_WAKE = f"NOTIFY {CHANNEL}; COMMIT"
+_WAKE = f"NOTIFY {CHANNEL}"
 
 # FOR NO KEY UPDATE: rows that refer to the environment can be written meanwhile.
 _LOCK = """
@@ -58,9 +58,28 @@ _LOCK_ALL = "SELECT 1 FROM tb_environments ORDER BY fraise, name FOR NO KEY UPDA
 class PostgresqlTransaction(Transaction):
     """See `Transaction`. Its time is the server's."""
 
-    __slots__ = ()
+    __slots__ = ("_later",)
 
     sql = POSTGRESQL
+    connection: ServerConnection
+
+    def __init__(self, connection: ServerConnection, now: float) -> None:
+        super().__init__(connection, now)
+        self._later: list[tuple[str, Values]] = []
+
+    def later(self, sql: str, values: Values) -> None:
+        """Keep a statement for `finish`."""
+        self._later.append((sql, values))
+
+    def finish(self, *last: str) -> None:
+        """Write what was counted, run all that was kept, then `last`: in one round trip to the server."""
+        self.flush()
+        later, self._later = self._later, []
+        with self.connection.raw.pipeline():
+            for sql, values in later:
+                self.connection.execute(sql, values)
+            for sql in last:
+                self.connection.execute(sql)
 
     def lock(self, places: Collection[Place]) -> None:
         """Lock the rows of the environments, in the order that everybody keeps to."""
@@ -147,9 +166,8 @@ class _Attempt(Generic[T]):
         try:
             transaction = self._begin(connection)
             self.value = self._work(transaction)
-            transaction.flush()
             self.is_committing = True
-            self._commit(connection, wakes=transaction.wakes)
+            transaction.finish(*([_WAKE] if transaction.wakes else []), "COMMIT")
         except BaseException:
             self.is_lost = connection.is_lost
             self._undo(connection)
@@ -172,10 +190,6 @@ class _Attempt(Generic[T]):
         cursor = connection.script(_BEGIN)
         cursor.nextset()
         return cursor.fetchone()
-
-    @staticmethod
-    def _commit(connection: ServerConnection, *, wakes: bool) -> None:
-        connection.script(_COMMIT_AND_WAKE if wakes else "COMMIT")
 
     def _undo(self, connection: ServerConnection) -> None:
         """Roll back and keep the session, if it is good for that."""

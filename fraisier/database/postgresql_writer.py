@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import psycopg
 
@@ -71,7 +70,7 @@ def _write_each(tx: PostgresqlTransaction, jobs: Sequence[Job]) -> None:
         part = PostgresqlTransaction(tx.connection, tx.now)
         try:
             (job.value,) = record_all(part, [job.item])
-            part.flush()
+            part.finish()
         except Exception as error:
             if is_of_the_server(error) or is_passing(error) or _is_lost(error, tx):
                 raise
@@ -84,5 +83,4 @@ def _write_each(tx: PostgresqlTransaction, jobs: Sequence[Job]) -> None:
 
 
 def _is_lost(error: Exception, tx: PostgresqlTransaction) -> bool:
-    connection: Any = tx.connection
-    return isinstance(error, psycopg.Error) and bool(connection.is_lost)
+    return isinstance(error, psycopg.Error) and tx.connection.is_lost

@@ -111,6 +111,10 @@ class Transaction(ABC):
         """Run one statement."""
         return self.connection.execute(sql, values)
 
+    def later(self, sql: str, values: Values) -> None:
+        """Run a statement before the transaction ends, when it suits; nobody needs what it gives."""
+        self.connection.execute(sql, values)
+
     def row(self, sql: str, values: Values = ()) -> DatabaseRow | None:
         """The first row, or None."""
         found: DatabaseRow | None = self.connection.execute(sql, values).fetchone()
@@ -125,7 +129,7 @@ class Transaction(ABC):
         for start in range(0, len(rows), _LARGEST_CHUNK):
             chunk = rows[start : start + _LARGEST_CHUNK]
             flat = [value for row in chunk for value in row]
-            self.connection.execute(_insert_statement(into, width, len(chunk)), flat)
+            self.later(_insert_statement(into, width, len(chunk)), flat)
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter, when the transaction ends."""
@@ -147,16 +151,16 @@ class Transaction(ABC):
     def audit(self, *, actor: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
         """Write an audit row in this transaction."""
         text = orjson.dumps(detail, default=str).decode()
-        self.connection.execute(_AUDIT, (self.at, actor, action, subject, text))
+        self.later(_AUDIT, (self.at, actor, action, subject, text))
 
     def flush(self) -> None:
         """Write what was counted."""
         counts = [(name, number) for name, number in self._counts.items() if number]
         days = [(*key, *sums) for key, sums in self._days.items() if any(sums)]
         if days:
-            self.connection.execute(self.sql.count_days, (as_json(days),))
+            self.later(self.sql.count_days, (as_json(days),))
         if counts:
-            self.connection.execute(self.sql.count, (as_json(counts),))
+            self.later(self.sql.count, (as_json(counts),))
         self._counts.clear()
         self._days.clear()
 
