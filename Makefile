@@ -1,11 +1,11 @@
 # Every target sets up what it needs by itself: uv in .tools/, the locked packages in .venv/.
-.PHONY: demo test unit integration e2e load check fix bench chaos docs lock coverage setup clean help
+.PHONY: demo test unit integration e2e load check fix bench chaos docs schema lock coverage setup clean help
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
-CODE := fraisier tests tools
+CODE := fraisier schema tests tools
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -68,8 +68,11 @@ chaos: setup     ## kill, pause, fill disks, reboot and cut the power, and look 
 	  tests/integration/test_attacks_on_*.py tests/integration/test_disk_full.py tests/integration/test_sweep.py \
 	  tests/integration/test_synced_first.py tests/e2e/test_crash_recovery.py
 
-docs: setup      ## write the generated pages of docs/ anew
+docs: schema     ## write what is generated anew: pages of docs/, db/schema.sql and db/functions.sql
 	$(BIN)/python -m tools.generate_docs
+
+schema: setup    ## write db/schema.sql and db/functions.sql anew, from the migrations
+	$(BIN)/python -m tools.generate_schema
 
 lock: $(UV)      ## pin the newest versions that fit pyproject.toml
 	$(UV) pip compile --quiet pyproject.toml --all-extras --group dev --generate-hashes --universal \

@@ -50,6 +50,10 @@ PROBERS = {
     "tcp": "fraisier.health.tcp:TcpProber",
     "command": "fraisier.health.command:CommandProber",
 }
+STORES = {
+    "sqlite": "fraisier.database.sqlite:open_store",
+    "postgresql": "fraisier.database.postgresql:open_store",
+}
 MIGRATIONS = {"command": "fraisier.migrations.command:CommandMigrations"}
 GROUPS = {"fraisier.forges": FORGES, "fraisier.targets": TARGETS, "fraisier.migrations": MIGRATIONS}
 
@@ -113,12 +117,17 @@ def open_store(configuration: Configuration, *, readonly: bool = False) -> Store
         UsageError: no store of this version fits the URL.
     """
     settings = configuration.settings
-    if not settings.database_url.startswith("sqlite:"):
-        message = f"cannot open {settings.database_url.partition(':')[0]} databases with this version"
-        raise UsageError(message, "Use sqlite:///path/of/fraisier.db")
-    from fraisier.database.sqlite import open_sqlite
-
-    return open_sqlite(settings.database_url, state_folder=settings.state_folder, readonly=readonly)
+    scheme = settings.database_url.partition(":")[0]
+    if scheme not in STORES:
+        message = f"cannot open {scheme} databases with this version"
+        raise UsageError(message, f"Use one of {', '.join(f'{name}://' for name in STORES)}")
+    try:
+        opener = _loader(STORES[scheme])()
+    except ImportError as error:
+        message = f"cannot use {scheme} databases: {error}"
+        raise UsageError(message, "Install what is missing: pip install 'fraisier[postgres]'") from error
+    store: Store = opener(settings, readonly=readonly)
+    return store
 
 
 def _loader(reference: str) -> Callable[[], Any]:

@@ -13,7 +13,7 @@ from fraisier.application.check_access import can_read, mode_of, user_of
 from fraisier.application.ports import Configuration, EnvironmentCodec, Host, Store
 from fraisier.application.preflight import preflight
 from fraisier.application.tools import Tools
-from fraisier.domain.errors import FraisierError
+from fraisier.domain.errors import FraisierError, StoreUnavailable
 from fraisier.domain.fraise import Environment, EnvironmentKey, HealthCheck
 from fraisier.domain.release import Layout
 
@@ -81,6 +81,7 @@ class CheckEnvironments:
     def _installation(self) -> Iterator[Finding]:
         yield self._configuration_file()
         yield from self._state()
+        yield self._database_answers()
         yield self._disk()
         yield self._git()
         yield self._clock()
@@ -105,6 +106,8 @@ class CheckEnvironments:
             yield from forge.secrets
         for secrets in settings.fraise_secrets.values():
             yield from secrets
+        if settings.database_password is not None:
+            yield settings.database_password.reveal().encode()
         for environment in self._configuration.environments.values():
             source = environment.source
             if source.token is not None:
@@ -131,6 +134,14 @@ class CheckEnvironments:
     def _database(self) -> str:
         parts = urlsplit(self._configuration.settings.database_url)
         return unquote(parts.path) if parts.scheme == "sqlite" else ""
+
+    def _database_answers(self) -> Finding:
+        check = Checker(INSTALLATION, "database")
+        try:
+            self._store.ping()
+        except StoreUnavailable as error:
+            return check.problem(error.message, error.hint)
+        return check.ok(f"{self._configuration.settings.database_url} can be written")
 
     def _disk(self) -> Finding:
         check = Checker(INSTALLATION, "disk space")

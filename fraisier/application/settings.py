@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fraisier.domain.fraise import Environment, EnvironmentKey, Fraise
+    from fraisier.domain.secret import Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +29,9 @@ class ForgeInstance:
 class Settings:
     """How this installation works, besides its fraises. Times in seconds, sizes in bytes."""
 
-    database_url: str
+    database_url: str  # without its password
     state_folder: str
+    database_password: Secret | None = None
     forges: tuple[ForgeInstance, ...] = ()
     default_forge: str = ""
     fraise_secrets: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict, repr=False)  # by fraise

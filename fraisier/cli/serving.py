@@ -119,6 +119,7 @@ def reloader(fraisier: Fraisier, hidden: Hidden) -> Callable[[], Configuration]:
         settings = replace(
             found.settings,
             database_url=kept.database_url,
+            database_password=kept.database_password,
             state_folder=kept.state_folder,
             host=kept.host,
             port=kept.port,

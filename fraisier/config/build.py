@@ -28,6 +28,7 @@ def settings(root: Parsed) -> Settings:
     server, worker, logging = (_or_defaults(root, *each) for each in _SECTIONS)
     return Settings(
         database_url=checks.database_url(root),
+        database_password=checks.database_password(root),
         state_folder=checks.state_folder(root),
         forges=tuple(_forge(forge) for forge in forges.values()),
         default_forge=sources.default_forge(root, forges),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from fraisier.config import sources, texts
 from fraisier.config.document import Node
 from fraisier.config.reading import Reader, did_you_mean
 from fraisier.config.sections import Parsed
+from fraisier.domain.secret import Secret
 
 TARGETS = ("systemd", "supervisord")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -242,17 +244,38 @@ def _and_above(path: str) -> Iterator[str]:
         path = path.rpartition("/")[0]
 
 
+# As libpq reads it: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
+_POSTGRESQL = re.compile(
+    r"postgres(?:ql)?://(?:(?P<user>[^:@/?]*)(?::(?P<password>[^@/?]*))?(?P<at>@))?(?P<rest>.*)"
+)
+
+
 def database_url(root: Parsed) -> str:
-    """Complete, with exactly three slashes."""
+    """Complete: sqlite:// with exactly three slashes, or postgresql:// without the password."""
     given = root["database"]["url"] if root["database"] else None
     url = given or "sqlite:///var/lib/fraisier/fraisier.db"
+    if found := _POSTGRESQL.match(url):
+        return f"postgresql://{found['user'] or ''}{found['at'] or ''}{found['rest']}"
     return "sqlite://" + texts.normal(url.removeprefix("sqlite://"))
+
+
+def database_password(root: Parsed) -> Secret | None:
+    """The password of a postgresql:// URL, as it is and not as it is written."""
+    given = root["database"]["url"] if root["database"] else None
+    found = _POSTGRESQL.match(given or "")
+    if found is None or not found["password"]:
+        return None
+    from urllib.parse import unquote  # only who has such a database needs it
+
+    return Secret(unquote(found["password"]), "config:database.url")
 
 
 def state_folder(root: Parsed) -> str:
     """Where Fraisier's own files are."""
     if root["state_folder"]:
         return texts.normal(root["state_folder"])
+    if not database_url(root).startswith("sqlite:"):
+        return "/var/lib/fraisier"
     return os.path.dirname(database_url(root).removeprefix("sqlite://"))  # noqa: PTH120
 
 

@@ -163,6 +163,8 @@ def known_secrets(configuration: Configuration) -> set[str]:
     raw = [secret for forge in settings.forges for secret in forge.secrets]
     raw += [secret for secrets in settings.fraise_secrets.values() for secret in secrets]
     found = {secret.decode("utf-8", "surrogateescape") for secret in raw}
+    if settings.database_password is not None:
+        found.add(settings.database_password.reveal())
     for environment in configuration.environments.values():
         found |= {spelling for secret in secrets_in(environment) for spelling in with_parts(secret.reveal())}
     return found

@@ -75,7 +75,7 @@ DATABASE = Section(
     {
         "url": Key(
             Text("URL", texts.database_url, Variables.private),
-            "where the state is kept: sqlite:// and an absolute path on a local disk",
+            "where the state is kept: sqlite:// and an absolute path on a local disk, or postgresql://",
             default="sqlite:///var/lib/fraisier/fraisier.db",
         )
     },

@@ -234,13 +234,39 @@ def host_of(url: str) -> str:
 
 def database_url(text: str) -> str:
     """Where Fraisier keeps its state."""
-    if text.startswith(("postgres://", "postgresql://", "postgresql+")):
-        return "PostgreSQL is not performed by this version of Fraisier; expected sqlite:///var/lib/fraisier/fraisier.db"
+    if text.startswith(("postgres:", "postgresql:", "postgresql+")):
+        return _postgresql_url(text)
     path = text.removeprefix("sqlite://")
     if path == text or not path.startswith("/") or absolute(path) or path.endswith("/") or "?" in path:
         return (
             "is no database; expected sqlite:// and an absolute path: sqlite:///var/lib/fraisier/fraisier.db"
         )
+    return ""
+
+
+def _postgresql_url(text: str) -> str:
+    """What is wrong, without repeating any of it: it may hold a password."""
+    from urllib.parse import parse_qsl, urlsplit  # only who has such a database needs it
+
+    expected = "expected postgresql://user:password@host:5432/database"
+    if not text.startswith(("postgresql://", "postgres://")):
+        return f"is no URL of PostgreSQL; {expected}"
+    try:
+        parts = urlsplit(text)
+        query = (
+            {name for name, _ in parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)}
+            if (parts.query)
+            else set()
+        )
+        _ = parts.port
+    except ValueError:
+        return f"cannot be read as a URL (write @ / ? # : of a password as %40 %2F %3F %23 %3A); {expected}"
+    if parts.fragment:
+        return f"has a #, which ends a URL (write it as %23); {expected}"
+    if "password" in query:
+        return f"has the password among its parameters; {expected}"
+    if not parts.path.strip("/") or "/" in parts.path.strip("/"):
+        return f"names no database; {expected}"
     return ""
 
 

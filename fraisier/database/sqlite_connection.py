@@ -39,6 +39,8 @@ _OF_THE_FILE = frozenset(
 def path_of(url: str) -> Path:
     """The file that `sqlite:///absolute/path` or `sqlite://relative/path` names.
 
+    Four slashes, as other programs write an absolute path, mean the same; SQLite itself takes no `//path`.
+
     Raises:
         UsageError: the URL is none of SQLite's.
     """
@@ -47,7 +49,8 @@ def path_of(url: str) -> Path:
         hint = "Write database: {url: sqlite:///var/lib/fraisier/fraisier.db}"
         message = f"cannot use {url!r} as a SQLite database"
         raise UsageError(message, hint)
-    return Path(unquote(rest)).absolute()
+    path = unquote(rest)
+    return Path(f"/{path.lstrip('/')}" if path.startswith("/") else path).absolute()
 
 
 def error_class(error: sqlite3.Error) -> int:

@@ -11,29 +11,23 @@ locked too long), nothing of the batch is stored, each caller is told so, and th
 
 from __future__ import annotations
 
-import logging
-import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fraisier.database.batches import Batches
 from fraisier.database.clocks import Clocks
+from fraisier.database.jobs import Job, answer, fail, grouped
 from fraisier.database.sqlite_connection import is_locked, is_of_the_file, unavailable
-from fraisier.database.sqlite_jobs import Job, Work, answer, fail, grouped
-from fraisier.database.sqlite_transaction import Transaction
+from fraisier.database.sqlite_transaction import SqliteTransaction
 from fraisier.database.sqlite_write_lock import PATIENCE, WriteLock
+from fraisier.database.transaction import Transaction
 from fraisier.domain.errors import StoreUnavailable
 
-LARGEST_BATCH = 128  # items; bounds how long the lock is held
-LARGEST_BATCH_BYTES = 16 * 1024 * 1024  # of payloads, which are held in memory until they are written
 COMMIT_BYTES, JOB_BYTES = 60_000, 6_000  # what a commit, and an item beside its payload, adds to the log
-
-_log = logging.getLogger(__name__)
 
 BatchWork = Callable[[Transaction, Sequence[Any]], Sequence[Any]]
 
@@ -46,8 +40,8 @@ class _Done:
     transactions: list[Transaction]
 
 
-class Writer:
-    """Starts its thread with the first item. `group` performs items that are cheaper together."""
+class Writer(Batches):
+    """`group` performs items that are cheaper together."""
 
     def __init__(
         self,
@@ -58,86 +52,16 @@ class Writer:
         group: BatchWork,
         woken: Callable[[], None],
     ) -> None:
+        super().__init__(prepare)
         self._path, self._clocks = path, clocks
-        self._prepare, self._group, self._woken = prepare, group, woken
-        self._queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._handing_over = threading.Lock()  # nothing comes after the end
-        self._closed = False
+        self._group, self._woken = group, woken
         self._lock = WriteLock(path)
 
-    # -- for callers, any thread
-    def put(self, jobs: list[Job]) -> None:
-        """Hand jobs over; their futures are resolved after the commit.
-
-        Raises:
-            StoreUnavailable: the store was closed.
-        """
-        with self._handing_over:
-            if self._closed:
-                message = "cannot write: the store was closed"
-                raise StoreUnavailable(message)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
-                self._thread.start()
-            self._queue.put(jobs)
-
-    def perform(self, work: Work) -> Any:
-        """Hand over, and wait for the commit."""
-        job = Job(work)
-        future: Future[Any] = Future()
-        job.future = future
-        self.put([job])
-        return future.result()
-
-    def close(self) -> None:
-        """Finish what was handed over, then end."""
-        with self._handing_over:
-            if not self._closed and self._thread is not None:
-                self._queue.put(None)
-            self._closed = True
-        if self._thread is not None:
-            self._thread.join()
-
-    # -- the thread
-    def _run(self) -> None:
-        while (jobs := self._take()) is not None:
-            try:
-                self._commit(jobs)
-            except Exception as error:  # noqa: BLE001 - the thread's boundary: callers are told, it goes on
-                _log.exception("cannot write a batch")
-                self._lock.let_go()
-                fail(jobs, error)
+    def _let_go(self) -> None:
         self._lock.let_go()
 
-    def _take(self) -> list[Job] | None:
-        """What waits, at most a batch, prepared; None when the store is closed and all is done."""
-        jobs = self._queue.get()
-        if jobs is None:
-            return None
-        ready: list[Job] = []
-        while jobs:
-            # Preparing takes long enough for others to arrive; so does the gap.
-            ready += self._prepared(jobs)
-            self._lock.leave_gap()
-            jobs = self._take_waiting(ready)
-        return ready
-
-    def _take_waiting(self, ready: Sequence[Job]) -> list[Job]:
-        """What has come meanwhile, as long as the batch has room."""
-        jobs: list[Job] = []
-        room, size = LARGEST_BATCH - len(ready), sum(job.size for job in ready)
-        while len(jobs) < room and size < LARGEST_BATCH_BYTES:
-            try:
-                more = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if more is None:
-                self._queue.put(None)  # read again by `_take`, after this batch
-                break
-            jobs += more
-            size += sum(job.size for job in more)
-        return jobs
+    def _pause(self) -> None:
+        self._lock.leave_gap()
 
     def _commit(self, jobs: list[Job]) -> None:
         try:
@@ -162,7 +86,7 @@ class Writer:
         try:
             connection = self._lock.connection()
             connection.execute("BEGIN")
-            transaction = Transaction(connection, self._clocks)
+            transaction = SqliteTransaction(connection, self._clocks)
             self._work(transaction, jobs)
             connection.execute("COMMIT")
         except (sqlite3.Error, StoreUnavailable) as error:
@@ -187,17 +111,6 @@ class Writer:
             connection.execute("COMMIT")
             self._lock.note_held(began, backlog=self._has_backlog())
         return _Done(jobs, transactions)
-
-    def _prepared(self, jobs: list[Job]) -> list[Job]:
-        ready = []
-        for job in jobs:
-            try:
-                if job.work is None:
-                    job.item = self._prepare(job.item)
-                ready.append(job)
-            except Exception as error:  # noqa: BLE001 - whatever one item is made of fails that item alone
-                fail([job], error)
-        return ready
 
     def _begin(self, jobs: list[Job]) -> tuple[list[Job], sqlite3.Connection | None]:
         """Take the lock. Whoever has waited too long for it is told; the others wait on."""
@@ -225,7 +138,7 @@ class Writer:
         self, connection: sqlite3.Connection, jobs: list[Job], done: list[Transaction], *, alone: bool
     ) -> None:
         """One job, or one group, in a savepoint unless it is alone: savepoints copy pages."""
-        transaction = Transaction(connection, self._clocks)
+        transaction = SqliteTransaction(connection, self._clocks)
         try:
             if not alone:
                 connection.execute("SAVEPOINT item")
@@ -267,6 +180,3 @@ class Writer:
         """Between two batches, when the callers have their answers."""
         written = COMMIT_BYTES + sum(JOB_BYTES + job.size // 4 for job in jobs)
         self._lock.checkpoint(written, backlog=self._has_backlog())
-
-    def _has_backlog(self) -> bool:
-        return not self._queue.empty()

@@ -62,10 +62,18 @@ class Site:
     """A repository, a configuration, a store, and what is deployed from them."""
 
     def __init__(
-        self, folder: Path, *, extra: str = "", head: str = "", supervised: bool = False, sweep: float = 0
+        self,
+        folder: Path,
+        *,
+        extra: str = "",
+        head: str = "",
+        supervised: bool = False,
+        sweep: float = 0,
+        database: str = "",
     ) -> None:
         self.sweep = sweep
         self.folder = folder
+        self.database = database or f"sqlite://{folder}/state/fraisier.db"
         self.repository = GitRepository.create(folder / "git")
         self.app = folder / "app"
         self.port = free_port()
@@ -93,7 +101,8 @@ class Site:
 git:
   provider: github
   github: {{webhook_secret: "It's a Secret to Everybody"}}
-database: {{url: "sqlite://{self.folder}/state/fraisier.db"}}
+database: {{url: "{self.database}"}}
+state_folder: {self.folder}/state
 sweep_interval: {self.sweep:g}
 {head}
 fraises:

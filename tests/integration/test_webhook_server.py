@@ -23,7 +23,7 @@ from tests.unit.test_receive_push import push
 SECRET = b"s3cret-of-the-forge"
 CONFIG = """\
 git: {{github: {{webhook_secret: {secret}}}}}
-database: {{url: "sqlite://{folder}/fraisier.db"}}
+database: {{url: "{database}"}}
 state_folder: {folder}/state
 fraises:
   orders:
@@ -35,18 +35,21 @@ fraises:
 
 
 class Serving:
-    """A `fraisier serve` of its own process."""
+    """A `fraisier serve` of its own process; on SQLite where `database` names no other URL."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, database: str = "") -> None:
         self.file = folder / "fraises.yaml"
         self._folder = folder
+        self._database = database or f"sqlite://{folder}/fraisier.db"
         self.write()
         command = [sys.executable, "-m", "fraisier", "--config", str(self.file), "serve", *arguments]
         self._log = (folder / "log").open("wb")
         self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
 
     def write(self, branch: str = "main") -> None:
-        text = CONFIG.format(folder=self._folder, branch=branch, secret=SECRET.decode())
+        text = CONFIG.format(
+            folder=self._folder, database=self._database, branch=branch, secret=SECRET.decode()
+        )
         self.file.write_text(text)
 
     @property

@@ -87,6 +87,31 @@ def test_settings_that_are_left_out_have_the_documented_defaults(tmp_path: Path)
     assert found.default_forge == "github"
 
 
+@pytest.mark.parametrize(
+    ("written", "url", "password"),
+    [
+        ("postgresql://fraisier:p%40ss@db:5432/fraisier", "postgresql://fraisier@db:5432/fraisier", "p@ss"),
+        (
+            "postgres://fraisier:${PG}@db/f?sslmode=require",
+            "postgresql://fraisier@db/f?sslmode=require",
+            "hunter2",
+        ),
+        ("postgresql://fraisier@db/fraisier", "postgresql://fraisier@db/fraisier", None),
+        ("postgresql:///fraisier?host=/run/pg", "postgresql:///fraisier?host=/run/pg", None),
+    ],
+)
+def test_the_password_of_the_database_is_kept_apart_and_never_shown(
+    tmp_path: Path, written: str, url: str, password: str | None
+) -> None:
+    configuration = loaded(tmp_path, f"{GOOD}database: {{url: '{written}'}}\n", PG="hunter2")
+    found = configuration.settings
+    assert (found.database_url, found.state_folder) == (url, "/var/lib/fraisier")
+    assert (found.database_password and found.database_password.reveal()) == password
+    if password is not None:
+        assert password not in repr(configuration)
+        assert password in known_secrets(configuration)
+
+
 # --------------------------------------------------------------------------------------------- values
 
 

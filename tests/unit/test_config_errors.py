@@ -313,9 +313,25 @@ def test_a_wrong_value_is_told_where_and_why(
 
 TOP_CASES = [
     (
-        "database: {url: 'postgresql://u:hunter2@h/d'}",
+        "database: {url: 'postgresql+asyncpg://u:hunter2@h/d'}",
         "9:17",
-        "PostgreSQL is not performed by this version of Fraisier",
+        "is no URL of PostgreSQL; expected postgresql",
+    ),
+    ("database: {url: 'postgresql://u:hunter2@h:port/d'}", "9:17", "cannot be read as a URL (write @ / ?"),
+    (
+        "database: {url: 'postgresql://u:hunter2@h/d#x'}",
+        "9:17",
+        "has a #, which ends a URL (write it as %23)",
+    ),
+    (
+        "database: {url: 'postgresql://u@h/d?password=hunter2'}",
+        "9:17",
+        "has the password among its parameters",
+    ),
+    (
+        "database: {url: 'postgresql://u:hunter2@h'}",
+        "9:17",
+        "names no database; expected postgresql://user:password",
     ),
     (
         "database: {url: 'sqlite://relative.db'}",
@@ -373,6 +389,7 @@ def test_a_wrong_line_at_the_top_is_told_where_and_why(
     found = only(tmp_path, f"{GOOD}{line}\n")
     assert found.startswith(where + " "), found
     assert words in found
+    assert "hunter2" not in found
 
 
 CLONE_CASES = [

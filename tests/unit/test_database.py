@@ -135,6 +135,11 @@ def test_a_store_that_is_opened_again_has_everything(folder: Path) -> None:
     again.close()
 
 
+def test_four_slashes_name_the_same_file_as_three(tmp_path: Path) -> None:
+    open_sqlite(f"sqlite:///{tmp_path}/fraisier.db", state_folder=str(tmp_path)).close()
+    open_sqlite(f"sqlite://{tmp_path}/fraisier.db", state_folder=str(tmp_path), create=False).close()
+
+
 @pytest.mark.parametrize("url", ["postgresql://x/y", "sqlite:", "sqlite:///", "/var/lib/fraisier.db"])
 def test_other_urls_are_refused_with_an_example(url: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="sqlite:///var/lib"):

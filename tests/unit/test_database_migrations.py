@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from fraisier.database import migrate
+from fraisier.database import migration_files, sqlite_migrate
 from fraisier.database.sqlite import open_sqlite
 from fraisier.database.sqlite_connection import connect
 from fraisier.domain.errors import StoreTooNew, StoreUnavailable
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "database_schema.sql"
 ROOT = Path(__file__).parent.parent.parent
-NEWEST = migrate.newest_number(migrate.migrations_folder("sqlite"))
+NEWEST = migration_files.newest_number(migration_files.migrations_folder("sqlite"))
 
 
 def url(folder: Path) -> str:
@@ -42,7 +42,7 @@ def test_the_migrations_make_the_schema_that_is_written_down(tmp_path: Path) -> 
 
 def test_each_migration_is_noted_with_its_checksum(tmp_path: Path) -> None:
     open_sqlite(url(tmp_path), state_folder=str(tmp_path)).close()
-    loaded = migrate.load_migrations(migrate.migrations_folder("sqlite"))
+    loaded = migration_files.load_migrations(migration_files.migrations_folder("sqlite"))
     with sqlite3.connect(tmp_path / "fraisier.db") as connection:
         noted = connection.execute("SELECT number, checksum FROM tb_migrations ORDER BY number").fetchall()
         version = connection.execute("PRAGMA user_version").fetchone()
@@ -52,16 +52,16 @@ def test_each_migration_is_noted_with_its_checksum(tmp_path: Path) -> None:
 
 def test_a_later_migration_is_applied_to_a_database_that_has_the_earlier_ones(tmp_path: Path) -> None:
     folder = tmp_path / "migrations"
-    shutil.copytree(migrate.migrations_folder("sqlite"), folder)
+    shutil.copytree(migration_files.migrations_folder("sqlite"), folder)
     open_sqlite(url(tmp_path), state_folder=str(tmp_path)).close()
     later = f"{NEWEST + 1:04d}_more.sql"
     (folder / later).write_text(
         "CREATE TABLE tb_more (a TEXT);\n-- a comment\nINSERT INTO tb_more VALUES (';');\n"
     )
     connection = connect(tmp_path / "fraisier.db", patience=1, write=True)
-    loaded = migrate.load_migrations(folder)
-    assert migrate.migrate(connection, tmp_path / "fraisier.db", loaded) == [NEWEST + 1]
-    assert migrate.migrate(connection, tmp_path / "fraisier.db", loaded) == []
+    loaded = migration_files.load_migrations(folder)
+    assert sqlite_migrate.migrate(connection, tmp_path / "fraisier.db", loaded) == [NEWEST + 1]
+    assert sqlite_migrate.migrate(connection, tmp_path / "fraisier.db", loaded) == []
     assert connection.execute("SELECT a FROM tb_more").fetchone()[0] == ";"
     connection.close()
 
@@ -73,7 +73,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "x.db").touch()
     connection = connect(tmp_path / "x.db", patience=1, write=True)
     with pytest.raises(sqlite3.OperationalError, match="tb_none"):
-        migrate.migrate(connection, tmp_path / "x.db", migrate.load_migrations(folder))
+        sqlite_migrate.migrate(connection, tmp_path / "x.db", migration_files.load_migrations(folder))
     assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
     connection.close()
 
@@ -100,7 +100,7 @@ def test_a_migration_that_was_changed_after_it_was_applied_is_refused(tmp_path: 
 def test_a_gap_in_the_numbers_is_refused(tmp_path: Path) -> None:
     (tmp_path / "0002_second.sql").write_text("SELECT 1;\n")
     with pytest.raises(StoreUnavailable, match="Install Fraisier again"):
-        migrate.load_migrations(tmp_path)
+        migration_files.load_migrations(tmp_path)
 
 
 def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:

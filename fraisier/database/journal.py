@@ -1,24 +1,25 @@
 """The journal of a deployment: attempts, steps, output, and how it ended.
 
-Every function is called with a claim whose token was checked in the same transaction (`sqlite_queue.hold`).
+Every function is called with a claim whose token was checked in the same transaction (`claims.hold`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
 from fraisier.application.ports import Claim, Ending, Serving
+from fraisier.database.claims import ended_by_cancel, let_go
 from fraisier.database.clocks import unix
-from fraisier.database.sqlite_deployments import (
+from fraisier.database.deployment_rows import (
     SUPERSEDED_HINT,
     change_deployment,
     load_deployment,
     superseded_by,
 )
-from fraisier.database.sqlite_queue import ended_by_cancel, let_go
-from fraisier.database.sqlite_transaction import Transaction
+from fraisier.database.transaction import Transaction
 from fraisier.domain.deployment import REPLACEABLE, Deployment, Status
 from fraisier.domain.errors import Cause, Conflict
 from fraisier.domain.plan import Phase, StepName, StepState
@@ -50,7 +51,7 @@ _SEE_TIP = "UPDATE tb_environments SET seen_tip = ? WHERE fraise = ? AND name = 
 
 _BEGIN_STEP = """
 INSERT INTO tb_deployment_steps (deployment, attempt, phase, step, state, release, started_at)
-VALUES (?, ?, ?, ?, 'running', ?, ?)
+VALUES (?, ?, ?, ?, 'running', ?, ?) RETURNING pk
 """
 _STEP = "SELECT state, started_at FROM tb_deployment_steps WHERE pk = ? AND deployment = ?"
 _END_STEP = """
@@ -74,14 +75,7 @@ _DROP = "DELETE FROM tb_step_output WHERE seq = ?"
 _PLACE = """
 SELECT current_release, current_deployment, quarantine FROM tb_environments WHERE fraise = ? AND name = ?
 """
-_SERVES = """
-UPDATE tb_environments
-   SET current_release = :release, current_commit = :commit, current_deployment = :deployment,
-       healthy = :healthy
- WHERE fraise = :fraise AND name = :environment
-"""
 _DEPLOYED = "UPDATE tb_environments SET last_deployed_at = ? WHERE fraise = ? AND name = ?"
-_LIFT = "UPDATE tb_environments SET quarantine = json_remove(quarantine, ?) WHERE fraise = ? AND name = ?"
 _QUARANTINE = "UPDATE tb_environments SET quarantine = ? WHERE fraise = ? AND name = ?"
 
 # Of an environment's pending deployments, the newest one.
@@ -149,7 +143,7 @@ def begin_step(
     """Journal that a step begins; returns its id."""
     row = (claim.deployment.id, attempt, phase.value, name.value, release, tx.at)
     tx.wakes = True
-    return int(tx.execute(_BEGIN_STEP, row).lastrowid or 0)
+    return int(tx.execute(_BEGIN_STEP, row).fetchone()[0])
 
 
 def end_step(tx: Transaction, claim: Claim, step: int, *, state: StepState, tail: str, error: str) -> None:
@@ -211,7 +205,7 @@ def finish(tx: Transaction, claim: Claim, attempt: int, ending: Ending) -> Deplo
         _serve(tx, claim, ending.serving, succeeded=ending.status is Status.success)
     if ending.status is Status.success:
         tx.execute(_DEPLOYED, (tx.at, *_place(claim)))
-        tx.execute(_LIFT, (f'$."{after.commit}"', *_place(claim)))
+        _lift(tx, claim, after.commit)
     if after.commit and (ending.quarantine or ending.cause is Cause.force_push_refused):
         _bar(tx, claim, after)
     let_go(tx, claim)
@@ -226,25 +220,37 @@ def _end_attempt(tx: Transaction, claim: Claim, attempt: int, *, outcome: str, e
 def _serve(tx: Transaction, claim: Claim, serving: Serving, *, succeeded: bool) -> None:
     row = tx.row(_PLACE, _place(claim))
     as_before = row is not None and serving.release and row["current_release"] == serving.release
-    earlier = row["current_deployment"] if row is not None and as_before else ""
+    earlier = (row["current_deployment"] or "") if row is not None and as_before else ""
     values = {
         "release": serving.release,
         "commit": serving.commit,
         "deployment": claim.deployment.id if succeeded else earlier,
-        "healthy": int(serving.healthy),
+        "healthy": serving.healthy,
         "fraise": claim.environment.fraise,
         "environment": claim.environment.environment,
     }
-    tx.execute(_SERVES, values)
+    tx.execute(tx.sql.serves, values)
 
 
 def _bar(tx: Transaction, claim: Claim, deployment: Deployment) -> None:
     """Only `deploy --force` brings this commit again; a refused force push, any person's `deploy` does."""
-    row = tx.row(_PLACE, _place(claim))
-    quarantine = orjson.loads(row["quarantine"]) if row is not None else {}
+    quarantine = _quarantine(tx, claim)
     cause = deployment.cause.value if deployment.cause else ""
     quarantine[deployment.commit] = {"at": tx.at, "deployment": deployment.id, "cause": cause}
     tx.execute(_QUARANTINE, (orjson.dumps(quarantine).decode(), *_place(claim)))
+
+
+def _lift(tx: Transaction, claim: Claim, commit: str) -> None:
+    """What has succeeded is not barred any more."""
+    quarantine = _quarantine(tx, claim)
+    if quarantine.pop(commit, None) is not None:
+        tx.execute(_QUARANTINE, (orjson.dumps(quarantine).decode(), *_place(claim)))
+
+
+def _quarantine(tx: Transaction, claim: Claim) -> dict[str, Any]:
+    row = tx.row(_PLACE, _place(claim))
+    known: dict[str, Any] = orjson.loads(row["quarantine"]) if row is not None else {}
+    return known
 
 
 def retry_later(
@@ -253,7 +259,7 @@ def retry_later(
     """End the attempt; the deployment waits, unless it was cancelled or a newer one waits already."""
     before = load_deployment(tx, claim.deployment.id)
     newer = _newer(tx, claim, before)
-    retry_at: float | None = None
+    retry_in: float | None = None
     if before.cancel_requested_by:
         after = ended_by_cancel(before, before.cancel_requested_by, tx.now)
     elif newer:
@@ -263,8 +269,8 @@ def retry_later(
     else:
         waiting = before.becomes(Status.pending, cause=cause, error=error, hint=hint)
         after = replace(waiting, not_before=tx.now + delay)
-        retry_at = tx.clocks.boottime() + delay
-    change_deployment(tx, before, after, retry_at=retry_at)
+        retry_in = delay
+    change_deployment(tx, before, after, retry_in=retry_in)
     outcome = "retry" if after.status is Status.pending else after.status.value
     _end_attempt(tx, claim, attempt, outcome=outcome, error=error)
     let_go(tx, claim)

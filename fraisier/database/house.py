@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from fraisier.application.ports import Row
-from fraisier.database.sqlite_transaction import Transaction
+from fraisier.database.transaction import Connection, Transaction
 from fraisier.database.uuids import time_ordered_uuid
+from fraisier.domain.errors import Conflict
 from fraisier.domain.fraise import EnvironmentKey, Fraise
 
 SIGN_OF_LIFE = 15.0  # seconds that a worker counts as alive after it registered, until it renews
@@ -19,32 +19,20 @@ _INSTALLATION = "SELECT id FROM tb_installation"
 _DIGEST = "SELECT digest FROM tb_installation"
 _PUBLISHED = "UPDATE tb_installation SET digest = ?, published_at = ?"
 
-_HIDE_FRAISES = "UPDATE tb_fraises SET published = 0 WHERE published"
-_HIDE_ENVIRONMENTS = "UPDATE tb_environments SET published = 0 WHERE published"
+_HIDE_FRAISES = "UPDATE tb_fraises SET published = FALSE WHERE published"
+_HIDE_ENVIRONMENTS = "UPDATE tb_environments SET published = FALSE WHERE published"
 _PUBLISH_FRAISE = """
 INSERT INTO tb_fraises (name, id, type, description, forge, repository) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (name) DO UPDATE
    SET type = excluded.type, description = excluded.description, forge = excluded.forge,
-       repository = excluded.repository, published = 1
+       repository = excluded.repository, published = TRUE
 """
 _PUBLISH_ENVIRONMENT = """
 INSERT INTO tb_environments (fraise, name, id, document) VALUES (?, ?, ?, ?)
-    ON CONFLICT (fraise, name) DO UPDATE SET document = excluded.document, published = 1
+    ON CONFLICT (fraise, name) DO UPDATE SET document = excluded.document, published = TRUE
 """
 
-_REGISTER = """
-INSERT INTO tb_workers (id, host, pid, version, info, started_at, seen_at, alive_until, boot)
-VALUES (:id, :host, :pid, :version, :info, :now, :now, :alive_until, :boot)
-    ON CONFLICT (id) DO UPDATE
-   SET host = excluded.host, pid = excluded.pid, version = excluded.version, info = excluded.info,
-       started_at = excluded.started_at, seen_at = excluded.seen_at, alive_until = excluded.alive_until,
-       boot = excluded.boot, retired_at = NULL
-"""
 _RETIRE = "UPDATE tb_workers SET retired_at = ? WHERE id = ?"
-_LIVE_WORKERS = """
-SELECT id, host, pid, version, started_at, seen_at, info FROM tb_workers
- WHERE retired_at IS NULL AND boot = ? AND alive_until > ? ORDER BY started_at, id
-"""
 
 # Rows come in the order of time, so that pruning walks from the oldest and stops at the first it keeps.
 _OLDEST_PAYLOADS = """
@@ -65,12 +53,12 @@ DELETE FROM tb_workers
 PRUNE_CHUNK = 200  # rows per transaction: others write in between
 
 
-def installation(connection: sqlite3.Connection) -> str:
+def installation(connection: Connection) -> str:
     """The id that this database was created with."""
     return str(connection.execute(_INSTALLATION).fetchone()[0])
 
 
-def published_digest(connection: sqlite3.Connection) -> str:
+def published_digest(connection: Connection) -> str:
     """The digest of what is published."""
     return str(connection.execute(_DIGEST).fetchone()[0])
 
@@ -79,6 +67,7 @@ def publish(
     tx: Transaction, fraises: Sequence[Fraise], digest: str, documents: Mapping[EnvironmentKey, Row]
 ) -> None:
     """Replace what is published. What is no longer there is hidden, with its history kept."""
+    tx.lock_all()
     tx.execute(_HIDE_ENVIRONMENTS)
     tx.execute(_HIDE_FRAISES)
     for fraise in fraises:
@@ -99,7 +88,11 @@ def publish(
 
 
 def register_worker(tx: Transaction, worker: str, info: Row) -> None:
-    """A worker begins."""
+    """A worker begins.
+
+    Raises:
+        Conflict: another one of that name runs.
+    """
     values: dict[str, Any] = {
         "id": worker,
         "host": str(info.get("host", "")),
@@ -107,10 +100,11 @@ def register_worker(tx: Transaction, worker: str, info: Row) -> None:
         "version": str(info.get("version", "")),
         "info": orjson.dumps(info, default=str).decode(),
         "now": tx.at,
-        "alive_until": tx.clocks.boottime() + SIGN_OF_LIFE,
-        "boot": tx.clocks.boot_id,
+        **tx.moment(SIGN_OF_LIFE),
     }
-    tx.execute(_REGISTER, values)
+    if not tx.execute(tx.sql.register_worker, values).rowcount:
+        message = f"cannot start the worker {worker!r}: another one of that name runs"
+        raise Conflict(message, "Stop it, or give this one another name")
     tx.wakes = True
 
 
@@ -118,11 +112,6 @@ def retire_worker(tx: Transaction, worker: str) -> None:
     """A worker ends; whatever it had leased is free."""
     tx.execute(_RETIRE, (tx.at, worker))
     tx.wakes = True
-
-
-def live_workers(connection: sqlite3.Connection, *, boot: str, boottime: float) -> list[sqlite3.Row]:
-    """Workers whose last sign of life is recent enough."""
-    return connection.execute(_LIVE_WORKERS, (boot, boottime)).fetchall()
 
 
 def prune_payloads(tx: Transaction, before: str) -> tuple[int, bool]:

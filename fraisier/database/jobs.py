@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
 
-from fraisier.database.sqlite_transaction import Transaction
-
 if TYPE_CHECKING:
     import asyncio  # 40 ms to import, and only who has a loop needs it
 
-Work = Callable[[Transaction], Any]
+Work = Callable[[Any], Any]  # is given a Transaction of its database
 
 
 class Job:

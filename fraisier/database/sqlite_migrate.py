@@ -1,22 +1,17 @@
-"""Numbered, checksummed migrations: plain SQL files, applied in order, each exactly once."""
+"""Applies migrations to a SQLite file."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from fraisier.database.clocks import iso
-from fraisier.domain.errors import StoreTooNew, StoreUnavailable
-
-_FILE = re.compile(r"(\d{4})_(\w+)\.sql\Z")
+from fraisier.database.migration_files import Migration, check_applied, newest_number, refuse_newer
 
 _CREATE_TABLE = """
 CREATE TABLE IF NOT EXISTS tb_migrations (
@@ -31,46 +26,6 @@ _HAS_TABLE = "SELECT 1 FROM sqlite_schema WHERE name = 'tb_migrations'"
 _NOTE = "INSERT INTO tb_migrations (number, name, checksum, applied_at) VALUES (?, ?, ?, ?)"
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One file of `db/<dialect>/`."""
-
-    number: int
-    name: str
-    sql: str
-
-    @property
-    def checksum(self) -> str:
-        """sha256 of the text."""
-        return hashlib.sha256(self.sql.encode()).hexdigest()
-
-
-def migrations_folder(dialect: str) -> Path:
-    """`db/<dialect>` beside the package in a checkout, `fraisier/_db/<dialect>` where it is installed."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "_db" / dialect
-    return installed if installed.is_dir() else package.parent / "db" / dialect
-
-
-def load_migrations(folder: Path) -> Sequence[Migration]:
-    """All migrations of a folder, by number. Numbers count from 1 without a gap.
-
-    Raises:
-        StoreUnavailable: there are none, or one is missing: the installation is damaged.
-    """
-    matches = [(found, path) for path in sorted(folder.glob("*.sql")) if (found := _FILE.match(path.name))]
-    loaded = [Migration(int(m[1]), m[2], path.read_text(encoding="utf-8")) for m, path in matches]
-    if not loaded or [each.number for each in loaded] != list(range(1, len(loaded) + 1)):
-        message = f"cannot find the database's migrations in {folder}"
-        raise StoreUnavailable(message, "Install Fraisier again")
-    return loaded
-
-
-def newest_number(folder: Path) -> int:
-    """The number of the newest migration, from the names of the files alone."""
-    return max((int(m[1]) for path in folder.glob("*.sql") if (m := _FILE.match(path.name))), default=0)
-
-
 def is_current(connection: sqlite3.Connection, folder: Path) -> bool:
     """Whether the database has every migration of ours: one look at its header.
 
@@ -79,7 +34,7 @@ def is_current(connection: sqlite3.Connection, folder: Path) -> bool:
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     newest = newest_number(folder)
-    _refuse_newer(version, newest)
+    refuse_newer(version, newest)
     return version == newest
 
 
@@ -100,20 +55,8 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mig
 
 
 def _check(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
-    if connection.execute(_HAS_TABLE).fetchone() is None:
-        return
-    ours = {each.number: each for each in migrations}
-    for number, name, checksum in connection.execute(_APPLIED).fetchall():
-        _refuse_newer(number, len(migrations))
-        if ours[number].checksum != checksum:
-            message = f"cannot use this database: its migration {number:04d}_{name} is not the one we have"
-            raise StoreUnavailable(message, "Install the Fraisier that migrated it, or restore a backup")
-
-
-def _refuse_newer(version: int, newest: int) -> None:
-    if version > newest:
-        message = f"cannot use a database of a newer Fraisier (schema {version}, this one knows {newest})"
-        raise StoreTooNew(message, "Upgrade this Fraisier, or restore the backup from before the upgrade")
+    if connection.execute(_HAS_TABLE).fetchone() is not None:
+        check_applied(connection.execute(_APPLIED).fetchall(), migrations)
 
 
 def _apply(connection: sqlite3.Connection, migration: Migration) -> None:

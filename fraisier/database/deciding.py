@@ -14,58 +14,13 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Requested
-from fraisier.database.sqlite_deployments import SUPERSEDED_HINT, deployment_rows, insert_deployments
-from fraisier.database.sqlite_events import insert_events
-from fraisier.database.sqlite_transaction import Transaction, as_json
+from fraisier.database.deployment_rows import SUPERSEDED_HINT, deployment_rows, insert_deployments
+from fraisier.database.event_rows import insert_events
+from fraisier.database.transaction import Transaction, as_json
 from fraisier.database.uuids import random_uuid
 from fraisier.domain.deployment import Deployment, Status, Trigger, Wish, decide
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey
-
-# All that a batch has to know, as one row of two JSON texts: each row, and each statement, would be a
-# hand-over of Python's lock. CROSS JOIN is how SQLite is told the order: one look into the index per
-# delivery, never a walk through a forge's events.
-#
-# First the deliveries that are stored already, of {forge: {delivery id: position}}. Then, of a list of
-# [fraise, environment], the state that wishes are decided on: the newest deployment that is not
-# superseded, found by one look into the index per status, and all that wait.
-_READ = """
-SELECT (SELECT json_group_array(json_array(d.value, v.id))
-          FROM json_each(:deliveries) f
-         CROSS JOIN json_each(f.value) d
-         CROSS JOIN tb_webhook_events v ON v.forge = f.key AND v.delivery_id = d.key AND v.delivery_id <> ''),
-       (SELECT json_group_array(json_array(e.fraise, e.name, e.seen_tip, json(e.quarantine),
-                 (SELECT json_array(n.id, n.status, n.trigger, n."commit", n.requested_at)
-                    FROM tb_deployments n
-                   WHERE n.pk = (SELECT max((SELECT d.pk FROM tb_deployments d
-                                              WHERE d.fraise = e.fraise AND d.environment = e.name
-                                                AND d.status = s.column1
-                                              ORDER BY d.pk DESC LIMIT 1))
-                                   FROM (VALUES ('pending'), ('running'), ('success'), ('failed'),
-                                                ('rolled_back'), ('rollback_failed'), ('cancelled')) s)),
-                 (SELECT json_group_array(json_array(p.id, p.status, p.trigger, p."commit", p.requested_at))
-                    FROM tb_deployments p
-                   WHERE p.fraise = e.fraise AND p.environment = e.name AND p.status = 'pending')))
-          FROM json_each(:keys) k
-         CROSS JOIN tb_environments e ON e.fraise = json_extract(k.value, '$[0]')
-                                     AND e.name = json_extract(k.value, '$[1]') AND e.published)
-"""
-
-# `newer` is an object: id -> id of the newer one.
-_SUPERSEDE = """
-UPDATE tb_deployments
-   SET status = 'superseded', completed_at = :at, cause = 'superseded', hint = :hint,
-       error_message = 'superseded by the newer deployment ' || json_extract(:newer, '$."' || id || '"')
- WHERE status = 'pending' AND id IN (SELECT key FROM json_each(:newer))
-"""
-
-# From a list of [fraise, environment, seen_tip, quarantine].
-_REMEMBER = """
-UPDATE tb_environments
-   SET seen_tip = json_extract(k.value, '$[2]'), quarantine = json_extract(k.value, '$[3]')
-  FROM json_each(?) k
- WHERE fraise = json_extract(k.value, '$[0]') AND name = json_extract(k.value, '$[1]')
-"""
 
 # A rollback stops what runs, unless that has begun to change what is served.
 _STOP_FOR_ROLLBACK = """
@@ -130,8 +85,9 @@ class Deciding:
     def __init__(self, tx: Transaction, wishes: Iterable[Wish], firsts: Firsts | None = None) -> None:
         self._tx = tx
         keys = {(wish.environment.fraise, wish.environment.environment) for wish in wishes}
+        tx.lock(keys)
         asked = {"deliveries": orjson.dumps(firsts or {}).decode(), "keys": as_json(keys)}
-        known, places = tx.execute(_READ, asked).fetchone()
+        known, places = tx.execute(tx.sql.read_places, asked).fetchone()
         self.known: dict[int, str] = dict(orjson.loads(known))
         self._places = {(row[0], row[1]): Place(row) for row in orjson.loads(places)}
         self._new: dict[str, Deployment] = {}
@@ -189,12 +145,12 @@ class Deciding:
         insert_deployments(tx, rows)
         if self._superseded:
             newer = orjson.dumps(self._superseded).decode()
-            tx.execute(_SUPERSEDE, {"at": tx.at, "newer": newer, "hint": SUPERSEDED_HINT})
+            tx.later(tx.sql.supersede, {"at": tx.at, "newer": newer, "hint": SUPERSEDED_HINT})
         for rollback in self._rollbacks:
             where = {"fraise": rollback.environment.fraise, "environment": rollback.environment.environment}
-            tx.execute(_STOP_FOR_ROLLBACK, {"by": rollback.requested_by or "rollback", **where})
+            tx.later(_STOP_FOR_ROLLBACK, {"by": rollback.requested_by or "rollback", **where})
         if changed:
-            tx.execute(_REMEMBER, (memory,))
+            tx.later(tx.sql.remember, (memory,))
         tx.wakes = tx.wakes or bool(rows)
 
 

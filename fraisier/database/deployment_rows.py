@@ -5,13 +5,12 @@ Only superseding is elsewhere (`sqlite_deciding`), where one statement does it t
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fraisier.database.clocks import iso, unix, unix_or_none
-from fraisier.database.sqlite_transaction import Transaction
+from fraisier.database.transaction import DatabaseRow, Transaction
 from fraisier.domain.deployment import Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, NotFound
 from fraisier.domain.fraise import EnvironmentKey
@@ -23,19 +22,6 @@ INSERT INTO tb_deployments (id, fraise, environment, ref, "commit", status, trig
 _INSERT_WIDTH = 16
 
 SUPERSEDED_HINT = "Nothing to do: the newer one takes its place"
-
-_BY_ID = "SELECT * FROM tb_deployments WHERE id = ?"
-
-# What may change about a deployment. Its wish never does; triggers of the schema hold that.
-_CHANGE = """
-UPDATE tb_deployments
-   SET status = :status, "commit" = :commit, started_at = :started_at, completed_at = :completed_at,
-       duration = :duration, cause = :cause, error_message = :error, hint = :hint, release = :release,
-       previous_release = :previous_release, cancel_requested_by = :cancel_requested_by,
-       not_before = :not_before, retry_at = :retry_at, retry_boot = :retry_boot
- WHERE id = :id
-"""
-
 
 Columns = tuple[Any, ...]
 
@@ -84,7 +70,7 @@ def _new_row(deployment: Deployment, at: str, newer: str | None) -> Columns:
     )
 
 
-def deployment_of(row: sqlite3.Row) -> Deployment:
+def deployment_of(row: DatabaseRow) -> Deployment:
     """The domain's object of a row."""
     return Deployment(
         id=row["id"],
@@ -115,15 +101,26 @@ def load_deployment(tx: Transaction, deployment: str) -> Deployment:
     Raises:
         NotFound: there is none.
     """
-    row = tx.row(_BY_ID, (deployment,))
+    row = tx.row(tx.sql.deployment_by_id, {"id": deployment})
     if row is None:
         message = f"cannot find the deployment {deployment!r}"
         raise NotFound(message, "See `fraisier history`")
     return deployment_of(row)
 
 
+def locked_deployment(tx: Transaction, deployment: str) -> Deployment:
+    """The same, with its environment locked against others.
+
+    Raises:
+        NotFound: there is none.
+    """
+    key = load_deployment(tx, deployment).environment
+    tx.lock([(key.fraise, key.environment)])
+    return load_deployment(tx, deployment)  # as it is now that nobody else changes it
+
+
 def change_deployment(
-    tx: Transaction, before: Deployment, after: Deployment, *, retry_at: float | None = None
+    tx: Transaction, before: Deployment, after: Deployment, *, retry_in: float | None = None
 ) -> None:
     """Store `after`, which came of `before` by the domain's rules, and count the change.
 
@@ -134,7 +131,7 @@ def change_deployment(
         before.status.check(after.status)
     duration = _duration(after)
     tx.execute(
-        _CHANGE,
+        tx.sql.change_deployment,
         {
             "id": after.id,
             "status": after.status.value,
@@ -149,8 +146,7 @@ def change_deployment(
             "previous_release": after.previous_release,
             "cancel_requested_by": after.cancel_requested_by,
             "not_before": iso(after.not_before) if after.not_before else None,
-            "retry_at": retry_at,
-            "retry_boot": "" if retry_at is None else tx.clocks.boot_id,
+            **({"until": None, "boot": ""} if retry_in is None else tx.moment(retry_in)),
         },
     )
     if after.status is not before.status:

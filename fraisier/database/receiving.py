@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from fraisier.application.ports import Received, Requested
+from fraisier.database.deciding import Deciding, Firsts
+from fraisier.database.event_rows import event_row
 from fraisier.database.prepared_delivery import PreparedDelivery
-from fraisier.database.sqlite_deciding import Deciding, Firsts
-from fraisier.database.sqlite_events import event_row
-from fraisier.database.sqlite_transaction import Transaction
+from fraisier.database.transaction import Transaction
 from fraisier.domain.deployment import Deployment, Wish
 from fraisier.domain.errors import NotFound
 from fraisier.domain.fraise import EnvironmentKey

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from fraisier.application.ports import Output, Row
+from fraisier.database.transaction import Connection, DatabaseRow, Statements
 from fraisier.domain.errors import NotFound
 from fraisier.domain.plan import Phase, StepName
 
 # Columns of the views that hold JSON, and truth values that SQLite keeps as 0 and 1.
 _JSON = frozenset({"environments", "changes", "quarantined_commits", "info"})
 _TRUTH = frozenset({"healthy", "paused", "force"})
-_HIDDEN = frozenset({"position"})
+_HIDDEN = frozenset({"position", "data"})
 
 _FRAISES = "SELECT * FROM v_fraise WHERE (:fraise = '' OR fraise_id = :fraise) ORDER BY fraise_id"
 
@@ -26,25 +27,6 @@ SELECT * FROM v_fraise_status
 """
 
 _HISTORY = "SELECT * FROM v_deployment_history ORDER BY position DESC LIMIT :limit OFFSET :offset"
-
-# With a filter: the newest of each environment and status that it allows, each straight from the index;
-# then the newest of those. No index would serve every combination of filters, and none is needed.
-_HISTORY_OF_SOME = """
-SELECT h.* FROM v_deployment_history h
- WHERE h.position IN (
-       SELECT d.pk
-         FROM tb_environments e
-        CROSS JOIN (VALUES ('pending'), ('running'), ('success'), ('failed'), ('rolled_back'),
-                           ('rollback_failed'), ('cancelled'), ('superseded')) s
-        CROSS JOIN tb_deployments d ON d.pk IN (
-              SELECT n.pk FROM tb_deployments n
-               WHERE n.fraise = e.fraise AND n.environment = e.name AND n.status = s.column1
-               ORDER BY n.pk DESC LIMIT :limit + :offset)
-        WHERE (:fraise = '' OR e.fraise = :fraise) AND (:environment = '' OR e.name = :environment)
-          AND (:status = '' OR s.column1 = :status)
-        ORDER BY d.pk DESC LIMIT :limit OFFSET :offset)
- ORDER BY h.position DESC
-"""
 
 # The view's figures for requests since a day, with the median of the newest 101 successes.
 _STATS = """
@@ -82,7 +64,7 @@ SELECT * FROM v_webhook_events WHERE verdict = :verdict ORDER BY position DESC L
 """
 
 _DEPLOYMENT = """
-SELECT * FROM v_deployment_history WHERE id >= :prefix AND id < :prefix || '~' ORDER BY id LIMIT 2
+SELECT * FROM v_deployment_history WHERE id >= :lowest AND id <= :highest ORDER BY id LIMIT 2
 """
 
 _STEPS = """
@@ -97,52 +79,59 @@ SELECT o.seq, o.text, s.step, s.phase, s.attempt
  WHERE o.deployment = :deployment AND o.seq > :after ORDER BY o.seq LIMIT :limit
 """
 
-_COUNTS = "SELECT name, value FROM tb_counters ORDER BY name"
+# A counter may have several rows: see db/postgresql.
+_COUNTS = "SELECT name, sum(value) AS value FROM tb_counters GROUP BY name ORDER BY name"
+
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_ZEROS, _EFFS = ("-".join(digit * width for width in (8, 4, 4, 4, 12)) for digit in "0f")
 
 
-def fraises(connection: sqlite3.Connection, *, fraise: str) -> list[Row]:
+def fraises(connection: Connection, *, fraise: str) -> list[Row]:
     """Rows of v_fraise."""
     return _rows(connection, _FRAISES, {"fraise": fraise})
 
 
-def fraise_status(connection: sqlite3.Connection, *, fraise: str, environment: str) -> list[Row]:
+def fraise_status(connection: Connection, *, fraise: str, environment: str) -> list[Row]:
     """Rows of v_fraise_status."""
     return _rows(connection, _STATUS, {"fraise": fraise, "environment": environment})
 
 
-def history(connection: sqlite3.Connection, filters: Mapping[str, Any]) -> list[Row]:
+def history(connection: Connection, sql: Statements, filters: Mapping[str, Any]) -> list[Row]:
     """Rows of v_deployment_history, newest first."""
     filtered = filters["fraise"] or filters["environment"] or filters["status"]
-    return _rows(connection, _HISTORY_OF_SOME if filtered else _HISTORY, filters)
+    return _rows(connection, sql.history_of_some if filtered else _HISTORY, filters)
 
 
-def stats(connection: sqlite3.Connection, *, fraise: str, environment: str, since: str) -> list[Row]:
+def stats(connection: Connection, *, fraise: str, environment: str, since: str) -> list[Row]:
     """Rows like those of v_deployment_stats, of requests since a day."""
     values = {"fraise": fraise, "environment": environment, "since": since}
     rows = _rows(connection, _STATS, values)
     return [{**row, "median_duration_seconds": _median(connection, row)} for row in rows]
 
 
-def _median(connection: sqlite3.Connection, row: Row) -> float | None:
+def _median(connection: Connection, row: Row) -> float | None:
     found = connection.execute(_NEWEST_DURATIONS, (row["fraise_id"], row["environment"])).fetchall()
     ordered = sorted(duration for (duration,) in found)
     return ordered[len(ordered) // 2] if ordered else None
 
 
-def events(connection: sqlite3.Connection, *, limit: int, verdict: str) -> list[Row]:
+def events(connection: Connection, *, limit: int, verdict: str) -> list[Row]:
     """Rows of v_webhook_events, newest first."""
     sql = _EVENTS_OF_VERDICT if verdict else _EVENTS
     return _rows(connection, sql, {"limit": limit, "verdict": verdict})
 
 
-def deployment(connection: sqlite3.Connection, prefix: str) -> Row:
+def deployment(connection: Connection, prefix: str) -> Row:
     """The row whose id begins with `prefix`.
 
     Raises:
         NotFound: none does, or more than one.
     """
     wanted = prefix.strip().lower()
-    found = _rows(connection, _DEPLOYMENT, {"prefix": wanted}) if wanted else []
+    lowest, highest = wanted + _ZEROS[len(wanted) :], wanted + _EFFS[len(wanted) :]
+    found = []
+    if wanted and _is_id(lowest):
+        found = _rows(connection, _DEPLOYMENT, {"lowest": lowest, "highest": highest})
     if not found:
         message = f"cannot find a deployment {prefix!r}"
         raise NotFound(message, "See `fraisier history`")
@@ -152,13 +141,15 @@ def deployment(connection: sqlite3.Connection, prefix: str) -> Row:
     return found[0]
 
 
-def steps(connection: sqlite3.Connection, deployment_id: str) -> list[Row]:
+def steps(connection: Connection, deployment_id: str) -> list[Row]:
     """The journal of a deployment, oldest first."""
-    return _rows(connection, _STEPS, (deployment_id,))
+    return _rows(connection, _STEPS, (deployment_id,)) if _is_id(deployment_id) else []
 
 
-def output(connection: sqlite3.Connection, deployment_id: str, *, after: int, limit: int) -> list[Output]:
+def output(connection: Connection, deployment_id: str, *, after: int, limit: int) -> list[Output]:
     """Pieces of output with a `seq` above `after`, in order."""
+    if not _is_id(deployment_id):
+        return []
     values = {"deployment": deployment_id, "after": after, "limit": limit}
     return [
         Output(
@@ -172,16 +163,20 @@ def output(connection: sqlite3.Connection, deployment_id: str, *, after: int, li
     ]
 
 
-def counts(connection: sqlite3.Connection) -> dict[str, int]:
+def counts(connection: Connection) -> dict[str, int]:
     """Every counter."""
-    return {row["name"]: row["value"] for row in connection.execute(_COUNTS)}
+    return {row["name"]: int(row["value"]) for row in connection.execute(_COUNTS)}
 
 
-def _rows(connection: sqlite3.Connection, sql: str, values: Any) -> list[Row]:
+def _is_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
+
+
+def _rows(connection: Connection, sql: str, values: Any) -> list[Row]:
     return [as_json_types(row) for row in connection.execute(sql, values)]
 
 
-def as_json_types(row: sqlite3.Row) -> Row:
+def as_json_types(row: DatabaseRow) -> Row:
     """A row with the types that JSON has."""
     return {name: _value(name, row[name]) for name in row.keys() if name not in _HIDDEN}  # noqa: SIM118
 

@@ -8,7 +8,7 @@ from typing import Any
 from fraisier.application.ports import Received
 from fraisier.database.clocks import iso
 from fraisier.database.prepared_delivery import PreparedDelivery
-from fraisier.database.sqlite_transaction import Transaction
+from fraisier.database.transaction import Transaction
 
 _INSERT_EVENT = """
 INSERT INTO tb_webhook_events (id, forge, delivery_id, type, repository, ref, before, after, changes, sender,

@@ -1,0 +1,496 @@
+-- The first schema, as in db/sqlite/0001_initial.sql. Commands write tb_*, everything that reads uses v_*.
+--
+-- Where it differs from SQLite's, and why:
+-- * Times are timestamptz: leases and retries are compared with the server's clock, and SQL that others write
+--   can calculate with them. Views give them so; in `data` they are UTC ISO 8601 text with microseconds and Z,
+--   whatever the time zone of the session. There is no boot: the server's clock is everybody's.
+-- * Ids are native uuids, as fraiseql-server compares them; what refers to nothing is NULL, not ''.
+-- * JSON is jsonb, truth is boolean, a payload is bytea.
+-- * Views that are served carry `id uuid` and `data jsonb`, and their order.
+-- * Counters have shards, so that transactions of several processes do not wait for one row.
+-- * tb_receipts lets a client that lost the answer to its COMMIT ask what became of it.
+--
+-- Whoever changes something about an environment locks its row in tb_environments first (FOR NO KEY UPDATE, in
+-- the order of fraise and name), then reads: so all that concerns one environment happens one after the other.
+
+CREATE FUNCTION fn_iso(moment timestamptz) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
+
+-- Refuses what its trigger fires for, with the trigger's argument as the message.
+CREATE FUNCTION fn_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING MESSAGE = TG_ARGV[0], ERRCODE = 'integrity_constraint_violation';
+END
+$$;
+
+-- ------------------------------------------------------------------------------------ installation
+
+CREATE TABLE tb_installation (
+    pk           integer PRIMARY KEY CHECK (pk = 1),
+    id           uuid NOT NULL,
+    created_at   timestamptz NOT NULL,
+    digest       text NOT NULL DEFAULT '',   -- of the configuration that is published
+    published_at timestamptz,
+    pruned_event bigint NOT NULL DEFAULT 0   -- payloads of events up to this pk are gone
+);
+
+INSERT INTO tb_installation (pk, id, created_at) VALUES (1, gen_random_uuid(), clock_timestamp());
+
+CREATE TABLE tb_fraises (
+    name        text PRIMARY KEY,
+    id          uuid NOT NULL UNIQUE,
+    type        text NOT NULL,
+    description text NOT NULL DEFAULT '',
+    forge       text NOT NULL DEFAULT '',
+    repository  text NOT NULL DEFAULT '',
+    published   boolean NOT NULL DEFAULT true
+);
+
+CREATE TABLE tb_environments (
+    pk                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id                 uuid NOT NULL UNIQUE,
+    fraise             text NOT NULL REFERENCES tb_fraises (name),
+    name               text NOT NULL,
+    document           jsonb NOT NULL DEFAULT '{}',  -- the checked configuration without secrets
+    published          boolean NOT NULL DEFAULT true,
+    paused             boolean NOT NULL DEFAULT false,
+    seen_tip           text NOT NULL DEFAULT '',     -- the last tip of its branch that was decided on; '?': to be looked up
+    quarantine         jsonb NOT NULL DEFAULT '{}',  -- {commit: {at, deployment, cause}}
+    current_release    text NOT NULL DEFAULT '',
+    current_commit     text NOT NULL DEFAULT '',
+    current_deployment uuid,
+    healthy            boolean,                      -- NULL: nothing is known
+    last_deployed_at   timestamptz,
+    releases           bigint NOT NULL DEFAULT 0,    -- the highest release number given out
+    token              bigint NOT NULL DEFAULT 0,    -- the fencing token; only ever grows
+    lease_worker       text NOT NULL DEFAULT '',     -- '' = free
+    lease_until        timestamptz,                  -- by the server's clock
+    UNIQUE (fraise, name)
+) WITH (fillfactor = 50);                            -- a lease is renewed in place
+
+CREATE TRIGGER tr_environments_token BEFORE UPDATE OF token ON tb_environments
+    FOR EACH ROW WHEN (NEW.token < OLD.token)
+    EXECUTE FUNCTION fn_refuse('cannot lower a fencing token');
+
+-- ------------------------------------------------------------------------------------------ events
+
+CREATE TABLE tb_webhook_events (
+    pk             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id             uuid NOT NULL UNIQUE,
+    forge          text NOT NULL,
+    delivery_id    text NOT NULL,
+    type           text NOT NULL,
+    repository     text NOT NULL,
+    ref            text NOT NULL,              -- of the first change, like before and after
+    before         text NOT NULL,
+    after          text NOT NULL,
+    changes        jsonb NOT NULL,             -- all of them
+    sender         text NOT NULL,
+    remote         text NOT NULL,
+    received_at    timestamptz NOT NULL,
+    verdict        text NOT NULL CHECK (verdict IN ('accepted', 'ignored', 'pong')),
+    reason         text NOT NULL,
+    deployments    integer NOT NULL,           -- how many it asked for
+    payload_digest text NOT NULL,              -- sha256 of the bytes as received
+    payload_bytes  integer NOT NULL,
+    payload        bytea                       -- deflate; NULL after `retention`
+);
+
+ALTER TABLE tb_webhook_events ALTER payload SET STORAGE EXTERNAL;  -- it is compressed already
+
+CREATE UNIQUE INDEX ix_webhook_events_delivery ON tb_webhook_events (forge, delivery_id)
+ WHERE delivery_id <> '';
+CREATE INDEX ix_webhook_events_verdict ON tb_webhook_events (verdict, pk);
+
+CREATE TRIGGER tr_webhook_events_kept BEFORE DELETE ON tb_webhook_events
+    FOR EACH ROW EXECUTE FUNCTION fn_refuse('cannot delete an event: events are append-only');
+CREATE TRIGGER tr_webhook_events_all_kept BEFORE TRUNCATE ON tb_webhook_events
+    EXECUTE FUNCTION fn_refuse('cannot delete an event: events are append-only');
+
+CREATE TRIGGER tr_webhook_events_fixed BEFORE UPDATE OF
+    id, forge, delivery_id, type, repository, ref, before, after, changes, sender, remote, received_at,
+    verdict, reason, deployments, payload_digest, payload_bytes ON tb_webhook_events
+    FOR EACH ROW EXECUTE FUNCTION fn_refuse('cannot change an event: events are append-only');
+
+CREATE TRIGGER tr_webhook_events_pruned BEFORE UPDATE OF payload ON tb_webhook_events
+    FOR EACH ROW WHEN (NEW.payload IS NOT NULL)
+    EXECUTE FUNCTION fn_refuse('cannot change the payload of an event: it can only be pruned');
+
+-- ------------------------------------------------------------------------------------- deployments
+
+CREATE TABLE tb_deployments (
+    pk                  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id                  uuid NOT NULL UNIQUE,
+    fraise              text NOT NULL,
+    environment         text NOT NULL,
+    ref                 text NOT NULL,
+    "commit"            text NOT NULL,          -- '' until the first fetch pins it
+    status              text NOT NULL CHECK (status IN ('pending', 'running', 'success', 'failed',
+                            'rolled_back', 'rollback_failed', 'cancelled', 'superseded')),
+    trigger             text NOT NULL,
+    requested_by        text NOT NULL,
+    requested_at        timestamptz NOT NULL,
+    event               uuid REFERENCES tb_webhook_events (id),
+    force               boolean NOT NULL DEFAULT false,
+    started_at          timestamptz,
+    completed_at        timestamptz,
+    duration            double precision,       -- seconds from started_at to completed_at
+    cause               text,
+    error_message       text NOT NULL DEFAULT '',
+    hint                text NOT NULL DEFAULT '',
+    release             text NOT NULL DEFAULT '',
+    previous_release    text NOT NULL DEFAULT '',
+    cancel_requested_by text NOT NULL DEFAULT '',
+    not_before          timestamptz,            -- when the next attempt is due, by the server's clock
+    FOREIGN KEY (fraise, environment) REFERENCES tb_environments (fraise, name)
+);
+
+-- Serves the queue, the history with any filter, and the newest deployment of an environment.
+CREATE INDEX ix_deployments_place ON tb_deployments (fraise, environment, status, pk);
+
+-- "The newest with this status" is looked up for one status after the other. By its statistics the planner
+-- takes every status for a common one, and walks through all deployments for one that is rare: half a second
+-- at 300,000. Told that a status is as rare as can be, it takes the index.
+ALTER TABLE tb_deployments ALTER status SET (n_distinct = -1);
+
+CREATE TRIGGER tr_deployments_kept BEFORE DELETE ON tb_deployments
+    FOR EACH ROW EXECUTE FUNCTION fn_refuse('cannot delete a deployment: the history is kept');
+CREATE TRIGGER tr_deployments_all_kept BEFORE TRUNCATE ON tb_deployments
+    EXECUTE FUNCTION fn_refuse('cannot delete a deployment: the history is kept');
+
+CREATE TRIGGER tr_deployments_fixed BEFORE UPDATE OF
+    id, fraise, environment, ref, trigger, requested_by, requested_at, event, force ON tb_deployments
+    FOR EACH ROW EXECUTE FUNCTION fn_refuse('cannot change what a deployment asked for');
+
+CREATE TRIGGER tr_deployments_pinned BEFORE UPDATE OF "commit" ON tb_deployments
+    FOR EACH ROW WHEN (OLD."commit" <> '' AND NEW."commit" <> OLD."commit")
+    EXECUTE FUNCTION fn_refuse('cannot change the commit of a deployment: it is pinned');
+
+CREATE TRIGGER tr_deployments_final BEFORE UPDATE OF status ON tb_deployments
+    FOR EACH ROW WHEN (OLD.status NOT IN ('pending', 'running'))
+    EXECUTE FUNCTION fn_refuse('cannot change the status of a deployment that has ended');
+
+CREATE TABLE tb_deployment_attempts (
+    pk         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deployment uuid NOT NULL REFERENCES tb_deployments (id),
+    number     integer NOT NULL,
+    worker     text NOT NULL,
+    token      bigint NOT NULL,
+    resolved   text NOT NULL,                   -- the environment as it was; secrets as references
+    started_at timestamptz NOT NULL,
+    ended_at   timestamptz,
+    outcome    text NOT NULL DEFAULT '',        -- a status, 'retry' or 'interrupted'; '' = under way
+    error      text NOT NULL DEFAULT '',
+    UNIQUE (deployment, number)
+);
+
+CREATE TRIGGER tr_attempts_kept BEFORE DELETE ON tb_deployment_attempts
+    FOR EACH ROW EXECUTE FUNCTION fn_refuse('cannot delete an attempt: attempts are append-only');
+CREATE TRIGGER tr_attempts_all_kept BEFORE TRUNCATE ON tb_deployment_attempts
+    EXECUTE FUNCTION fn_refuse('cannot delete an attempt: attempts are append-only');
+
+CREATE TRIGGER tr_attempts_fixed BEFORE UPDATE OF
+    deployment, number, worker, token, resolved, started_at ON tb_deployment_attempts
+    FOR EACH ROW EXECUTE FUNCTION fn_refuse('cannot change an attempt: attempts are append-only');
+
+CREATE TRIGGER tr_attempts_completed_once BEFORE UPDATE OF ended_at, outcome, error ON tb_deployment_attempts
+    FOR EACH ROW WHEN (OLD.ended_at IS NOT NULL)
+    EXECUTE FUNCTION fn_refuse('cannot change an attempt that has ended');
+
+CREATE TABLE tb_deployment_steps (
+    pk         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deployment uuid NOT NULL,
+    attempt    integer NOT NULL,
+    phase      text NOT NULL CHECK (phase IN ('deploy', 'rollback')),
+    step       text NOT NULL,
+    state      text NOT NULL CHECK (state IN ('running', 'success', 'failed', 'cancelled', 'interrupted')),
+    release    text NOT NULL,
+    started_at timestamptz NOT NULL,
+    ended_at   timestamptz,
+    duration   double precision,
+    tail       text NOT NULL DEFAULT '',        -- the end of its output
+    error      text NOT NULL DEFAULT '',
+    FOREIGN KEY (deployment, attempt) REFERENCES tb_deployment_attempts (deployment, number)
+);
+
+CREATE INDEX ix_steps_deployment ON tb_deployment_steps (deployment);
+
+CREATE TRIGGER tr_steps_kept BEFORE DELETE ON tb_deployment_steps
+    FOR EACH ROW EXECUTE FUNCTION fn_refuse('cannot delete a step: steps are append-only');
+CREATE TRIGGER tr_steps_all_kept BEFORE TRUNCATE ON tb_deployment_steps
+    EXECUTE FUNCTION fn_refuse('cannot delete a step: steps are append-only');
+
+CREATE TRIGGER tr_steps_fixed BEFORE UPDATE OF
+    deployment, attempt, phase, step, release, started_at ON tb_deployment_steps
+    FOR EACH ROW EXECUTE FUNCTION fn_refuse('cannot change a step: steps are append-only');
+
+CREATE TRIGGER tr_steps_completed_once BEFORE UPDATE OF state, ended_at, duration, tail, error
+    ON tb_deployment_steps FOR EACH ROW WHEN (OLD.state <> 'running')
+    EXECUTE FUNCTION fn_refuse('cannot change a step that has ended');
+
+-- What steps printed: the beginning and the end of each, and between them a row that says what is missing.
+CREATE TABLE tb_step_output (
+    seq        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deployment uuid NOT NULL,
+    step       bigint NOT NULL REFERENCES tb_deployment_steps (pk),
+    part       text NOT NULL CHECK (part IN ('head', 'gap', 'tail')),
+    bytes      integer NOT NULL,
+    written_at timestamptz NOT NULL,
+    text       text NOT NULL
+);
+
+CREATE INDEX ix_step_output_deployment ON tb_step_output (deployment, seq);
+CREATE INDEX ix_step_output_step ON tb_step_output (step, part, seq);
+
+CREATE TABLE tb_step_volumes (
+    step    bigint PRIMARY KEY REFERENCES tb_deployment_steps (pk),
+    head    bigint NOT NULL DEFAULT 0,          -- bytes kept of the beginning
+    tail    bigint NOT NULL DEFAULT 0,          -- bytes kept of the end
+    dropped bigint NOT NULL DEFAULT 0           -- bytes between them
+) WITH (fillfactor = 50);
+
+-- ----------------------------------------------------------------------------------- workers, audit
+
+CREATE TABLE tb_workers (
+    id          text PRIMARY KEY,
+    host        text NOT NULL DEFAULT '',
+    pid         bigint NOT NULL DEFAULT 0,
+    version     text NOT NULL DEFAULT '',
+    info        jsonb NOT NULL DEFAULT '{}',
+    started_at  timestamptz NOT NULL,
+    seen_at     timestamptz NOT NULL,
+    alive_until timestamptz NOT NULL,           -- by the server's clock
+    retired_at  timestamptz
+) WITH (fillfactor = 50);
+
+CREATE TABLE tb_audit_log (
+    pk      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at      timestamptz NOT NULL,
+    actor   text NOT NULL,
+    action  text NOT NULL,
+    subject text NOT NULL,
+    detail  jsonb NOT NULL DEFAULT '{}'
+);
+
+CREATE TRIGGER tr_audit_log_kept BEFORE DELETE ON tb_audit_log
+    FOR EACH ROW EXECUTE FUNCTION fn_refuse('cannot delete from the audit log');
+CREATE TRIGGER tr_audit_log_all_kept BEFORE TRUNCATE ON tb_audit_log
+    EXECUTE FUNCTION fn_refuse('cannot delete from the audit log');
+
+CREATE TRIGGER tr_audit_log_fixed BEFORE UPDATE ON tb_audit_log
+    FOR EACH ROW EXECUTE FUNCTION fn_refuse('cannot change the audit log');
+
+-- One row for each connection that writes. Its transactions count `serial` up: whoever lost the answer to a
+-- COMMIT locks the row over another connection, which waits for the lost one's end, and sees whether it counts.
+CREATE TABLE tb_receipts (
+    connection uuid PRIMARY KEY,
+    serial     bigint NOT NULL,
+    at         timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+-- -------------------------------------------------------------------------------------- statistics
+-- Counted in the transactions that change a status, so that nobody has to count rows.
+
+CREATE TABLE tb_counters (
+    name  text NOT NULL,                        -- 'deployments.success', 'events.accepted', ...
+    shard smallint NOT NULL,                    -- fn_shard() of who counted; a counter is the sum of its shards
+    value bigint NOT NULL,
+    PRIMARY KEY (name, shard)
+) WITH (fillfactor = 50);
+
+CREATE FUNCTION fn_shard() RETURNS smallint
+    LANGUAGE sql STABLE AS $$ SELECT (pg_backend_pid() % 128)::smallint $$;
+
+CREATE TABLE tb_deployment_days (
+    fraise      text NOT NULL,
+    environment text NOT NULL,
+    day         text NOT NULL,                  -- of requested_at, UTC: 2026-11-22
+    status      text NOT NULL,
+    total       integer NOT NULL DEFAULT 0,
+    timed       integer NOT NULL DEFAULT 0,     -- how many of them have a duration
+    seconds     double precision NOT NULL DEFAULT 0,  -- the sum of those
+    PRIMARY KEY (fraise, environment, day, status)
+) WITH (fillfactor = 50);
+
+CREATE FUNCTION fn_sum_new_days() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO tb_counters AS c (name, shard, value)
+    SELECT 'deployments.' || status, fn_shard(), sum(total) FROM new_days GROUP BY status ORDER BY 1
+        ON CONFLICT (name, shard) DO UPDATE SET value = c.value + excluded.value;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION fn_sum_changed_days() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO tb_counters AS c (name, shard, value)
+    SELECT 'deployments.' || status, fn_shard(), sum(change)
+      FROM (SELECT status, total AS change FROM new_days UNION ALL SELECT status, -total FROM old_days) d
+     GROUP BY status ORDER BY 1
+        ON CONFLICT (name, shard) DO UPDATE SET value = c.value + excluded.value;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION fn_count_events() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO tb_counters AS c (name, shard, value)
+    SELECT 'events.' || verdict, fn_shard(), count(*) FROM new_events GROUP BY verdict ORDER BY 1
+        ON CONFLICT (name, shard) DO UPDATE SET value = c.value + excluded.value;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER tr_deployment_days_summed AFTER INSERT ON tb_deployment_days
+    REFERENCING NEW TABLE AS new_days FOR EACH STATEMENT EXECUTE FUNCTION fn_sum_new_days();
+CREATE TRIGGER tr_deployment_days_summed_again AFTER UPDATE ON tb_deployment_days
+    REFERENCING OLD TABLE AS old_days NEW TABLE AS new_days
+    FOR EACH STATEMENT EXECUTE FUNCTION fn_sum_changed_days();
+CREATE TRIGGER tr_webhook_events_counted AFTER INSERT ON tb_webhook_events
+    REFERENCING NEW TABLE AS new_events FOR EACH STATEMENT EXECUTE FUNCTION fn_count_events();
+
+-- ------------------------------------------------------------------------------------------- views
+-- `data` has the other columns under their names. fraiseql-server reads nothing else but native columns that
+-- it filters by, and adds no order: it stands here.
+
+CREATE VIEW v_fraise AS
+SELECT f.*,
+       jsonb_build_object('id', f.id, 'fraise_id', f.fraise_id, 'type', f.type, 'description', f.description,
+                          'forge', f.forge, 'repository', f.repository, 'environments', f.environments) AS data
+  FROM (SELECT f.id,
+               f.name        AS fraise_id,
+               f.type,
+               f.description,
+               f.forge,
+               f.repository,
+               coalesce((SELECT jsonb_agg(e.name ORDER BY e.name)
+                           FROM tb_environments e
+                          WHERE e.fraise = f.name AND e.published), '[]') AS environments
+          FROM tb_fraises f
+         WHERE f.published) f
+ ORDER BY f.fraise_id;
+
+CREATE VIEW v_deployment_history AS
+SELECT d.id,
+       d.fraise           AS fraise_id,
+       d.environment,
+       d.ref,
+       d."commit",
+       d.status,
+       d.trigger,
+       d.requested_by,
+       d.requested_at,
+       d.started_at,
+       d.completed_at,
+       d.duration         AS duration_seconds,
+       d.error_message,
+       d.cause,
+       d.hint,
+       d.release,
+       d.previous_release,
+       d.event            AS event_id,
+       d.force,
+       d.cancel_requested_by,
+       d.not_before,
+       a.attempts,
+       d.pk               AS position,
+       jsonb_build_object('id', d.id, 'fraise_id', d.fraise, 'environment', d.environment, 'ref', d.ref,
+           'commit', d."commit", 'status', d.status, 'trigger', d.trigger, 'requested_by', d.requested_by,
+           'requested_at', fn_iso(d.requested_at), 'started_at', fn_iso(d.started_at),
+           'completed_at', fn_iso(d.completed_at), 'duration_seconds', d.duration,
+           'error_message', d.error_message, 'cause', d.cause, 'hint', d.hint, 'release', d.release,
+           'previous_release', d.previous_release, 'event_id', d.event, 'force', d.force,
+           'cancel_requested_by', d.cancel_requested_by, 'not_before', fn_iso(d.not_before),
+           'attempts', a.attempts) AS data
+  FROM tb_deployments d
+ CROSS JOIN LATERAL (SELECT count(*) AS attempts
+                       FROM tb_deployment_attempts a WHERE a.deployment = d.id) a
+ ORDER BY d.pk DESC;
+
+CREATE VIEW v_fraise_status AS
+SELECT s.*,
+       jsonb_build_object('id', s.id, 'fraise_id', s.fraise_id, 'environment', s.environment, 'type', s.type,
+           'status', s.status, 'deployment_id', s.deployment_id, 'requested_at', fn_iso(s.requested_at),
+           'error_message', s.error_message, 'cause', s.cause, 'hint', s.hint,
+           'current_release', s.current_release, 'current_commit', s.current_commit,
+           'current_deployment_id', s.current_deployment_id, 'healthy', s.healthy,
+           'last_deployed', fn_iso(s.last_deployed), 'running_deployment_id', s.running_deployment_id,
+           'pending', s.pending, 'paused', s.paused, 'quarantined_commits', s.quarantined_commits,
+           'lease_worker', s.lease_worker, 'seen_tip', s.seen_tip) AS data
+  FROM (SELECT e.id,
+               e.fraise             AS fraise_id,
+               e.name               AS environment,
+               f.type,
+               n.status,
+               n.id                 AS deployment_id,
+               n.requested_at,
+               n.error_message,
+               n.cause,
+               n.hint,
+               e.current_release,
+               e.current_commit,
+               e.current_deployment AS current_deployment_id,
+               e.healthy,
+               e.last_deployed_at   AS last_deployed,
+               (SELECT d.id FROM tb_deployments d
+                 WHERE d.fraise = e.fraise AND d.environment = e.name AND d.status = 'running'
+                 ORDER BY d.pk DESC LIMIT 1) AS running_deployment_id,
+               (SELECT count(*) FROM tb_deployments d
+                 WHERE d.fraise = e.fraise AND d.environment = e.name AND d.status = 'pending') AS pending,
+               e.paused,
+               (SELECT coalesce(jsonb_agg(q.key ORDER BY q.key), '[]')
+                  FROM jsonb_object_keys(e.quarantine) q (key)) AS quarantined_commits,
+               nullif(e.lease_worker, '') AS lease_worker,
+               e.seen_tip
+          FROM tb_environments e
+          JOIN tb_fraises f ON f.name = e.fraise
+          LEFT JOIN tb_deployments n ON n.pk = (
+                -- One look into the index per status: the newest of all without sorting any.
+                SELECT max((SELECT d.pk FROM tb_deployments d
+                             WHERE d.fraise = e.fraise AND d.environment = e.name AND d.status = s.status
+                             ORDER BY d.pk DESC LIMIT 1))
+                  FROM (VALUES ('pending'), ('running'), ('success'), ('failed'), ('rolled_back'),
+                               ('rollback_failed'), ('cancelled'), ('superseded')) s (status))
+         WHERE e.published) s
+ ORDER BY s.fraise_id, s.environment;
+
+CREATE VIEW v_deployment_stats AS
+SELECT s.*,
+       jsonb_build_object('id', s.id, 'fraise_id', s.fraise_id, 'environment', s.environment,
+           'total', s.total, 'succeeded', s.succeeded, 'failed', s.failed, 'rolled_back', s.rolled_back,
+           'rollback_failed', s.rollback_failed, 'cancelled', s.cancelled, 'superseded', s.superseded,
+           'success_rate', s.success_rate, 'average_duration_seconds', s.average_duration_seconds,
+           'last_deployed', fn_iso(s.last_deployed)) AS data
+  FROM (SELECT e.id,
+               d.fraise     AS fraise_id,
+               d.environment,
+               sum(d.total) AS total,
+               coalesce(sum(d.total) FILTER (WHERE d.status = 'success'), 0)         AS succeeded,
+               coalesce(sum(d.total) FILTER (WHERE d.status = 'failed'), 0)          AS failed,
+               coalesce(sum(d.total) FILTER (WHERE d.status = 'rolled_back'), 0)     AS rolled_back,
+               coalesce(sum(d.total) FILTER (WHERE d.status = 'rollback_failed'), 0) AS rollback_failed,
+               coalesce(sum(d.total) FILTER (WHERE d.status = 'cancelled'), 0)       AS cancelled,
+               coalesce(sum(d.total) FILTER (WHERE d.status = 'superseded'), 0)      AS superseded,
+               coalesce(sum(d.total) FILTER (WHERE d.status = 'success'), 0)::double precision
+                 / nullif(sum(d.total) FILTER (WHERE d.status IN ('success', 'failed', 'rolled_back',
+                                                                  'rollback_failed')), 0) AS success_rate,
+               sum(d.seconds) FILTER (WHERE d.status = 'success')
+                 / nullif(sum(d.timed) FILTER (WHERE d.status = 'success'), 0) AS average_duration_seconds,
+               e.last_deployed_at AS last_deployed
+          FROM tb_deployment_days d
+          JOIN tb_environments e ON e.fraise = d.fraise AND e.name = d.environment
+         GROUP BY e.id, d.fraise, d.environment, e.last_deployed_at) s
+ ORDER BY s.fraise_id, s.environment;
+
+CREATE VIEW v_webhook_events AS
+SELECT id, forge, delivery_id, type, repository, ref, before, after, changes, sender, remote, received_at,
+       verdict, reason, deployments, payload_digest, payload_bytes,
+       pk AS position,
+       jsonb_build_object('id', id, 'forge', forge, 'delivery_id', delivery_id, 'type', type,
+           'repository', repository, 'ref', ref, 'before', before, 'after', after, 'changes', changes,
+           'sender', sender, 'remote', remote, 'received_at', fn_iso(received_at), 'verdict', verdict,
+           'reason', reason, 'deployments', deployments, 'payload_digest', payload_digest,
+           'payload_bytes', payload_bytes) AS data
+  FROM tb_webhook_events
+ ORDER BY pk DESC;

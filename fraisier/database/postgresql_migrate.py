@@ -1,0 +1,72 @@
+"""Applies migrations to a PostgreSQL database: all in one transaction, one process at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fraisier.database.migration_files import Migration, check_applied, refuse_newer
+from fraisier.database.postgresql_connection import ServerConnection
+
+# Any number will do that is ours alone; held until the transaction ends. Another process may be migrating for
+# longer than we wait for a lock otherwise.
+_ONE_AT_A_TIME = """
+BEGIN;
+SET LOCAL lock_timeout = 0;
+SET LOCAL statement_timeout = 0;
+SELECT pg_advisory_xact_lock(4742366193820001)
+"""
+_CREATE_TABLE = """
+CREATE TABLE IF NOT EXISTS tb_migrations (
+    number     integer PRIMARY KEY,
+    name       text NOT NULL,
+    checksum   text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)
+"""
+_HAS_TABLE = "SELECT to_regclass('tb_migrations') IS NOT NULL"
+_APPLIED = "SELECT number, name, checksum FROM tb_migrations ORDER BY number"
+_NEWEST = "SELECT coalesce(max(number), 0) FROM tb_migrations"
+_NOTE = "INSERT INTO tb_migrations (number, name, checksum) VALUES (?, ?, ?)"
+
+
+def version_of(connection: ServerConnection) -> int:
+    """The number of the newest migration that was applied; 0: none."""
+    if not connection.execute(_HAS_TABLE).fetchone()[0]:  # type: ignore[index]
+        return 0
+    return int(connection.execute(_NEWEST).fetchone()[0])  # type: ignore[index]
+
+
+def is_current(connection: ServerConnection, newest: int) -> bool:
+    """Whether the database has every migration of ours.
+
+    Raises:
+        StoreTooNew: it has more.
+    """
+    version = version_of(connection)
+    refuse_newer(version, newest)
+    return version == newest
+
+
+def migrate(connection: ServerConnection, migrations: Sequence[Migration]) -> list[int]:
+    """Apply what is missing; returns the numbers applied. If one fails, none is.
+
+    Raises:
+        StoreTooNew: the database was migrated by a newer Fraisier.
+        StoreUnavailable: a migration that was applied is not the one we have.
+    """
+    connection.script(_ONE_AT_A_TIME)
+    try:
+        applied = connection.execute(_APPLIED).fetchall() if version_of(connection) else []
+        check_applied([(row["number"], row["name"], row["checksum"]) for row in applied], migrations)
+        missing = migrations[len(applied) :]
+        if missing:
+            connection.execute(_CREATE_TABLE)
+        for each in missing:
+            connection.script(each.sql)
+            connection.execute(_NOTE, (each.number, each.name, each.checksum))
+        connection.script("COMMIT")
+    except BaseException:
+        if not connection.is_lost:
+            connection.script("ROLLBACK")
+        raise
+    return [each.number for each in missing]

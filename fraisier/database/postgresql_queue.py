@@ -1,0 +1,157 @@
+"""Claims on PostgreSQL: environments are taken with SKIP LOCKED, leases are timed by the server's clock.
+
+A worker lives as long as its lease says, wherever it runs. Its connection says nothing about it: a restart of
+the server or a broken network ends the sessions of workers that go on working, and must not have their
+deployments taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from fraisier.application.ports import Claim
+from fraisier.database.claims import claim_of, held_by, never_published, raise_token_over
+from fraisier.database.postgresql_transaction import PostgresqlTransaction
+from fraisier.database.transaction import Connection, environments_as_json
+from fraisier.domain.fraise import EnvironmentKey
+
+_MOST_LOOKS = 5  # at environments of which another worker has just taken what was due
+
+# What both looks at the queue share: a free environment, and what is due in it: an interrupted deployment
+# first, then rollbacks, then the oldest that waits. An interrupted deployment is recovered even where the
+# environment is paused. What was asked for in an environment that the configuration no longer has is claimed
+# too: somebody has to bring it to its end.
+_FREE_AND_DUE = """
+  FROM tb_environments e
+ CROSS JOIN LATERAL (
+       SELECT d.* FROM tb_deployments d
+        WHERE d.fraise = e.fraise AND d.environment = e.name AND d.status IN ('running', 'pending')
+          AND (d.status = 'running'
+               OR NOT e.paused AND (d.not_before IS NULL OR d.not_before <= clock_timestamp()))
+        ORDER BY d.status = 'running' DESC, d.trigger = 'rollback' DESC, d.pk LIMIT 1) d
+ WHERE (e.lease_worker = '' OR e.lease_until IS NULL OR e.lease_until <= clock_timestamp()
+        OR e.lease_worker IN (SELECT w.id FROM tb_workers w WHERE w.retired_at IS NOT NULL))
+"""
+_WANTED = """
+   AND (NOT e.published
+        OR (e.fraise, e.name) IN (SELECT k->>0, k->>1 FROM jsonb_array_elements(CAST(:keys AS jsonb)) k))
+   AND (e.fraise, e.name) NOT IN (SELECT k->>0, k->>1 FROM jsonb_array_elements(CAST(:without AS jsonb)) k)
+"""
+_IS_ANYTHING_DUE = f"SELECT EXISTS (SELECT 1 {_FREE_AND_DUE} {_WANTED})"
+
+# Environments that another transaction has locked are passed over; who holds them wakes the workers after.
+_NEXT = f"""
+SELECT e.fraise, e.name {_FREE_AND_DUE} {_WANTED}
+ ORDER BY d.status = 'running' DESC, d.trigger = 'rollback' DESC, d.pk LIMIT 1
+   FOR NO KEY UPDATE OF e SKIP LOCKED
+"""
+# The environment was locked after the statement had looked at its deployments: look again.
+_HEAD = f"""
+SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, e.quarantine {_FREE_AND_DUE}
+   AND e.fraise = :fraise AND e.name = :name
+"""
+
+_TAKE = """
+UPDATE tb_environments
+   SET token = token + 1, lease_worker = ?, lease_until = clock_timestamp() + make_interval(secs => ?)
+ WHERE fraise = ? AND name = ?
+"""
+
+# When a waiting retry is due, and when a lease ends on which something waits.
+_NEXT_DUE = """
+SELECT extract(epoch FROM min(moment) - clock_timestamp())::double precision FROM (
+    SELECT d.not_before AS moment
+      FROM tb_environments e
+      JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name AND d.status = 'pending'
+     WHERE d.not_before > clock_timestamp() AND NOT e.paused
+     UNION ALL
+    SELECT e.lease_until
+      FROM tb_environments e
+     WHERE e.lease_worker <> '' AND e.lease_until > clock_timestamp()
+       AND EXISTS (SELECT 1 FROM tb_deployments d
+                    WHERE d.fraise = e.fraise AND d.environment = e.name
+                      AND d.status IN ('running', 'pending'))) due
+"""
+
+_RENEW = """
+UPDATE tb_environments SET lease_until = clock_timestamp() + make_interval(secs => :lease)
+ WHERE fraise = :fraise AND name = :environment AND token = :token AND lease_worker = :worker
+"""
+_SIGN_OF_LIFE = """
+UPDATE tb_workers
+   SET seen_at = clock_timestamp(), alive_until = clock_timestamp() + make_interval(secs => :lease)
+ WHERE id = :worker
+"""
+_LIVE_WORKERS = """
+SELECT id, host, pid, version, started_at, seen_at, info FROM tb_workers
+ WHERE retired_at IS NULL AND alive_until > clock_timestamp() ORDER BY started_at, id
+"""
+_HOLDER = """
+SELECT token, lease_worker, lease_worker <> '' AND lease_until > clock_timestamp() AS held
+  FROM tb_environments WHERE fraise = ? AND name = ? FOR NO KEY UPDATE
+"""
+
+
+def is_anything_due(connection: Connection, environments: Collection[EnvironmentKey]) -> bool:
+    """Whether a claim would find something: a look that locks nothing."""
+    wanted = {"keys": environments_as_json(environments), "without": "[]"}
+    return bool(connection.execute(_IS_ANYTHING_DUE, wanted).fetchone()[0])
+
+
+def claim(
+    tx: PostgresqlTransaction, worker: str, lease: float, environments: Collection[EnvironmentKey]
+) -> Claim | None:
+    """Take the head of the queue, with a new token and a lease of `lease` seconds."""
+    taken: list[EnvironmentKey] = []
+    for _ in range(_MOST_LOOKS):
+        wanted = {"keys": environments_as_json(environments), "without": environments_as_json(taken)}
+        place = tx.row(_NEXT, wanted)
+        if place is None:
+            return None
+        row = tx.row(_HEAD, {"fraise": place["fraise"], "name": place["name"]})
+        if row is not None:
+            tx.execute(_TAKE, (worker, lease, place["fraise"], place["name"]))
+            return claim_of(tx, worker, row)
+        taken.append(EnvironmentKey(place["fraise"], place["name"]))
+    return None
+
+
+def raise_token(tx: PostgresqlTransaction, key: EnvironmentKey, above: int, by: str) -> int:
+    """A token over the environment's own and `above`.
+
+    Raises:
+        Conflict: a worker holds the environment.
+        NotFound: no such environment was published.
+    """
+    row = tx.row(_HOLDER, (key.fraise, key.environment))
+    if row is None:
+        raise never_published(key)
+    if row["held"]:
+        raise held_by(key, row["lease_worker"])
+    return raise_token_over(tx, key, max(row["token"], above), by)
+
+
+def next_due(connection: Connection) -> float | None:
+    """Seconds until a retry is due or a lease ends on which something waits."""
+    seconds = connection.execute(_NEXT_DUE).fetchone()[0]
+    return None if seconds is None else max(0.0, seconds)
+
+
+def renew(
+    tx: PostgresqlTransaction, worker: str, claims: Sequence[Claim], lease: float
+) -> frozenset[EnvironmentKey]:
+    """Prolong the leases that are still the worker's; returns their environments."""
+    kept = set()
+    for each in sorted(claims, key=lambda claim: (claim.environment.fraise, claim.environment.environment)):
+        key = each.environment
+        place = {"fraise": key.fraise, "environment": key.environment}
+        if tx.execute(_RENEW, {**place, "lease": lease, "token": each.token, "worker": worker}).rowcount:
+            kept.add(key)
+    tx.execute(_SIGN_OF_LIFE, {"lease": lease, "worker": worker})
+    return frozenset(kept)
+
+
+def live_workers(connection: Connection) -> list[Any]:
+    """Workers whose last sign of life is recent enough."""
+    return connection.execute(_LIVE_WORKERS).fetchall()

@@ -1,0 +1,201 @@
+"""A transaction on PostgreSQL, and what becomes of one whose connection is lost.
+
+Each transaction begins with counting up the receipt of its session (tb_receipts): the same statement tells
+the server's time. Who loses the answer to a COMMIT asks another session for that receipt. Locking its row
+waits for the end of the lost session, so the answer is certain, also after a crash of the server. Its
+own pg_xact_status is not: a crash can make it give a lost transaction's number to another one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Generic, TypeVar
+
+import psycopg
+
+from fraisier.database.clocks import iso, unix
+from fraisier.database.postgresql_connection import (
+    PATIENCE,
+    Connections,
+    ServerConnection,
+    is_of_the_server,
+    is_passing,
+)
+from fraisier.database.postgresql_statements import POSTGRESQL
+from fraisier.database.transaction import Place, Transaction, Values, as_json
+from fraisier.domain.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+CHANNEL = "fraisier"  # what listeners listen to
+_MOST_TRIES = 10  # of a transaction that is rolled back for a passing reason
+
+_BEGIN = """
+BEGIN;
+UPDATE tb_receipts SET serial = serial + 1, at = clock_timestamp()
+ WHERE connection = current_setting('fraisier.connection')::uuid RETURNING serial, at
+"""
+_FIRST_RECEIPT = """
+INSERT INTO tb_receipts (connection, serial, at)
+VALUES (current_setting('fraisier.connection')::uuid, 0, clock_timestamp()) ON CONFLICT DO NOTHING
+"""
+_RECEIPT = "SELECT serial FROM tb_receipts WHERE connection = :connection FOR UPDATE"
+
+# One NOTIFY for a whole transaction: it is delivered when that is committed.
+_WAKE = f"NOTIFY {CHANNEL}"
+
+# FOR NO KEY UPDATE: rows that refer to the environment can be written meanwhile.
+_LOCK = """
+SELECT 1 FROM tb_environments e
+ WHERE (e.fraise, e.name) IN (SELECT k->>0, k->>1 FROM jsonb_array_elements(CAST(? AS jsonb)) k)
+ ORDER BY e.fraise, e.name FOR NO KEY UPDATE
+"""
+_LOCK_PUBLISHING = "SELECT 1 FROM tb_installation FOR NO KEY UPDATE"
+_LOCK_ALL = "SELECT 1 FROM tb_environments ORDER BY fraise, name FOR NO KEY UPDATE"
+
+
+class PostgresqlTransaction(Transaction):
+    """See `Transaction`. Its time is the server's."""
+
+    __slots__ = ("_later",)
+
+    sql = POSTGRESQL
+    connection: ServerConnection
+
+    def __init__(self, connection: ServerConnection, now: float) -> None:
+        super().__init__(connection, now)
+        self._later: list[tuple[str, Values]] = []
+
+    def later(self, sql: str, values: Values) -> None:
+        """Keep a statement for `finish`."""
+        self._later.append((sql, values))
+
+    def finish(self, *last: str) -> None:
+        """Write what was counted, run all that was kept, then `last`: in one round trip to the server."""
+        self.flush()
+        later, self._later = self._later, []
+        with self.connection.raw.pipeline():
+            for sql, values in later:
+                self.connection.execute(sql, values)
+            for sql in last:
+                self.connection.execute(sql)
+
+    def lock(self, places: Collection[Place]) -> None:
+        """Lock the rows of the environments, in the order that everybody keeps to."""
+        if places:
+            self.execute(_LOCK, (as_json(places),))
+
+    def lock_all(self) -> None:
+        """Lock the installation, then every environment."""
+        self.execute(_LOCK_PUBLISHING)
+        self.execute(_LOCK_ALL)
+
+    def moment(self, ahead: float) -> Mapping[str, Any]:
+        """A time by the server's clock."""
+        return {"until": iso(self.now + ahead)}
+
+
+class Transactions:
+    """Performs transactions until they are committed, within 3 seconds, and never twice."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def perform(self, work: Callable[[PostgresqlTransaction], T], *, latest: float | None = None) -> T:
+        """What `work` returned when it was committed. It may be called several times; one of them counts.
+
+        `latest` (monotonic seconds) is when to give up; a first try is always made.
+
+        Raises:
+            StoreUnavailable: the server does not answer. Nothing was done, unless the message says that this
+                cannot be told: the connection broke at the COMMIT and none could be had to ask.
+        """
+        latest = time.monotonic() + PATIENCE if latest is None else latest
+        tries = 0
+        while True:
+            tries += 1
+            attempt = _Attempt(self._connections, work)
+            try:
+                return attempt.perform(latest)
+            except psycopg.Error as error:
+                if attempt.is_committing and attempt.is_lost and self._counts(attempt):
+                    return attempt.value
+                if is_passing(error) and tries < _MOST_TRIES:
+                    continue
+                if attempt.is_lost and time.monotonic() < latest:
+                    continue
+                if attempt.is_lost or is_of_the_server(error):
+                    raise self._connections.url.unavailable(error) from error
+                raise
+
+    def _counts(self, attempt: _Attempt[T]) -> bool:
+        """Whether a transaction was committed whose COMMIT was not answered."""
+        latest = time.monotonic() + PATIENCE
+        try:
+            while True:
+                connection = self._connections.take(latest)
+                try:
+                    row = connection.execute(_RECEIPT, {"connection": attempt.connection}).fetchone()
+                    return row is not None and row["serial"] >= attempt.serial
+                except psycopg.Error as error:
+                    if not is_of_the_server(error) or time.monotonic() > latest:
+                        raise self._connections.url.unavailable(error) from error
+                finally:
+                    self._connections.give_back(connection)
+        except StoreUnavailable as error:
+            message = f"cannot tell whether it was done: the connection broke at the commit; {error}"
+            raise StoreUnavailable(message, "Look at `fraisier history` before it is repeated") from error
+
+
+class _Attempt(Generic[T]):
+    """One try of a transaction on one session."""
+
+    def __init__(self, connections: Connections, work: Callable[[PostgresqlTransaction], T]) -> None:
+        self._connections, self._work = connections, work
+        self.connection = ""  # whose receipt tells what became of it
+        self.serial = 0
+        self.is_committing = False
+        self.is_lost = False
+        self.value: T
+
+    def perform(self, latest: float) -> T:
+        """Commit it; raises whatever goes wrong, with the session given back."""
+        connection = self._connections.take(latest)
+        self.connection = connection.id
+        try:
+            transaction = self._begin(connection)
+            self.value = self._work(transaction)
+            self.is_committing = True
+            transaction.finish(*([_WAKE] if transaction.wakes else []), "COMMIT")
+        except BaseException:
+            self.is_lost = connection.is_lost
+            self._undo(connection)
+            raise
+        self._connections.give_back(connection)
+        return self.value
+
+    def _begin(self, connection: ServerConnection) -> PostgresqlTransaction:
+        receipt = self._receipt(connection)
+        if receipt is None:  # the session's first transaction, or one after the receipt was pruned
+            connection.script("ROLLBACK")
+            connection.execute(_FIRST_RECEIPT)
+            receipt = self._receipt(connection)
+        assert receipt is not None  # noqa: S101 - it was just written
+        self.serial = receipt["serial"]
+        return PostgresqlTransaction(connection, unix(receipt["at"]))
+
+    @staticmethod
+    def _receipt(connection: ServerConnection) -> Any:
+        cursor = connection.script(_BEGIN)
+        cursor.nextset()
+        return cursor.fetchone()
+
+    def _undo(self, connection: ServerConnection) -> None:
+        """Roll back and keep the session, if it is good for that."""
+        try:
+            if not connection.is_lost:
+                connection.script("ROLLBACK")
+        except psycopg.Error:
+            connection.close()
+        self._connections.give_back(connection)

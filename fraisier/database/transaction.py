@@ -1,0 +1,187 @@
+"""What one verb does inside a transaction, on any database: statements, counters, audit rows, a wake.
+
+SQL that every database understands stands beside the code that runs it; what differs stands in `Statements`.
+All of it has SQLite's placeholders (`?` and `:name`), which `postgresql_connection` translates. Rows have the
+same types everywhere: ids, times (UTC ISO 8601 with microseconds) and JSON are text.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from fraisier.database.clocks import iso
+from fraisier.domain.fraise import EnvironmentKey
+
+Values = Sequence[Any] | Mapping[str, Any]
+
+_AUDIT = "INSERT INTO tb_audit_log (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)"
+_LARGEST_CHUNK = 32  # rows of one statement; each number of rows is a statement that is kept prepared
+
+Place = tuple[str, str]  # fraise, environment
+
+
+class DatabaseRow(Protocol):
+    """A row, by name or by position."""
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def keys(self) -> Iterable[str]:
+        """The columns' names."""
+        ...
+
+
+class Rows(Protocol):
+    """What a statement gave."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+        ...
+
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """What statements are run on."""
+
+    def execute(self, sql: str, values: Values = (), /) -> Rows: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statements:
+    """The SQL that differs between databases."""
+
+    count: str  # from a JSON list of [name, number]
+    count_days: str  # from a JSON list of [fraise, environment, day, status, total, timed, seconds]
+    read_places: str  # see `deciding`
+    supersede: str  # :newer is a JSON object: id -> id of the newer one
+    remember: str  # from a JSON list of [fraise, environment, seen_tip, quarantine]
+    deployment_by_id: str  # nothing where the text is no id
+    change_deployment: str
+    serves: str  # what an environment runs now; :deployment may be ''
+    held_token: str  # the token of an environment that nobody else changes until the transaction ends
+    let_go: str
+    register_worker: str  # with the values of `Transaction.moment`
+    history_of_some: str  # v_deployment_history with filters
+
+
+class Transaction(ABC):
+    """The part of a transaction that belongs to one verb. `now` is Unix time, `at` the same as text.
+
+    Counters are collected and written by `flush`, as one statement each for however many rows changed.
+    `wakes` is set by whoever changes the queue or ends something, `locked_at` (monotonic seconds) by who
+    reads at length before the first statement that writes.
+    """
+
+    __slots__ = ("_counts", "_days", "at", "connection", "locked_at", "now", "wakes")
+
+    sql: Statements
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self.connection = connection
+        self.now = round(now, 6)
+        self.at = iso(self.now)
+        self.wakes = False
+        self.locked_at = time.monotonic()
+        self._counts: Counter[str] = Counter()
+        self._days: dict[tuple[str, str, str, str], list[float]] = {}
+
+    @abstractmethod
+    def lock(self, places: Collection[Place]) -> None:
+        """Let nobody else change these environments until the transaction ends."""
+
+    @abstractmethod
+    def lock_all(self) -> None:
+        """Let nobody else publish, or change any environment, until the transaction ends."""
+
+    @abstractmethod
+    def moment(self, ahead: float) -> Mapping[str, Any]:
+        """The time in `ahead` seconds on the clock of leases, as values of a statement: `until`, ..."""
+
+    def execute(self, sql: str, values: Values = ()) -> Rows:
+        """Run one statement."""
+        return self.connection.execute(sql, values)
+
+    def later(self, sql: str, values: Values) -> None:
+        """Run a statement before the transaction ends, when it suits; nobody needs what it gives."""
+        self.connection.execute(sql, values)
+
+    def row(self, sql: str, values: Values = ()) -> DatabaseRow | None:
+        """The first row, or None."""
+        found: DatabaseRow | None = self.connection.execute(sql, values).fetchone()
+        return found
+
+    def insert(self, into: str, width: int, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert many rows with few statements.
+
+        Each step of SQLite gives up Python's lock and has to win it back from the event loop: one
+        statement for 32 rows costs one such hand-over, `executemany` costs 32.
+        """
+        for start in range(0, len(rows), _LARGEST_CHUNK):
+            chunk = rows[start : start + _LARGEST_CHUNK]
+            flat = [value for row in chunk for value in row]
+            self.later(_insert_statement(into, width, len(chunk)), flat)
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a counter, when the transaction ends."""
+        self._counts[name] += number
+
+    def count_deployment(
+        self, place: Place, requested: str, status: str, number: int, duration: float | None = None
+    ) -> None:
+        """Note that `number` deployments more (or fewer) of that day have a status.
+
+        A trigger of the schema sums them up for `tb_counters`.
+        """
+        day = self._days.setdefault((*place, requested[:10], status), [0, 0, 0.0])
+        day[0] += number
+        if duration is not None:
+            day[1] += number
+            day[2] += number * duration
+
+    def audit(self, *, actor: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
+        """Write an audit row in this transaction."""
+        text = orjson.dumps(detail, default=str).decode()
+        self.later(_AUDIT, (self.at, actor, action, subject, text))
+
+    def flush(self) -> None:
+        """Write what was counted."""
+        counts = [(name, number) for name, number in self._counts.items() if number]
+        days = [(*key, *sums) for key, sums in self._days.items() if any(sums)]
+        if days:
+            self.later(self.sql.count_days, (as_json(days),))
+        if counts:
+            self.later(self.sql.count, (as_json(counts),))
+        self._counts.clear()
+        self._days.clear()
+
+
+def as_json(values: Iterable[Any]) -> str:
+    """A JSON list, the way to give a statement any number of values."""
+    return orjson.dumps(list(values)).decode()
+
+
+def environments_as_json(keys: Iterable[EnvironmentKey]) -> str:
+    """A JSON list of [fraise, environment]."""
+    return as_json((key.fraise, key.environment) for key in keys)
+
+
+_statements: dict[tuple[str, int], str] = {}
+
+
+def _insert_statement(into: str, width: int, rows: int) -> str:
+    """`into` with as many placeholders as `rows` need; the text holds no value."""
+    known = _statements.get((into, rows))
+    if known is None:
+        one = "(" + ",".join("?" * width) + ")"
+        known = _statements[into, rows] = f"{into} VALUES {','.join([one] * rows)}"
+    return known

@@ -1,0 +1,32 @@
+"""The PostgreSQL store: the contract that every store fulfils, and what is PostgreSQL's own."""
+
+from __future__ import annotations
+
+from tests.integration.postgresql_stores import *  # noqa: F403 - its fixtures
+from tests.unit.store_contract import (
+    ClaimContract,
+    JournalContract,
+    ReadingContract,
+    ReceivingContract,
+    RequestingContract,
+)
+
+
+class TestReceiving(ReceivingContract):
+    pass
+
+
+class TestRequesting(RequestingContract):
+    pass
+
+
+class TestClaims(ClaimContract):
+    pass
+
+
+class TestJournal(JournalContract):
+    pass
+
+
+class TestReading(ReadingContract):
+    pass
