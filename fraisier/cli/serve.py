@@ -24,5 +24,5 @@ def command(session: Session, host: str | None, port: int | None) -> None:
     """
     from fraisier.cli.serving import run_server
 
-    refuse_strangers(session.configuration.settings.database_url)
+    refuse_strangers(session.configuration.settings)
     run_server(session.configuration, host=host, port=port)

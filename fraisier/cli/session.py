@@ -15,7 +15,7 @@ from fraisier.domain.fraise import EnvironmentKey
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fraisier.application.ports import Configuration, Store
+    from fraisier.application.ports import Configuration, Settings, Store
     from fraisier.wiring import Fraisier
 
 
@@ -43,7 +43,7 @@ class Session:
         """The store, for reading."""
         from fraisier import wiring
 
-        refuse_strangers(self.configuration.settings.database_url)
+        refuse_strangers(self.configuration.settings)
         store = wiring.open_store(self.configuration, readonly=True)
         try:
             yield store
@@ -55,7 +55,7 @@ class Session:
         """The whole application, for commands that change something."""
         from fraisier import wiring
 
-        refuse_strangers(self.configuration.settings.database_url)
+        refuse_strangers(self.configuration.settings)
         fraisier = wiring.assemble(self.configuration)
         try:
             yield fraisier
@@ -121,10 +121,10 @@ def _name_of(uid: int) -> str:
         return f"#{uid}"  # as sudo -u takes it
 
 
-def refuse_strangers(database_url: str) -> None:
-    """Return if we are the database file's owner, or there is no file yet.
+def refuse_strangers(settings: Settings) -> None:
+    """Return if we own the database file, or there is none yet; where it is on a server, the state folder.
 
-    A file that root creates beside the database would lock its owner out of it.
+    A file that root creates beside the database, or a mirror that it makes, would lock their owner out.
 
     Raises:
         UsageError: somebody else owns it; the hint says how to run as that user.
@@ -132,14 +132,15 @@ def refuse_strangers(database_url: str) -> None:
     from pathlib import Path  # both slow to import, and `list` and the help need neither
     from urllib.parse import unquote, urlsplit
 
-    parts = urlsplit(database_url)
-    if parts.scheme != "sqlite":
-        return
-    owner = _owner(Path(unquote(parts.path)))
+    parts = urlsplit(settings.database_url)
+    is_file = parts.scheme == "sqlite"
+    place = unquote(parts.path) if is_file else settings.state_folder
+    owner = _owner(Path(place))
     if owner in (None, os.geteuid()):
         return
     name = _name_of(owner or 0)
-    message = f"cannot use the database {unquote(parts.path)} as {_name_of(os.geteuid())}: it is {name}'s"
+    what = "database" if is_file else "state folder"
+    message = f"cannot use the {what} {place} as {_name_of(os.geteuid())}: it is {name}'s"
     raise UsageError(message, f"Run it as its owner: sudo -u {name} fraisier …")
 
 

@@ -21,5 +21,5 @@ def command(session: Session) -> None:
     """
     from fraisier.cli.serving import run_worker
 
-    refuse_strangers(session.configuration.settings.database_url)
+    refuse_strangers(session.configuration.settings)
     run_worker(session.configuration)

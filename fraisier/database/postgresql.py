@@ -27,6 +27,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -48,8 +49,10 @@ from fraisier.database.postgresql_statements import POSTGRESQL
 from fraisier.database.postgresql_transaction import Transactions
 from fraisier.database.postgresql_wake import Listener
 from fraisier.database.postgresql_writer import DeliveryWriter
+from fraisier.database.private_folder import private_folder
 from fraisier.database.store import SqlStore
 from fraisier.database.transaction import Connection, Transaction
+from fraisier.domain.errors import StoreUnavailable
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.secret import Secret
 
@@ -59,8 +62,21 @@ _PRUNE_CHANGE_LOG = "SELECT fn_prune_change_log(CAST(? AS timestamptz), ?) AS dr
 
 
 def open_store(settings: Settings, *, readonly: bool) -> PostgresqlStore:
-    """The store that the configuration names; raises what `open_postgresql` raises."""
+    """The store that the configuration names; raises what `open_postgresql` raises.
+
+    Makes the state folder, which has the mirrors: what is not there yet shall be closed to others.
+    """
+    if not readonly:
+        _make_private(Path(settings.state_folder))
     return open_postgresql(settings.database_url, password=settings.database_password, readonly=readonly)
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        private_folder(folder)
+    except OSError as error:
+        message = f"cannot create the state folder {folder}: {error.strerror}"
+        raise StoreUnavailable(message, "Create it for this user, or change state_folder") from error
 
 
 def open_postgresql(url: str, *, password: Secret | None = None, readonly: bool = False) -> PostgresqlStore:

@@ -223,11 +223,12 @@ class ServerConnection:
 def _storable(values: Values) -> Values:
     """PostgreSQL's text has no NUL. Whoever sent one (a command's output) sees that something was there."""
     if isinstance(values, Mapping):
-        return {name: _without_nul(value) for name, value in values.items()}
-    return [_without_nul(value) for value in values]
+        return {name: without_nul(value) for name, value in values.items()}
+    return [without_nul(value) for value in values]
 
 
-def _without_nul(value: Any) -> Any:
+def without_nul(value: Any) -> Any:
+    """The value; a text with every NUL replaced."""
     return value.replace("\x00", "\ufffd") if isinstance(value, str) and "\x00" in value else value
 
 

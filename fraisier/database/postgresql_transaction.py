@@ -8,10 +8,13 @@ own pg_xact_status is not: a crash can make it give a lost transaction's number 
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, Generic, TypeVar
 
+import orjson
 import psycopg
 
 from fraisier.database.clocks import iso, unix
@@ -21,6 +24,7 @@ from fraisier.database.postgresql_connection import (
     ServerConnection,
     is_of_the_server,
     is_passing,
+    without_nul,
 )
 from fraisier.database.postgresql_statements import POSTGRESQL
 from fraisier.database.transaction import Place, Transaction, Values, as_json
@@ -51,6 +55,9 @@ SELECT 1 FROM tb_environments e
  WHERE (e.fraise, e.name) IN (SELECT k->>0, k->>1 FROM jsonb_array_elements(CAST(? AS jsonb)) k)
  ORDER BY e.fraise, e.name FOR NO KEY UPDATE
 """
+_INTO = re.compile(r"INSERT INTO (\w+) \(([^)]+)\)")
+_JSON_COLUMNS = frozenset({"changes"})  # text that is JSON already
+
 _LOCK_PUBLISHING = "SELECT 1 FROM tb_installation FOR NO KEY UPDATE"
 _LOCK_ALL = "SELECT 1 FROM tb_environments ORDER BY fraise, name FOR NO KEY UPDATE"
 
@@ -70,6 +77,12 @@ class PostgresqlTransaction(Transaction):
     def later(self, sql: str, values: Values) -> None:
         """Keep a statement for `finish`."""
         self._later.append((sql, values))
+
+    def insert(self, into: str, width: int, rows: Sequence[Sequence[Any]]) -> None:  # noqa: ARG002
+        """Insert any number of rows with one statement that stays prepared: they go as one JSON text."""
+        if rows:
+            sql, columns = _insert_statement(into)
+            self.later(sql, (_as_records(columns, rows),))
 
     def finish(self, *last: str) -> None:
         """Write what was counted, run all that was kept, then `last`: in one round trip to the server."""
@@ -94,6 +107,34 @@ class PostgresqlTransaction(Transaction):
     def moment(self, ahead: float) -> Mapping[str, Any]:
         """A time by the server's clock."""
         return {"until": iso(self.now + ahead)}
+
+
+@cache
+def _insert_statement(into: str) -> tuple[str, tuple[str, ...]]:
+    """`into` with its rows taken from JSON, and the names of its columns; the text holds no value."""
+    found = _INTO.search(into)
+    assert found is not None, into  # noqa: S101 - it is one of ours
+    table, columns = found[1], found[2]
+    names = tuple(name.strip().strip('"') for name in columns.split(","))
+    source = f"json_populate_recordset(CAST(NULL AS {table}), CAST(? AS json))"
+    return f"{into} SELECT {columns} FROM {source}", names  # noqa: S608 - names that stand in our own text
+
+
+def _as_records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Rows as json_populate_recordset takes them; raises UnicodeEncodeError."""
+    records = [dict(zip(columns, map(_as_json_value, columns, row), strict=True)) for row in rows]
+    try:
+        return orjson.dumps(records).decode()
+    except orjson.JSONEncodeError:
+        for value in (each for row in rows for each in row if isinstance(each, str)):
+            value.encode()  # says which character it is
+        raise
+
+
+def _as_json_value(column: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return orjson.Fragment(value) if column in _JSON_COLUMNS else without_nul(value)
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else value
 
 
 class Transactions:

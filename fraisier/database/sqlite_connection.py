@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
+from fraisier.database.private_folder import private_folder
 from fraisier.domain.errors import StoreUnavailable, UsageError
 
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
@@ -138,14 +139,6 @@ def prepare_file(path: Path, *, create: bool) -> None:
         raise StoreUnavailable(
             message, f"Create {path.parent} for this user, or change database.url"
         ) from error
-
-
-def private_folder(folder: Path) -> None:
-    """Create `folder` for us alone; one that exists is left as it is."""
-    if folder.is_dir():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def connect(path: Path, *, patience: float, write: bool) -> sqlite3.Connection:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fraisier.database.sqlite_connection import private_folder
+from fraisier.database.private_folder import private_folder
 
 PAUSE = 0.005  # seconds between two wakes of this process
 

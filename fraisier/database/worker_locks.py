@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from fraisier.database.sqlite_connection import private_folder
+from fraisier.database.private_folder import private_folder
 from fraisier.domain.errors import Conflict
 
 _PATIENCE = 0.5  # seconds; whoever looks at a lock holds it for microseconds

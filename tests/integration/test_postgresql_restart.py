@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import signal
+import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -173,3 +178,38 @@ def test_what_nobody_was_woken_for_is_found_by_the_slow_poll(
         assert site.ended(row[0], worker.SLOW_POLL + 20)["status"] == "success"
     site.fraisier.store.close()
     postgresql_server.drop(url)
+
+
+def fraisier(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "fraisier", "--config", str(config), *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_command_line_works_on_it_and_says_what_is_wrong(
+    tmp_path: Path, postgresql_server: PostgresqlServer
+) -> None:
+    url = postgresql_server.database().replace("postgres@", "postgres:hunter2@")
+    site = Site(tmp_path, database=url)
+    site.fraisier.store.close()
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+    findings = json.loads(fraisier(site.config, "doctor", "--json", "--offline").stdout)
+    (found,) = [each for each in findings if each["check"] == "database"]
+    assert found["verdict"] == "ok"
+    assert found["message"].endswith("can be written")
+    requested = fraisier(site.config, "deploy", "shop", "production", "--ref", "main", "--no-wait")
+    assert requested.returncode == 4  # no worker lives
+    history = json.loads(fraisier(site.config, "history", "--json").stdout)
+    assert [row["status"] for row in history] == ["pending"]
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "state", 65534, 65534)  # nobody's
+        stranger = fraisier(site.config, "history")
+        assert stranger.returncode == 2
+        assert "sudo -u nobody" in stranger.stderr
+        os.chown(tmp_path / "state", 0, 0)
+    postgresql_server.drop(url.replace(":hunter2", ""))
+    gone = fraisier(site.config, "history")
+    assert gone.returncode == 4
+    assert "cannot use the database" in gone.stderr
+    for said in (str(findings), requested.stdout, requested.stderr, gone.stderr):
+        assert "hunter2" not in said
+        assert "Traceback" not in said
