@@ -209,7 +209,10 @@ class _Attempt(Generic[T]):
             self.value = self._work(transaction)
             self.is_committing = True
             transaction.finish(*([_WAKE] if transaction.wakes else []), "COMMIT")
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+                # libpq's word and not the server's, as of a pipeline that broke: the session is of no use.
+                connection.close()
             self.is_lost = connection.is_lost
             self._undo(connection)
             raise
