@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import select
@@ -14,9 +13,9 @@ import psycopg
 
 from fraisier.database.postgresql_connection import DatabaseUrl, ServerConnection
 from fraisier.database.postgresql_transaction import CHANNEL
+from fraisier.database.subscribers import PAUSE, Subscribers
 from fraisier.domain.errors import StoreUnavailable
 
-PAUSE = 0.005  # seconds between two wakes
 _RETRY = 0.25  # seconds between two attempts to listen
 _PATIENCE = 5.0  # seconds that closing waits for a server that does not answer
 _LOOK = 30.0  # seconds between two looks whether the session still lives
@@ -35,24 +34,19 @@ class Listener:
     def __init__(self, url: DatabaseUrl) -> None:
         self._url = url
         self._lock = threading.Lock()
-        self._subscribers: list[Callable[[], None]] = []
+        self._subscribers = Subscribers()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._stop, self._stopping = -1, -1
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake`, from any thread, until the returned function is called."""
+        unsubscribe = self._subscribers.add(wake)
         with self._lock:
-            self._subscribers.append(wake)
             if self._thread is None and not self._closed:
                 self._stop, self._stopping = os.pipe2(os.O_CLOEXEC)
                 self._thread = threading.Thread(target=self._run, name="store-wake", daemon=True)
                 self._thread.start()
-
-        def unsubscribe() -> None:
-            with self._lock, contextlib.suppress(ValueError):
-                self._subscribers.remove(wake)
-
         return unsubscribe
 
     def close(self) -> None:
@@ -77,7 +71,7 @@ class Listener:
                 continue
             try:
                 connection.execute(f"LISTEN {CHANNEL}")
-                self._tell_subscribers()
+                self._subscribers.tell()
                 self._listen(connection)
             except (psycopg.Error, OSError) as error:
                 _log.info("cannot listen to the database, connecting again: %s", error)
@@ -97,7 +91,7 @@ class Listener:
             while server.notifies() is not None:
                 heard = True
             if heard:
-                self._tell_subscribers()
+                self._subscribers.tell()
                 time.sleep(PAUSE)
 
     def _wait(self, descriptor: int, seconds: float) -> bool:
@@ -105,12 +99,3 @@ class Listener:
         readable = [self._stop] if descriptor < 0 else [self._stop, descriptor]
         found, _, _ = select.select(readable, [], [], seconds)
         return descriptor in found
-
-    def _tell_subscribers(self) -> None:
-        with self._lock:
-            subscribers = tuple(self._subscribers)
-        for wake in subscribers:
-            try:
-                wake()
-            except Exception:  # noqa: BLE001 - one subscriber must not keep the others from being woken
-                _log.exception("cannot wake a subscriber")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import secrets
 import socket
@@ -14,10 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fraisier.database.private_folder import private_folder
+from fraisier.database.subscribers import PAUSE, Subscribers
 
-PAUSE = 0.005  # seconds between two wakes of this process
-
-_log = logging.getLogger(__name__)
 _GONE = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.ENOTSOCK})
 
 
@@ -32,7 +29,7 @@ class Wake:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._subscribers: list[Callable[[], None]] = []
+        self._subscribers = Subscribers()
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}.sock"
         self._descriptor: int | None = None
         self._sender: socket.socket | None = None
@@ -42,15 +39,10 @@ class Wake:
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake`, from any thread, until the returned function is called."""
+        unsubscribe = self._subscribers.add(wake)
         with self._lock:
-            self._subscribers.append(wake)
             if self._receiver is None and not self._closed:
                 self._listen()
-
-        def unsubscribe() -> None:
-            with self._lock, contextlib.suppress(ValueError):
-                self._subscribers.remove(wake)
-
         return unsubscribe
 
     def ring(self) -> None:
@@ -129,17 +121,8 @@ class Wake:
             # A stream of pushes must not become a stream of wakes: the first is passed on at once, all
             # that come within the pause as one.
             _drain(receiver)
-            self._tell_subscribers()
+            self._subscribers.tell()
             time.sleep(PAUSE)
-
-    def _tell_subscribers(self) -> None:
-        with self._lock:
-            subscribers = tuple(self._subscribers)
-        for wake in subscribers:
-            try:
-                wake()
-            except Exception:  # noqa: BLE001 - one subscriber must not keep the others from being woken
-                _log.exception("cannot wake a subscriber")
 
 
 def _drain(receiver: socket.socket) -> None:

@@ -74,8 +74,9 @@ def _settle(
 ) -> None:
     if future.done():
         return
-    error = recording.exception()
-    if error is None:
+    if recording.cancelled():
+        future.cancel()
+    elif (error := recording.exception()) is None:
         future.set_result(Accepted(delivery, recording.result()))
     else:
         future.set_exception(error)

@@ -77,6 +77,19 @@ def test_a_batch_that_takes_long_lets_others_run_in_between(receiver):
     assert "others" in between
 
 
+def test_a_recording_that_is_cancelled_leaves_no_sender_waiting(receiver):
+    async def stopped(delivery: str) -> Received:
+        raise asyncio.CancelledError
+
+    receiver.record = stopped
+
+    async def waits() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await Intake(cast("ReceivePush", receiver)).take(Letter(headers={}, body=b"a"))
+
+    asyncio.run(asyncio.wait_for(waits(), 5))
+
+
 def test_a_sender_that_no_longer_waits_is_recorded_all_the_same(receiver):
     async def impatient() -> None:
         taking = Intake(cast("ReceivePush", receiver))
