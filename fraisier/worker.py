@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,8 +108,10 @@ class Worker:
 
         def look() -> None:
             self._wake.set()
-            if Status(self._store.deployment(deployment)["status"]).is_final:
-                ended.set()
+            # What is being performed has its own patience with a store that is away for a while.
+            with suppress(StoreUnavailable):
+                if Status(self._store.deployment(deployment)["status"]).is_final:
+                    ended.set()
 
         unsubscribe = self._store.subscribe(look)
         self.start()

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fraisier.domain.deployment import Trigger
+from fraisier.domain.errors import StoreUnavailable
+from fraisier.worker import Worker
 from tests.integration.site import Site, until
 
 
@@ -120,6 +123,23 @@ def test_a_worker_stops_although_somebody_sits_on_the_environments_lock(site):
             assert site.fraisier.store.deployment(waiting)["status"] == "running"
     with site.working():
         assert site.ended(waiting)["status"] == "success"
+
+
+def test_a_command_that_performs_outlives_a_store_that_is_away_for_a_moment(site, monkeypatch):
+    site.push({"VERSION": "one"})
+    wanted = site.request().deployment.id
+    store, asked = site.fraisier.store, count()
+    real = store.deployment
+
+    def sometimes(deployment: str) -> Any:
+        if next(asked) % 2:
+            raise StoreUnavailable("cannot read: the server is away")
+        return real(deployment)
+
+    monkeypatch.setattr(store, "deployment", sometimes)
+    monkeypatch.setattr("fraisier.worker.SLOW_POLL", 0.05)
+    Worker(site.fraisier).perform(wanted)
+    assert real(wanted)["status"] == "success"
 
 
 def test_a_terminated_worker_hands_its_deployment_over(site):
