@@ -178,6 +178,9 @@ def _configure(connection: sqlite3.Connection, *, write: bool) -> None:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA cache_size=-8000")  # KiB
+        # A statement of many rows keeps what it may have to undo. Beyond 64 KiB that went to a file in
+        # /var/tmp: slower, outside the state folder, and a full /var/tmp would have refused pushes.
+        connection.execute("PRAGMA temp_store=MEMORY")
     else:
         connection.execute("PRAGMA query_only=ON")
 
