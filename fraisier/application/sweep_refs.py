@@ -35,6 +35,9 @@ class _Due:
 class SweepRefs:
     """Call it again and again; it remembers which repository is due when. For one thread.
 
+    Nothing was ever decided on in a new environment, so its branch differs from that, too. Whoever sets it up
+    is about to push or to deploy: the sweep does not come before them, and asks at its second look.
+
     An environment that is routed from several branches, or that follows tags, has no single tip that could be
     compared: webhooks alone tell of its pushes.
     """
@@ -45,6 +48,7 @@ class SweepRefs:
         self._clock = clock
         self._listener = listener
         self._due: dict[Source, _Due] = {}
+        self._known: set[EnvironmentKey] = set()  # was looked at before
 
     def __call__(self, configuration: Configuration, stop: Event) -> None:
         """Ask every repository that is due, one after the other, until `stop` is set.
@@ -93,6 +97,9 @@ class SweepRefs:
         due.failures = 0
         for key, ref in refs.items():
             tip = tips.get(ref, "")
+            if not seen[key] and key not in self._known:
+                self._known.add(key)
+                continue
             wish = Wish(
                 environment=key, ref=ref, trigger=Trigger.sweep, commit=tip, tip=tip or NO_TIP, seen=seen[key]
             )

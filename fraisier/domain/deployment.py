@@ -116,12 +116,8 @@ class Wish:
 
     @property
     def only_notes(self) -> bool:
-        """Whether a sweep only notes where the branch is, and asks for nothing.
-
-        What a person decided stands until the branch moves on; and the first deployment of an environment
-        waits for a push or a person.
-        """
-        return self.seen in ("", UNSEEN_TIP)
+        """Whether a sweep only notes where the branch is: what a person decided stands until it moves on."""
+        return self.seen == UNSEEN_TIP
 
     def is_void(self, seen_tip: str) -> bool:
         """Whether somebody has decided on the branch's tip since it was looked up."""

@@ -37,7 +37,6 @@ def noted(site: Site) -> None:
 
 def test_a_push_is_live_without_any_webhook(site):
     with site.working():
-        noted(site)
         for version in ("one", "two"):
             commit = site.push({"VERSION": version})
             row = live(site, version)
@@ -46,7 +45,6 @@ def test_a_push_is_live_without_any_webhook(site):
 
 def test_what_was_pushed_while_nothing_ran_is_live_after_the_start(site):
     with site.working():
-        noted(site)
         site.push({"VERSION": "one"})
         live(site, "one")
     site.sweep = 3600
@@ -60,7 +58,6 @@ def test_what_was_pushed_while_nothing_ran_is_live_after_the_start(site):
 
 def test_a_rollback_stands_until_the_next_push(site):
     with site.working():
-        noted(site)
         for version in ("one", "two"):
             site.push({"VERSION": version})
             live(site, version)
@@ -80,6 +77,5 @@ def test_a_repository_that_cannot_be_reached_is_told_of_and_asked_again(site):
     with site.working():
         until("the failure", lambda: any(event == "sweep_failed" for event, _ in site.events))
         shutil.move(aside, bare)
-        noted(site)
         site.push({"VERSION": "one"})
         live(site, "one")

@@ -119,12 +119,27 @@ def test_what_a_webhook_told_is_not_requested_again(world):
     assert len(world.remote.asked) == 1
 
 
-def test_the_first_deployment_of_an_environment_waits_for_a_push(world):
+def test_a_new_environment_is_left_for_one_look_to_whoever_sets_it_up(world):
     world.remote.refs[MAIN] = SHA_A
     assert world.look() == []
+    assert world.look() == [(SHA_A, MAIN)]
     assert world.look() == []
-    world.remote.refs[MAIN] = SHA_B
-    assert world.look() == [(SHA_B, MAIN)]
+
+
+def test_a_new_environment_that_somebody_has_deployed_is_not_asked_for(world):
+    world.remote.refs[MAIN] = SHA_A
+    assert world.look() == []
+    world.wish(SHA_A)
+    assert world.look() == []
+
+
+def test_a_push_to_a_new_environment_is_found_with_all_webhooks_blocked(world):
+    assert world.look() == []
+    world.remote.refs[MAIN] = SHA_A
+    world.remote.fails = True
+    assert world.look() == []
+    world.remote.fails = False
+    assert world.look(after=INTERVAL * 3) == [(SHA_A, MAIN)]
 
 
 def test_a_branch_that_was_not_there_before_is_a_push(world):
