@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fraisier.application.ports import (
         Clock,
         Configuration,
+        Database,
         EnvironmentCodec,
         Forge,
         Listener,
@@ -53,6 +54,10 @@ PROBERS = {
 STORES = {
     "sqlite": "fraisier.database.sqlite:open_store",
     "postgresql": "fraisier.database.postgresql:open_store",
+}
+DATABASES = {
+    "sqlite": "fraisier.database.sqlite_database:open_database",
+    "postgresql": "fraisier.database.postgresql_database:open_database",
 }
 MIGRATIONS = {"command": "fraisier.migrations.command:CommandMigrations"}
 GROUPS = {"fraisier.forges": FORGES, "fraisier.targets": TARGETS, "fraisier.migrations": MIGRATIONS}
@@ -116,18 +121,32 @@ def open_store(configuration: Configuration, *, readonly: bool = False) -> Store
         StoreUnavailable: it cannot be opened.
         UsageError: no store of this version fits the URL.
     """
-    settings = configuration.settings
-    scheme = settings.database_url.partition(":")[0]
-    if scheme not in STORES:
+    store: Store = _opener(STORES, configuration)(configuration.settings, readonly=readonly)
+    return store
+
+
+def open_database(configuration: Configuration) -> Database:
+    """What `database.url` names, as a whole, for `fraisier db`; opening it changes nothing.
+
+    Raises:
+        UsageError: no database of this version fits the URL.
+    """
+    database: Database = _opener(DATABASES, configuration)(configuration.settings)
+    return database
+
+
+def _opener(table: Mapping[str, str], configuration: Configuration) -> Callable[..., Any]:
+    """The row of `table` for the scheme of `database.url`."""
+    scheme = configuration.settings.database_url.partition(":")[0]
+    if scheme not in table:
         message = f"cannot open {scheme} databases with this version"
-        raise UsageError(message, f"Use one of {', '.join(f'{name}://' for name in STORES)}")
+        raise UsageError(message, f"Use one of {', '.join(f'{name}://' for name in table)}")
     try:
-        opener = _loader(STORES[scheme])()
+        opener: Callable[..., Any] = _loader(table[scheme])()
     except ImportError as error:
         message = f"cannot use {scheme} databases: {error}"
         raise UsageError(message, "Install what is missing: pip install 'fraisier[postgres]'") from error
-    store: Store = opener(settings, readonly=readonly)
-    return store
+    return opener
 
 
 def _loader(reference: str) -> Callable[[], Any]:

@@ -18,6 +18,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "config": ("fraisier.cli.config", "Check or show the configuration."),
         "doctor": ("fraisier.cli.doctor", "Check every prerequisite and say how to mend it."),
         "adopt": ("fraisier.cli.adopt", "Take over an environment that another installation owns."),
+        "db": ("fraisier.cli.db", "Look at the database, migrate it, export it, import it."),
         "schema": ("fraisier.cli.schema", "Export the GraphQL schema of the PostgreSQL database."),
         "demo": ("fraisier.cli.demo", "Play a whole story on this machine: push, failure, way back, fix."),
     },

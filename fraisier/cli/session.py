@@ -15,7 +15,7 @@ from fraisier.domain.fraise import EnvironmentKey
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fraisier.application.ports import Configuration, Settings, Store
+    from fraisier.application.ports import Configuration, Database, Settings, Store
     from fraisier.wiring import Fraisier
 
 
@@ -49,6 +49,18 @@ class Session:
             yield store
         finally:
             store.close()
+
+    @contextmanager
+    def database(self) -> Iterator[Database]:
+        """The database as a whole, whatever its migrations are."""
+        from fraisier import wiring
+
+        refuse_strangers(self.configuration.settings)
+        database = wiring.open_database(self.configuration)
+        try:
+            yield database
+        finally:
+            database.close()
 
     @contextmanager
     def fraisier(self) -> Iterator[Fraisier]:

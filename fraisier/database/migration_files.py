@@ -22,9 +22,24 @@ class Migration:
     sql: str
 
     @property
+    def full_name(self) -> str:
+        """As its file is called: 0001_initial."""
+        return f"{self.number:04d}_{self.name}"
+
+    @property
     def checksum(self) -> str:
         """sha256 of the text."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A migration that a database says it has had."""
+
+    number: int
+    name: str
+    checksum: str
+    applied_at: str
 
 
 def migrations_folder(dialect: str) -> Path:
@@ -53,18 +68,19 @@ def newest_number(folder: Path) -> int:
     return max((int(m[1]) for path in folder.glob("*.sql") if (m := _FILE.match(path.name))), default=0)
 
 
-def check_applied(applied: Iterable[tuple[int, str, str]], migrations: Sequence[Migration]) -> None:
-    """Compare what a database says was applied (number, name, checksum) with what we have.
+def check_applied(applied: Iterable[Applied], migrations: Sequence[Migration]) -> None:
+    """Compare what a database says was applied with what we have.
 
     Raises:
         StoreTooNew: a newer Fraisier has migrated it.
         StoreUnavailable: a migration that was applied is not the one we have.
     """
     ours = {each.number: each for each in migrations}
-    for number, name, checksum in applied:
-        refuse_newer(number, len(migrations))
-        if ours[number].checksum != checksum:
-            message = f"cannot use this database: its migration {number:04d}_{name} is not the one we have"
+    for each in applied:
+        refuse_newer(each.number, len(migrations))
+        if ours[each.number].checksum != each.checksum:
+            name = f"{each.number:04d}_{each.name}"
+            message = f"cannot use this database: its migration {name} is not the one we have"
             raise StoreUnavailable(message, "Install the Fraisier that migrated it, or restore a backup")
 
 

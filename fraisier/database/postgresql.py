@@ -92,19 +92,26 @@ def open_postgresql(url: str, *, password: Secret | None = None, readonly: bool 
     """
     connections = Connections(DatabaseUrl(url, password))
     try:
-        _bring_up_to_date(connections, thorough=not readonly)
+        bring_up_to_date(connections, thorough=not readonly)
         return PostgresqlStore(connections)
     except BaseException:
         connections.close()
         raise
 
 
-def _bring_up_to_date(connections: Connections, *, thorough: bool) -> None:
+def bring_up_to_date(connections: Connections, *, thorough: bool) -> list[int]:
+    """Apply the pending migrations; returns their numbers. Unless `thorough`, a look tells that none are.
+
+    Raises:
+        StoreUnavailable: the server cannot be used.
+        StoreTooNew: a newer Fraisier has migrated the database.
+    """
     folder = migrations_folder("postgresql")
     connection = connections.take(_latest(), bounded=False)  # a migration may take its time
     try:
         if thorough or not is_current(connection, newest_number(folder)):
-            migrate(connection, load_migrations(folder))
+            return migrate(connection, load_migrations(folder))
+        return []
     except psycopg.Error as error:
         raise connections.url.unavailable(error) from error
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fraisier.database.migration_files import Migration, check_applied, refuse_newer
+from fraisier.database.migration_files import Applied, Migration, check_applied, refuse_newer
 from fraisier.database.postgresql_connection import ServerConnection
 
 # Any number will do that is ours alone; held until the transaction ends. Another process may be migrating for
@@ -24,16 +24,25 @@ CREATE TABLE IF NOT EXISTS tb_migrations (
 )
 """
 _HAS_TABLE = "SELECT to_regclass('tb_migrations') IS NOT NULL"
-_APPLIED = "SELECT number, name, checksum FROM tb_migrations ORDER BY number"
+_APPLIED = "SELECT number, name, checksum, applied_at FROM tb_migrations ORDER BY number"
 _NEWEST = "SELECT coalesce(max(number), 0) FROM tb_migrations"
 _NOTE = "INSERT INTO tb_migrations (number, name, checksum) VALUES (?, ?, ?)"
 
 
 def version_of(connection: ServerConnection) -> int:
     """The number of the newest migration that was applied; 0: none."""
-    if not connection.execute(_HAS_TABLE).fetchone()[0]:  # type: ignore[index]
+    if not _has_table(connection):
         return 0
     return int(connection.execute(_NEWEST).fetchone()[0])  # type: ignore[index]
+
+
+def applied(connection: ServerConnection) -> list[Applied]:
+    """The migrations that the database has had, by number."""
+    return [Applied(*row) for row in connection.execute(_APPLIED)] if _has_table(connection) else []
+
+
+def _has_table(connection: ServerConnection) -> bool:
+    return bool(connection.execute(_HAS_TABLE).fetchone()[0])  # type: ignore[index]
 
 
 def is_current(connection: ServerConnection, newest: int) -> bool:
@@ -56,9 +65,9 @@ def migrate(connection: ServerConnection, migrations: Sequence[Migration]) -> li
     """
     connection.script(_ONE_AT_A_TIME)
     try:
-        applied = connection.execute(_APPLIED).fetchall() if version_of(connection) else []
-        check_applied([(row["number"], row["name"], row["checksum"]) for row in applied], migrations)
-        missing = migrations[len(applied) :]
+        found = applied(connection)
+        check_applied(found, migrations)
+        missing = migrations[len(found) :]
         if missing:
             connection.execute(_CREATE_TABLE)
         for each in missing:

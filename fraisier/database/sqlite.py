@@ -45,7 +45,7 @@ def open_sqlite(
     """
     path = path_of(url)
     prepare_file(path, create=create)
-    _bring_up_to_date(path, thorough=not readonly)
+    bring_up_to_date(path, thorough=not readonly)
     return SqliteStore(path, state_folder=Path(state_folder), clocks=clocks or system_clocks())
 
 
@@ -54,16 +54,22 @@ def open_store(settings: Settings, *, readonly: bool) -> SqliteStore:
     return open_sqlite(settings.database_url, state_folder=settings.state_folder, readonly=readonly)
 
 
-def _bring_up_to_date(path: Path, *, thorough: bool) -> None:
+def bring_up_to_date(path: Path, *, thorough: bool) -> list[int]:
+    """Apply the pending migrations; returns their numbers. Unless `thorough`, a look tells that none are.
+
+    Raises:
+        StoreUnavailable: the file cannot be used.
+        StoreTooNew: a newer Fraisier has migrated it.
+    """
     folder = migration_files.migrations_folder("sqlite")
     connection = connect(path, patience=PATIENCE, write=thorough)
     try:
         if not thorough and sqlite_migrate.is_current(connection, folder):
-            return
+            return []
         if not thorough:
             connection.close()
             connection = connect(path, patience=PATIENCE, write=True)
-        sqlite_migrate.migrate(connection, path, migration_files.load_migrations(folder))
+        return sqlite_migrate.migrate(connection, path, migration_files.load_migrations(folder))
     except sqlite3.Error as error:
         raise unavailable(path, error) from error
     finally:

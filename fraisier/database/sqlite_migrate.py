@@ -11,7 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fraisier.database.clocks import iso
-from fraisier.database.migration_files import Migration, check_applied, newest_number, refuse_newer
+from fraisier.database.migration_files import (
+    Applied,
+    Migration,
+    check_applied,
+    newest_number,
+    refuse_newer,
+)
 
 _CREATE_TABLE = """
 CREATE TABLE IF NOT EXISTS tb_migrations (
@@ -21,7 +27,7 @@ CREATE TABLE IF NOT EXISTS tb_migrations (
     applied_at TEXT NOT NULL
 ) STRICT
 """
-_APPLIED = "SELECT number, name, checksum FROM tb_migrations ORDER BY number"
+_APPLIED = "SELECT number, name, checksum, applied_at FROM tb_migrations ORDER BY number"
 _HAS_TABLE = "SELECT 1 FROM sqlite_schema WHERE name = 'tb_migrations'"
 _NOTE = "INSERT INTO tb_migrations (number, name, checksum, applied_at) VALUES (?, ?, ?, ?)"
 
@@ -46,7 +52,7 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mig
         StoreUnavailable: a migration that was applied is not the one we have.
     """
     with _exclusive(path):
-        _check(connection, migrations)
+        check_applied(applied(connection), migrations)
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         missing = [each for each in migrations if each.number > version]
         for migration in missing:
@@ -54,9 +60,11 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mig
     return [each.number for each in missing]
 
 
-def _check(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
-    if connection.execute(_HAS_TABLE).fetchone() is not None:
-        check_applied(connection.execute(_APPLIED).fetchall(), migrations)
+def applied(connection: sqlite3.Connection) -> list[Applied]:
+    """The migrations that the database has had, by number."""
+    if connection.execute(_HAS_TABLE).fetchone() is None:
+        return []
+    return [Applied(*row) for row in connection.execute(_APPLIED)]
 
 
 def _apply(connection: sqlite3.Connection, migration: Migration) -> None:

@@ -21,7 +21,7 @@ from fraisier.domain.fraise import EnvironmentKey
 
 Values = Sequence[Any] | Mapping[str, Any]
 
-_AUDIT = "INSERT INTO tb_audit_log (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)"
+AUDIT = "INSERT INTO tb_audit_log (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)"
 _LARGEST_CHUNK = 32  # rows of one statement; each number of rows is a statement that is kept prepared
 
 Place = tuple[str, str]  # fraise, environment
@@ -151,7 +151,7 @@ class Transaction(ABC):
     def audit(self, *, actor: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
         """Write an audit row in this transaction."""
         text = orjson.dumps(detail, default=str).decode()
-        self.later(_AUDIT, (self.at, actor, action, subject, text))
+        self.later(AUDIT, (self.at, actor, action, subject, text))
 
     def flush(self) -> None:
         """Write what was counted."""

@@ -2,7 +2,8 @@
 
 FraisierError
 ├── UsageError            the command line or the configuration is wrong
-│   └── InvalidConfig     fraises.yaml, with every problem at once
+│   ├── InvalidConfig     fraises.yaml, with every problem at once
+│   └── UnusableExport    a file that `fraisier db import` cannot take over
 ├── NotFound              a fraise, environment, deployment or release that does not exist
 ├── Conflict              a status that may not follow, an owner that is another
 │   ├── ForbiddenTransition
@@ -67,6 +68,12 @@ class InvalidConfig(UsageError):
         listed = "\n".join(str(problem) for problem in problems)
         super().__init__(f"cannot use the configuration:\n{listed}", "Mend the lines named above")
         self.problems = tuple(problems)
+
+
+class UnusableExport(UsageError):
+    """The file is no whole export, or one of a Fraisier that this one does not understand."""
+
+    code = "unusable_export"
 
 
 class NotFound(FraisierError):
@@ -222,6 +229,7 @@ EXIT_DONE, EXIT_ENDED_OTHERWISE, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_UNREACHABLE = 
 STATUS_OF_CODE: dict[str, tuple[int, int]] = {
     "usage": (400, EXIT_USAGE),
     "invalid_config": (400, EXIT_USAGE),
+    "unusable_export": (400, EXIT_USAGE),
     "not_found": (404, EXIT_NOT_FOUND),
     "conflict": (409, EXIT_ENDED_OTHERWISE),
     "forbidden_transition": (409, EXIT_ENDED_OTHERWISE),

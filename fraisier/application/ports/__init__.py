@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from fraisier.application.ports.attempt import Serving as Serving
     from fraisier.application.ports.clock import Clock as Clock
     from fraisier.application.ports.codec import EnvironmentCodec as EnvironmentCodec
+    from fraisier.application.ports.database import Copied as Copied
+    from fraisier.application.ports.database import Database as Database
+    from fraisier.application.ports.database import DatabaseStatus as DatabaseStatus
+    from fraisier.application.ports.database import MigrationState as MigrationState
+    from fraisier.application.ports.database import MigrationStatus as MigrationStatus
+    from fraisier.application.ports.database import SchemaState as SchemaState
+    from fraisier.application.ports.database import Told as Told
     from fraisier.application.ports.forge import Forge as Forge
     from fraisier.application.ports.forge import Headers as Headers
     from fraisier.application.ports.health import Health as Health
@@ -51,6 +58,7 @@ _FILES = {
     "ports.attempt": "Claim Ending JournaledStep Output Serving",
     "ports.clock": "Clock",
     "ports.codec": "EnvironmentCodec",
+    "ports.database": "Copied Database DatabaseStatus MigrationState MigrationStatus SchemaState Told",
     "ports.forge": "Forge Headers",
     "ports.health": "Health Prober Runner",
     "ports.host": "Ground Host",
