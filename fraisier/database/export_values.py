@@ -29,7 +29,7 @@ _TYPES: dict[Kind, tuple[type, ...]] = {
     Kind.integer: (int,),
     Kind.real: (float, int),
     Kind.flag: (bool,),
-    Kind.json: (dict, list, str, int, float),
+    Kind.json: (dict, list, str, int, float, bool),
 }
 
 
