@@ -45,7 +45,7 @@ def command() -> None:
     """
 
 
-@command.command("status")
+@command.command("status", short_help="Show what the database is and holds.")
 @json_option
 @click.pass_obj
 def status(session: Session, *, as_json: bool) -> None:
@@ -105,7 +105,7 @@ def _print_status(screen: Screen, found: DatabaseStatus) -> None:
         tables.print_table(screen, rows, [{"table": name, "rows": n} for name, n in found.rows.items()])
 
 
-@command.command("migrate")
+@command.command("migrate", short_help="Apply the pending migrations.")
 @click.option("--dry-run", is_flag=True, help="Only say which migrations are pending.")
 @json_option
 @click.pass_obj
@@ -129,7 +129,7 @@ def migrate(session: Session, *, dry_run: bool, as_json: bool) -> None:
         screen.say("The database is up to date.")
 
 
-@command.command("export")
+@command.command("export", short_help="Write the whole database to a file.")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.pass_obj
 def export(session: Session, file: Path) -> None:
@@ -157,7 +157,7 @@ def export(session: Session, file: Path) -> None:
     _conclude(f"{file}: {_counted(copied)}{size}", err=str(file) == "-")
 
 
-@command.command("import")
+@command.command("import", short_help="Fill an empty database from such a file.")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.pass_obj
 def import_(session: Session, file: Path) -> None:
@@ -232,12 +232,16 @@ def _conclude(text: str, *, err: bool) -> None:
 def _counted(copied: Copied) -> str:
     rows: Mapping[str, int] = copied.rows
     kinds = (
-        ("environments", "tb_environments"),
-        ("deployments", "tb_deployments"),
-        ("events", "tb_webhook_events"),
+        ("environment", "tb_environments"),
+        ("deployment", "tb_deployments"),
+        ("event", "tb_webhook_events"),
     )
-    listed = ", ".join(f"{rows.get(table, 0):,} {kind}" for kind, table in kinds)
-    return f"{listed}; {sum(rows.values()):,} rows in all"
+    listed = ", ".join(_number(rows.get(table, 0), kind) for kind, table in kinds)
+    return f"{listed}; {_number(sum(rows.values()), 'row')} in all"
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count:,} {word if count == 1 else word + 's'}"
 
 
 def _size(size: int) -> str:

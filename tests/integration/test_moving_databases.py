@@ -168,6 +168,19 @@ def test_nobody_is_told_of_old_rows_and_everybody_of_new_ones(
         query(postgresql_url, "DELETE FROM tb_webhook_events")
 
 
+def test_the_owner_of_the_database_needs_no_other_rights(
+    old: Path, postgresql_server: PostgresqlServer, tmp_path: Path
+) -> None:
+    postgresql_server.psql("CREATE ROLE plain LOGIN")
+    postgresql_server.psql("CREATE DATABASE plainly OWNER plain TEMPLATE template0")
+    url = postgresql_server.url("plainly").replace("postgres@", "plain@")
+    to_server(url, exported(old, tmp_path / "first"))
+    second = from_server(url, tmp_path / "second")
+    assert without_import(contents(second)) == contents(tmp_path / "first")
+    postgresql_server.drop(postgresql_server.url("plainly"))
+    postgresql_server.psql("DROP ROLE plain")
+
+
 # ------------------------------------------------------------------------------------------- refusals
 
 
