@@ -109,6 +109,7 @@ class DatabaseUrl:
         hint = {
             "28": "Check user and password of database.url, and the server's pg_hba.conf",
             "3D": "Create the database: createdb, as a user who may",
+            "42": "Connect as the role that owns the tables: the one that `fraisier serve` connects as",
             "53": "Free disk or memory of the server, or raise max_connections",
             "25": "This server is read-only (a standby): give the primary in database.url",
             "55": "Another session holds a lock: see pg_locks and pg_stat_activity",

@@ -27,6 +27,7 @@ from fraisier.database.export_file import ExportReader, ExportWriter, Header, Se
 from fraisier.database.export_values import Values, decoded, encoded
 from fraisier.database.migration_files import (
     Applied,
+    Migration,
     check_applied,
     load_migrations,
     migrations_folder,
@@ -159,22 +160,9 @@ class SqlDatabase(ABC):
             )
 
     def _compared(self, applied: Iterable[Applied] = ()) -> list[MigrationStatus]:
-        found = {each.number: each for each in applied}
-        ours = {each.number: each for each in self._migrations}
-        compared = []
-        for number in sorted(found.keys() | ours.keys()):
-            had, have = found.get(number), ours.get(number)
-            if had is None:
-                state = MigrationState.pending
-            elif have is None:
-                state = MigrationState.unknown
-            else:
-                same = had.checksum == have.checksum
-                state = MigrationState.applied if same else MigrationState.changed
-            name = have.name if have is not None else had.name if had is not None else ""
-            at = had.applied_at if had is not None else ""
-            compared.append(MigrationStatus(number=number, name=name, state=state, applied_at=at))
-        return compared
+        had = {each.number: each for each in applied}
+        ours = [_compared(each, had.pop(each.number, None)) for each in self._migrations]
+        return ours + [_described(each, MigrationState.unknown) for each in had.values()]
 
     # -- moving
     def export_to(self, file: BinaryIO, *, told: Told) -> Copied:
@@ -231,7 +219,8 @@ class SqlDatabase(ABC):
 
     def _refuse_used(self, target: Filling) -> None:
         if workers := target.live_workers():
-            message = f"cannot import into {self.url}: {len(workers)} workers live on it"
+            who = "a worker lives" if len(workers) == 1 else f"{len(workers)} workers live"
+            message = f"cannot import into {self.url}: {who} on it"
             raise Conflict(message, "Stop Fraisier first: systemctl stop fraisier")
         if target.connection.execute(_IS_USED).fetchone()[0]:
             message = f"cannot import into {self.url}: it is in use, with a history of its own"
@@ -247,6 +236,17 @@ def _state(migrations: Iterable[MigrationStatus]) -> SchemaState:
     if states == {MigrationState.pending}:
         return SchemaState.empty
     return SchemaState.older if MigrationState.pending in states else SchemaState.current
+
+
+def _compared(ours: Migration, had: Applied | None) -> MigrationStatus:
+    if had is None:
+        return MigrationStatus(number=ours.number, name=ours.name, state=MigrationState.pending)
+    same = had.checksum == ours.checksum
+    return _described(had, MigrationState.applied if same else MigrationState.changed)
+
+
+def _described(had: Applied, state: MigrationState) -> MigrationStatus:
+    return MigrationStatus(number=had.number, name=had.name, state=state, applied_at=had.applied_at)
 
 
 def _section(seen: Snapshot, table: Table, there: Sequence[str]) -> Section:

@@ -27,15 +27,19 @@ from fraisier.database.postgresql_connection import Connections, DatabaseUrl
 from fraisier.database.postgresql_database import PostgresqlDatabase
 from fraisier.database.sqlite_database import SqliteDatabase
 from fraisier.database.tables import STAYS, TABLES
-from fraisier.domain.errors import Conflict, StoreTooNew, UnusableExport
+from fraisier.domain.errors import Conflict, StoreTooNew, StoreUnavailable, UnusableExport
 from tests.exports import Rows, contents, dump, lines, without_import, write
 from tests.integration.outside import serving
 from tests.integration.postgresql_stores import *  # noqa: F403 - its fixtures
 from tests.integration.site import KEY, Site, service, until
+from tests.integration.test_disk_full import disk
 from tests.servers.postgresql import PostgresqlServer
+from tests.unit.store_contract import PATIENCE, delivery, sha, wish
 from tests.unit.test_database_exports import EVENTS, exported, imported, old, store_events, untold
 
 __all__ = ["old"]
+
+EVENTS_MADE = 30_000  # of 300 bytes that cannot be compressed; to write them takes a second
 
 
 def server(url: str) -> PostgresqlDatabase:
@@ -168,6 +172,35 @@ def test_nobody_is_told_of_old_rows_and_everybody_of_new_ones(
         query(postgresql_url, "DELETE FROM tb_webhook_events")
 
 
+def test_an_export_of_a_server_is_the_state_of_one_moment_though_others_write(
+    old: Path, postgresql_url: str, tmp_path: Path
+) -> None:
+    to_server(postgresql_url, exported(old, tmp_path / "first"))
+    before = contents(from_server(postgresql_url, tmp_path / "second"))
+    store, database, numbers = open_postgresql(postgresql_url), server(postgresql_url), iter(range(100, 200))
+
+    def push(_table: str, _rows: int) -> None:
+        store.record(delivery(f"later-{next(numbers)}", wish(sha(next(numbers))))).result(PATIENCE)
+
+    with (tmp_path / "third").open("wb") as output:
+        database.export_to(output, told=push)
+    database.close()
+    store.close()
+    assert contents(tmp_path / "third") == before
+    assert contents(from_server(postgresql_url, tmp_path / "fourth")) != before
+
+
+def test_who_does_not_own_the_tables_is_told_so(
+    old: Path, postgresql_server: PostgresqlServer, postgresql_url: str, tmp_path: Path
+) -> None:
+    open_postgresql(postgresql_url).close()
+    postgresql_server.psql("CREATE ROLE stranger LOGIN IN ROLE pg_read_all_data, pg_write_all_data")
+    with pytest.raises(StoreUnavailable, match="Connect as the role that owns the tables"):
+        to_server(postgresql_url.replace("postgres@", "stranger@"), exported(old, tmp_path / "first"))
+    assert is_empty(postgresql_url)
+    postgresql_server.psql("DROP ROLE stranger")
+
+
 def test_the_owner_of_the_database_needs_no_other_rights(
     old: Path, postgresql_server: PostgresqlServer, tmp_path: Path
 ) -> None:
@@ -210,7 +243,7 @@ def test_a_database_in_use_is_refused_and_stays(old: Path, postgresql_url: str, 
     file = exported(old, tmp_path / "export")
     store = open_postgresql(postgresql_url)
     store.register_worker("w1", info={"host": "there", "pid": 7})
-    with pytest.raises(Conflict, match="1 worker"):
+    with pytest.raises(Conflict, match="a worker lives"):
         to_server(postgresql_url, file)
     store.retire_worker("w1")
     store.close()
@@ -266,7 +299,7 @@ def site(tmp_path: Path) -> Site:
     made = Site(tmp_path / "site")
     made.fraisier.store.close()
     (made.folder / "state" / "fraisier.db").unlink()
-    many(made.folder, 60_000)
+    many(made.folder, EVENTS_MADE)
     return made
 
 
@@ -296,9 +329,7 @@ def test_an_import_that_is_killed_leaves_an_empty_database(
     whole = (tmp_path / "export").read_bytes()
     running = subprocess.Popen(command(config, "import", "-"), stdin=subprocess.PIPE)
     assert running.stdin is not None
-    running.stdin.write(whole[: len(whole) * 9 // 10])
-    running.stdin.flush()
-    time.sleep(1)
+    running.stdin.write(whole[: len(whole) * 9 // 10])  # a pipe holds 64 KB: it has read all but those
     assert running.poll() is None, "it waits for the rest"
     running.kill()
     running.wait()
@@ -308,7 +339,7 @@ def test_an_import_that_is_killed_leaves_an_empty_database(
     done = run(config, "import", str(tmp_path / "export"))
     assert done.returncode == 0, done.stderr
     found = json.loads(run(config, "status", "--json").stdout)
-    assert found["rows"]["tb_webhook_events"] == 60_000
+    assert found["rows"]["tb_webhook_events"] == EVENTS_MADE
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
@@ -323,14 +354,12 @@ def test_an_export_that_is_killed_leaves_the_earlier_file(site: Site, number: in
     assert file.read_bytes() == b"earlier"
     assert number == signal.SIGKILL or list(file.parent.iterdir()) == [file]
     assert run(site.config, "export", str(file)).returncode == 0
-    assert lines(file)[-1]["end"]["tb_webhook_events"] == 60_000
+    assert lines(file)[-1]["end"]["tb_webhook_events"] == EVENTS_MADE
     assert file.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts small disks")
 def test_a_full_disk_leaves_the_earlier_file_and_says_so(site: Site, tmp_path: Path) -> None:
-    from tests.integration.test_disk_full import disk
-
     with disk(tmp_path / "small") as small:
         file = small.folder / "export"
         file.write_bytes(b"earlier")
@@ -342,8 +371,19 @@ def test_a_full_disk_leaves_the_earlier_file_and_says_so(site: Site, tmp_path: P
         assert file.read_bytes() == b"earlier"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts small disks")
+def test_a_full_disk_stops_an_import_as_if_it_had_not_begun(site: Site, tmp_path: Path) -> None:
+    assert run(site.config, "export", str(tmp_path / "export")).returncode == 0
+    with disk(tmp_path / "small") as small:
+        config = configured(site, f"sqlite://{small.folder}/fraisier.db")
+        done = run(config, "import", str(tmp_path / "export"))
+        assert done.returncode == 4, done
+        assert "full" in done.stderr
+        assert json.loads(run(config, "status", "--json").stdout)["rows"]["tb_webhook_events"] == 0
+
+
 def test_memory_does_not_grow_with_the_database(site: Site, postgresql_url: str, tmp_path: Path) -> None:
-    """60,000 events are 40 MB as text; a process that held them would show."""
+    """30,000 events are 20 MB as text, and more as objects; a process that held them would show."""
 
     def peak(config: Path, *words: str) -> int:
         script = "import resource, subprocess, sys; c = subprocess.run(sys.argv[1:]).returncode; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(c)"
