@@ -182,6 +182,7 @@ class Fraisier:
             migrations=make(MIGRATIONS, "fraisier.migrations"),
             repository=Mirrors(mirrors, LocalProcesses()),
             clock=SystemClock(),
+            labels=self.configuration.settings.labels,
         )
 
     @property

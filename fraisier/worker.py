@@ -54,6 +54,7 @@ class Worker:
         settings = parts.configuration.settings
         self._lease = settings.lease
         self._concurrency = settings.concurrency
+        self._labels = settings.labels
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._jobs: dict[EnvironmentKey, _Job] = {}
         self._lock = threading.Lock()
@@ -174,11 +175,9 @@ class Worker:
             row = self._store.deployment(self._only)
             if row["status"] not in ("pending", "running"):
                 return None
-            keys = [
-                k for k in environments if (k.fraise, k.environment) == (row["fraise_id"], row["environment"])
-            ]
-            return self._store.claim(self.id, lease=self._lease, environments=keys)
-        return self._store.claim(self.id, lease=self._lease, environments=environments)
+            only = EnvironmentKey(row["fraise_id"], row["environment"])
+            environments = [key for key in environments if key == only]
+        return self._store.claim(self.id, lease=self._lease, environments=environments, labels=self._labels)
 
     def _begin(self, claim: Claim) -> None:
         control = Control()
@@ -294,6 +293,7 @@ class Worker:
             "pid": os.getpid(),
             "version": fraisier.__version__,
             "digest": self._parts.configuration.digest,
+            "labels": self._labels,
         }
 
     def _tell(self, event: str, fields: Row) -> None:

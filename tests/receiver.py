@@ -54,7 +54,8 @@ class RecordingStore:
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
-        self.workers: list[str] = ["worker"]
+        self.workers: list[dict[str, Any]] = [{"id": "worker", "info": {}}]
+        self.waiting: list[dict[str, Any]] = []
         self.failure: Exception | None = None
         self.may_answer = threading.Event()
         self.may_answer.set()
@@ -77,8 +78,11 @@ class RecordingStore:
         if self.failure is not None:
             raise self.failure
 
-    def live_workers(self) -> list[str]:
+    def live_workers(self) -> list[dict[str, Any]]:
         return self.workers
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        return self.waiting
 
     def counts(self) -> Mapping[str, int]:
         return {"deployments.pending": 2, "deployments.success": 5, "events.accepted": 7}

@@ -10,11 +10,13 @@ from enum import StrEnum
 from urllib.parse import unquote, urlsplit
 
 from fraisier.application.check_access import can_read, mode_of, user_of
-from fraisier.application.ports import Configuration, EnvironmentCodec, Host, Store
+from fraisier.application.find_workers import FindWorkers, labels_of
+from fraisier.application.ports import Configuration, EnvironmentCodec, Host, Row, Store
 from fraisier.application.preflight import preflight
 from fraisier.application.tools import Tools
-from fraisier.domain.errors import FraisierError, StoreUnavailable
+from fraisier.domain.errors import FraisierError, LivesElsewhere, StoreUnavailable
 from fraisier.domain.fraise import Environment, EnvironmentKey, HealthCheck
+from fraisier.domain.labels import in_words
 from fraisier.domain.release import Layout
 
 OLDEST_GIT = (2, 25)
@@ -182,9 +184,26 @@ class CheckEnvironments:
             hint = "sudo systemctl start fraisier, or `fraisier serve`"
             yield check.problem("no worker lives: deployments wait", hint, fatal=False)
             return
-        listed = ", ".join(f"{worker['host']} (pid {worker['pid']})" for worker in workers)
-        yield check.ok(f"workers: {listed}")
+        yield check.ok(f"workers: {', '.join(map(_described, workers))}")
+        yield from self._unlabelled(workers)
+        yield from self._vain()
         yield from self._server()
+
+    def _unlabelled(self, workers: Sequence[Row]) -> Iterator[Finding]:
+        """Two machines with workers for the same environments: whoever is first deploys to its own disk."""
+        machines = sorted({worker["host"] for worker in workers if not labels_of(worker)})
+        nowhere = [str(key) for key, each in self._configuration.environments.items() if not each.labels]
+        if len(machines) > 1 and nowhere:
+            message = f"{', '.join(nowhere)}: deployed on any of {', '.join(machines)}, which have no labels"
+            hint = (
+                "Give each machine's worker a --label, and each environment `labels:` that say where it lives"
+            )
+            yield Checker(INSTALLATION, "worker").problem(message, hint)
+
+    def _vain(self) -> Iterator[Finding]:
+        check = Checker(INSTALLATION, "deployments")
+        for key, lack in FindWorkers(self._store).waiting_in_vain().items():
+            yield check.problem(f"{key} waits: {lack.reason}", lack.hint)
 
     def _server(self) -> Iterator[Finding]:
         check = Checker(INSTALLATION, "server")
@@ -204,18 +223,36 @@ class CheckEnvironments:
     # -- one environment
     def _environment(self, environment: Environment, *, offline: bool) -> Iterator[Finding]:
         subject = str(environment.key)
+        yield self._webhook_secret(subject, environment)
+        yield from self._labels(subject, environment)
+        yield from self._on_its_host(subject, environment)
+        if not offline:
+            yield self._repository(subject, environment)
+
+    def _labels(self, subject: str, environment: Environment) -> Iterator[Finding]:
+        """Only where there are labels: that no worker lives at all is said of the installation."""
+        check = Checker(subject, "worker")
+        lack = FindWorkers(self._store).lack(environment.labels)
+        if lack is None:
+            yield check.ok("a worker lives that may deploy it")
+        elif environment.labels or self._store.live_workers():
+            yield check.problem(f"{lack.reason}: its deployments wait", lack.hint, fatal=False)
+
+    def _on_its_host(self, subject: str, environment: Environment) -> Iterator[Finding]:
+        check = Checker(subject, "host")
         try:
             host = self._tools.host(environment)
-        except FraisierError as error:
-            yield Checker(subject, "host").problem(error.message, error.hint)
+        except LivesElsewhere as error:
+            found = f"not looked at: it lives on machines labelled {in_words(environment.labels)}"
+            yield check.problem(found, error.hint, fatal=False)
             return
-        yield self._webhook_secret(subject, environment)
+        except FraisierError as error:
+            yield check.problem(error.message, error.hint)
+            return
         yield from self._prerequisites(subject, environment, host)
         yield self._owner(subject, environment, host)
         yield from self._isolation(subject, environment, host)
         yield self._unit(subject, environment, host)
-        if not offline:
-            yield self._repository(subject, environment)
 
     def _webhook_secret(self, subject: str, environment: Environment) -> Finding:
         check = Checker(subject, "webhook secret")
@@ -307,6 +344,11 @@ class CheckEnvironments:
             return check.problem(message, "Push it, or correct `branch:`")
         at = f", {environment.branch} is at {tips[ref][:10]}" if ref else ""
         return check.ok(f"{source.clone_url} answers{at}")
+
+
+def _described(worker: Row) -> str:
+    labels = labels_of(worker)
+    return f"{worker['host']} (pid {worker['pid']}{f', labels {in_words(labels)}' if labels else ''})"
 
 
 def _document(data: bytes) -> object:

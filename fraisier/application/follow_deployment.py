@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fraisier.application.find_workers import FindWorkers
 from fraisier.application.ports import Clock, Output, Row, Store
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import NoWorker
@@ -91,17 +92,21 @@ class FollowDeployment:
 
 
 class WorkerWatch:
-    """Says when waiting for a worker has become pointless. A restart of the worker takes less."""
+    """Says when waiting for a worker that may go on with a deployment has become pointless.
 
-    def __init__(self, store: Store, clock: Clock, *, patience: float = 10.0) -> None:
+    A restart of the worker takes less than `patience`.
+    """
+
+    def __init__(self, store: Store, clock: Clock, deployment: str, *, patience: float = 10.0) -> None:
         self._store = store
         self._clock = clock
-        self._patience = patience  # seconds without any live worker
+        self._deployment = deployment
+        self._patience = patience  # seconds without such a worker
         self._last_alive = clock.monotonic()
         self._next_look = self._last_alive + 1.0
 
     def __call__(self) -> None:
-        """Return if a worker lives, or lived a moment ago.
+        """Return if such a worker lives, or lived a moment ago.
 
         Raises:
             NoWorker: none has for too long.
@@ -110,9 +115,9 @@ class WorkerWatch:
         if now < self._next_look:
             return
         self._next_look = now + 1.0
-        if self._store.live_workers():
+        lack = FindWorkers(self._store).lack_of(self._deployment)
+        if lack is None:
             self._last_alive = now
         elif now - self._last_alive > self._patience:
-            message = "cannot wait for the deployment any longer: no worker lives"
-            hint = "It stays stored and goes on as soon as `fraisier serve` or `fraisier worker` runs"
-            raise NoWorker(message, hint)
+            message = f"cannot wait for the deployment any longer: {lack.reason}"
+            raise NoWorker(message, f"It stays stored and goes on by itself then. {lack.hint}")

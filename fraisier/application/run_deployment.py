@@ -103,7 +103,9 @@ class RunDeployment:
         """What was resolved when the work began; a fresh start takes the present configuration."""
         if claim.resolved and resumption.course is not Course.start_over:
             return self._codec.load(claim.resolved)
-        return self._find(claim.environment)
+        found = self._find(claim.environment)
+        self._tools.host(found)  # by its present labels it may live on another machine
+        return found
 
 
 class _Run:

@@ -42,6 +42,7 @@ class Settings:
     max_in_flight: int = 64 * 1024 * 1024
     body_timeout: float = 10.0
     failed_auth_limit: str = "20/minute"
+    labels: tuple[str, ...] = ()  # of this process's worker
     concurrency: int = 8
     lease: float = 10.0
     shutdown_grace: float = 30.0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from fraisier.application.ports import Clock, Host, Migrations, Prober, Repository, Target
 from fraisier.deployers.common import Candidate, Parts, command_env
-from fraisier.domain.errors import UsageError
+from fraisier.domain.errors import LivesElsewhere, UsageError
 from fraisier.domain.fraise import Environment
+from fraisier.domain.labels import as_options, in_words
 from fraisier.domain.plan import TargetActs
 from fraisier.domain.recovery import MOST_INTERRUPTIONS
 
@@ -33,9 +34,19 @@ class Tools:
     repository: Repository
     clock: Clock
     retries: Retries = field(default_factory=Retries)
+    labels: Collection[str] = ()  # of this process, which is on one machine
 
     def host(self, environment: Environment) -> Host:
-        """The host of an environment; this version performs on one."""
+        """The host of an environment; this version performs on the machine that it runs on.
+
+        Raises:
+            LivesElsewhere: the environment has labels that this machine has not.
+        """
+        if not set(environment.labels) <= set(self.labels):
+            where, options = in_words(environment.labels), as_options(environment.labels)
+            message = f"cannot reach {environment.key} from here: it lives on a machine labelled {where}"
+            hint = f"Run it there. If this is the machine, say so: {options}, or `worker: {{labels: …}}`"
+            raise LivesElsewhere(message, hint)
         name = environment.hosts[0]
         if name not in self.hosts:
             raise UsageError(f"cannot reach host {name!r}: this version deploys on this machine only")

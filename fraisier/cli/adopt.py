@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fraisier.cli.options import environment_argument, fraise_argument
+from fraisier.cli.options import environment_argument, fraise_argument, label_option
 from fraisier.cli.session import Session, asker
 from fraisier.domain.errors import EXIT_ENDED_OTHERWISE
 
@@ -13,6 +13,7 @@ from fraisier.domain.errors import EXIT_ENDED_OTHERWISE
 @fraise_argument()
 @environment_argument()
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@label_option
 @click.pass_obj
 def command(session: Session, fraise: str, environment: str, *, yes: bool) -> None:
     """Take over the folder of ENVIRONMENT that another installation, or an older database, owns.

@@ -13,6 +13,7 @@ from fraisier.cli.options import (
     environment_argument,
     fraise_argument,
     json_option,
+    label_option,
     wait_option,
 )
 from fraisier.cli.session import Session, asker
@@ -40,12 +41,14 @@ class Wanted:
 @wait_option
 @click.option("--dry-run", is_flag=True, help="Change nothing; the same as `fraisier plan`.")
 @json_option
+@label_option
 @click.pass_obj
 def command(session: Session, /, **options: Any) -> None:
     """Bring ENVIRONMENT of FRAISE to a commit, and watch until it has ended.
 
     Without --commit or --ref it is the tip of the branch that the environment follows; one that follows
-    tags needs either. Where no worker lives, this process performs the deployment itself. Ctrl-C lets a
+    tags needs either. Where no worker lives that may take the environment, this process performs the
+    deployment itself; if the environment has labels that this machine has not, it exits 4. Ctrl-C lets a
     worker's deployment go on, and cancels one that this process performs.
 
     \b
@@ -64,7 +67,7 @@ def command(session: Session, /, **options: Any) -> None:
             from fraisier.cli.plan import print_plan
 
             plan = fraisier.plan(key, commit=wanted.commit, ref=wanted.ref)
-            print_plan(plan, key, as_json=wanted.as_json)
+            print_plan(fraisier, key, plan, as_json=wanted.as_json)
             return
         from fraisier.cli.waiting import conclude
 

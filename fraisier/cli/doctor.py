@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fraisier.cli.options import environment_argument, fraise_argument, json_option
+from fraisier.cli.options import environment_argument, fraise_argument, json_option, label_option
 from fraisier.cli.screen import Screen, print_rows
 from fraisier.cli.session import Session
 from fraisier.cli.text import printable
@@ -25,6 +25,7 @@ MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", 
 @environment_argument(required=False)
 @click.option("--offline", is_flag=True, help="Ask no repository.")
 @json_option
+@label_option
 @click.pass_obj
 def command(session: Session, fraise: str, environment: str, *, offline: bool, as_json: bool) -> None:
     """Check what deployments need, everywhere or for one environment, and say how to mend what is

@@ -21,6 +21,7 @@ COLUMNS = (
     tables.text("Follows", "follows", flexible=True),
     tables.text("Repository", "repository", flexible=True),
     tables.text("Hosts", "hosts", flexible=True, spare=True),
+    tables.text("Labels", "labels", flexible=True, spare=True),
     tables.text("Description", "description", flexible=True, spare=True),
 )
 
@@ -66,5 +67,6 @@ def _environment(fraise: Fraise, environment: Environment) -> dict[str, str]:
         "follows": environment.branch or f"tag {environment.tag}",
         "repository": fraise.source.repository,
         "hosts": ", ".join(environment.hosts),
+        "labels": ", ".join(environment.labels),
         "description": fraise.description,
     }

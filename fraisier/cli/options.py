@@ -17,6 +17,27 @@ wait_option = click.option(
 )
 
 
+def _use_labels(ctx: click.Context, _param: click.Parameter, labels: tuple[str, ...]) -> None:
+    from fraisier.config import texts
+
+    for label in labels:
+        if wrong := texts.label(label):
+            raise click.BadParameter(wrong)
+    if isinstance(ctx.obj, Session):  # not where names are completed
+        ctx.obj.labels = labels
+
+
+label_option = click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="LABEL",
+    expose_value=False,
+    callback=_use_labels,
+    help="What this machine is labelled, instead of `worker.labels`; may stand several times.",
+)
+
+
 def _session(ctx: click.Context) -> Session:
     return Session(ctx.find_root().params.get("config_path"))
 

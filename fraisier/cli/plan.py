@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fraisier.application.find_workers import FindWorkers
 from fraisier.cli.options import (
     check_commit,
     commit_options,
@@ -16,10 +17,12 @@ from fraisier.cli.options import (
 from fraisier.cli.screen import Screen, print_json
 from fraisier.cli.session import Session
 from fraisier.cli.text import printable
+from fraisier.domain.labels import in_words
 
 if TYPE_CHECKING:
     from fraisier.domain.fraise import EnvironmentKey
     from fraisier.domain.plan import Plan
+    from fraisier.wiring import Fraisier
 
 
 @click.command("plan")
@@ -39,13 +42,14 @@ def command(session: Session, fraise: str, environment: str, *, commit: str, ref
     check_commit(commit, ref)
     key = session.key(fraise, environment)
     with session.fraisier() as fraisier:
-        print_plan(fraisier.plan(key, commit=commit, ref=ref), key, as_json=as_json)
+        print_plan(fraisier, key, fraisier.plan(key, commit=commit, ref=ref), as_json=as_json)
 
 
-def print_plan(plan: Plan, key: EnvironmentKey, *, as_json: bool) -> None:
-    """The plan's steps and the commands of each."""
+def print_plan(fraisier: Fraisier, key: EnvironmentKey, plan: Plan, *, as_json: bool) -> None:
+    """The plan's steps and the commands of each, and who would perform them."""
+    labels = fraisier.environment(key).labels
     if as_json:
-        print_json(_document(plan, key))
+        print_json({**_document(plan, key), "labels": labels})
         return
     screen = Screen.of_stdout()
     screen.say(f"The next deployment of {screen.style(str(key), bold=True)} would do this:")
@@ -55,6 +59,10 @@ def print_plan(plan: Plan, key: EnvironmentKey, *, as_json: bool) -> None:
             command, _, remark = printable(act.describe(), keep="\n").partition("    # ")
             remark = screen.style(f"  # {remark}", dim=True) if remark else ""
             screen.say("       " + command.replace("\n", "\n       ") + remark)
+    if labels:
+        screen.say(f"By a worker with the labels {in_words(labels)}.")
+        if lack := FindWorkers(fraisier.store).lack(labels):
+            screen.say(screen.style(f"It would wait: {lack.reason}. {lack.hint}", "yellow"))
     screen.say(screen.style("Nothing was changed.", dim=True))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fraisier.cli.options import environment_argument, fraise_argument, json_option, wait_option
+from fraisier.cli.options import environment_argument, fraise_argument, json_option, label_option, wait_option
 from fraisier.cli.session import Session, asker
 
 
@@ -16,6 +16,7 @@ from fraisier.cli.session import Session, asker
 )
 @wait_option
 @json_option
+@label_option
 @click.pass_obj
 def command(
     session: Session, fraise: str, environment: str, *, release: str, wait: bool, as_json: bool

@@ -115,7 +115,8 @@ def reloader(fraisier: Fraisier, hidden: Hidden) -> Callable[[], Configuration]:
     def reload() -> Configuration:
         found = wiring.load(fraisier.configuration.path)
         kept = fraisier.configuration.settings
-        # What was opened at the start stays open: a new database or address needs a restart.
+        # What was opened at the start stays open: a new database or address needs a restart. So do labels:
+        # the worker is registered with them.
         settings = replace(
             found.settings,
             database_url=kept.database_url,
@@ -123,6 +124,7 @@ def reloader(fraisier: Fraisier, hidden: Hidden) -> Callable[[], Configuration]:
             state_folder=kept.state_folder,
             host=kept.host,
             port=kept.port,
+            labels=kept.labels,
         )
         configuration = replace(found, settings=settings)
         hidden.learn(configuration)

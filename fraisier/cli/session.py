@@ -6,6 +6,7 @@ import os
 import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ class Session:
 
     def __init__(self, path: str | None) -> None:
         self.path = path
+        self.labels: tuple[str, ...] = ()  # `--label`; none: those of the configuration
 
     @cached_property
     def configuration(self) -> Configuration:
@@ -36,7 +38,10 @@ class Session:
         from fraisier.cli.secrets_file import lend_secrets
 
         lend_secrets(self.path)
-        return wiring.load(self.path)
+        found = wiring.load(self.path)
+        if not self.labels:
+            return found
+        return replace(found, settings=replace(found.settings, labels=self.labels))
 
     @contextmanager
     def store(self) -> Iterator[Store]:

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fraisier.application.find_workers import FindWorkers
 from fraisier.cli import tables
 from fraisier.cli.options import environment_argument, fraise_argument, json_option
 from fraisier.cli.screen import Screen, print_rows
 from fraisier.cli.session import Session
+from fraisier.domain.fraise import EnvironmentKey
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fraisier.application.find_workers import Lack
     from fraisier.application.ports import Row, Store
 
 HEALTH = {None: "", True: "healthy", False: "unhealthy"}
@@ -36,7 +41,7 @@ def command(session: Session, fraise: str, environment: str, *, as_json: bool) -
     """Show what runs in every environment, or in those of FRAISE, or in ENVIRONMENT.
 
     STATUS is what became of the newest deployment; COMMIT and RELEASE are what runs, also after a
-    deployment that failed.
+    deployment that failed. NOW says so where a deployment waits and no worker lives that may take it.
 
     \b
     Examples:
@@ -50,7 +55,8 @@ def command(session: Session, fraise: str, environment: str, *, as_json: bool) -
         if as_json:
             print_rows(rows)
             return
-        shown = [_shown(store, row) for row in rows]
+        vain = FindWorkers(store).waiting_in_vain() if any(map(_is_open, rows)) else {}
+        shown = [_shown(store, row, vain) for row in rows]
     present = {(row["fraise_id"], row["environment"]) for row in shown}
     missing = [key for key in keys if (key.fraise, key.environment) not in present]
     shown += [
@@ -59,8 +65,14 @@ def command(session: Session, fraise: str, environment: str, *, as_json: bool) -
     tables.print_table(Screen.of_stdout(), COLUMNS, shown)
 
 
-def _shown(store: Store, row: Row) -> dict[str, Any]:
-    return {**row, "health": HEALTH[row["healthy"]], "now": _now(store, row)}
+def _is_open(row: Row) -> bool:
+    return bool(row["running_deployment_id"] or row["pending"])
+
+
+def _shown(store: Store, row: Row, vain: Mapping[EnvironmentKey, Lack]) -> dict[str, Any]:
+    lack = vain.get(EnvironmentKey(row["fraise_id"], row["environment"]))
+    now = _now(store, row)
+    return {**row, "health": HEALTH[row["healthy"]], "now": f"{now}: {lack.reason}" if lack else now}
 
 
 def _now(store: Store, row: Row) -> str:

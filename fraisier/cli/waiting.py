@@ -1,4 +1,4 @@
-"""What follows a request: watch it to its end, perform it here where no worker lives, or let go."""
+"""What follows a request: watch it to its end, perform it here where no worker takes it, or let go."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fraisier.application.find_workers import FindWorkers, Lack
 from fraisier.cli.boundary import EXIT_INTERRUPTED
 from fraisier.cli.progress import progress_on
 from fraisier.cli.screen import Screen, print_json
@@ -18,6 +19,7 @@ from fraisier.cli.session import asker
 from fraisier.cli.text import SHORT_ID
 from fraisier.domain.deployment import Deployment, Status
 from fraisier.domain.errors import EXIT_ENDED_OTHERWISE, Conflict, FraisierError, NoWorker
+from fraisier.domain.labels import may_take
 
 if TYPE_CHECKING:
     from fraisier.application.ports import Requested, Row
@@ -51,7 +53,7 @@ def conclude(fraisier: Fraisier, requested: Requested, *, wait: bool, as_json: b
 
     Raises:
         Conflict: nothing was requested, for a reason.
-        NoWorker: nobody lives who would perform it, and we were told not to wait.
+        NoWorker: nobody lives who may perform it, and we were told not to wait, or may not either.
         EndedOtherwise: it ended otherwise than `success`.
     """
     deployment = requested.deployment
@@ -73,13 +75,17 @@ def _hand_over(fraisier: Fraisier, deployment: Deployment, *, as_json: bool) -> 
         print_json(fraisier.store.deployment(deployment.id))
     else:
         click.echo(deployment.id)
-    if not fraisier.store.live_workers():
-        message = f"cannot say when deployment {deployment.id[:SHORT_ID]} begins: no worker lives"
-        raise NoWorker(message, "It is stored. Start `fraisier serve` or `fraisier worker` to perform it")
+    if (lack := FindWorkers(fraisier.store).lack_of(deployment.id)) is not None:
+        raise _nobody_begins(deployment, lack)
+
+
+def _nobody_begins(deployment: Deployment, lack: Lack) -> NoWorker:
+    message = f"cannot say when deployment {deployment.id[:SHORT_ID]} begins: {lack.reason}"
+    return NoWorker(message, f"It is stored. {lack.hint}")
 
 
 class Waiting:
-    """Watches one deployment, and performs it in this process where no worker lives."""
+    """Watches one deployment, and performs it in this process where no worker that lives may take it."""
 
     def __init__(self, fraisier: Fraisier, deployment: Deployment, *, as_json: bool) -> None:
         self._fraisier = fraisier
@@ -91,7 +97,9 @@ class Waiting:
     def to_the_end(self) -> None:
         """Watch until the deployment has ended, or somebody interrupts us; then exit accordingly."""
         with _signals_interrupt() as came:
-            if not self._fraisier.store.live_workers():
+            if (lack := FindWorkers(self._fraisier.store).lack_of(self._deployment.id)) is not None:
+                if not self._may_perform():
+                    raise _nobody_begins(self._deployment, lack)
                 self._perform_here()
             try:
                 row = self._watch_even_unseen(came)
@@ -115,7 +123,7 @@ class Waiting:
     def _watch(self, *, quiet: bool) -> Row:
         from fraisier.application.follow_deployment import FollowDeployment, WorkerWatch
 
-        watch = WorkerWatch(self._fraisier.store, self._fraisier.clock)
+        watch = WorkerWatch(self._fraisier.store, self._fraisier.clock, self._deployment.id)
         row: Row = {}
         with progress_on(self._screen, quiet=quiet) as progress:
             follow = FollowDeployment(self._fraisier.store)
@@ -133,10 +141,16 @@ class Waiting:
         try:
             watch()
         except NoWorker:
-            if self._performer is not None:
+            if self._performer is not None or not self._may_perform():
                 raise
-            self._screen.note("No worker lives any more: this process goes on with the deployment.")
+            self._screen.note("No worker that may lives any more: this process goes on with the deployment.")
             self._perform_here()
+
+    def _may_perform(self) -> bool:
+        """Whether the environment lives on this machine, as far as its labels tell."""
+        fraisier = self._fraisier
+        wanted = fraisier.environment(self._deployment.environment).labels
+        return may_take(fraisier.configuration.settings.labels, wanted)
 
     def _perform_here(self) -> None:
         self._performer = Performer(self._fraisier, self._deployment.id)

@@ -116,7 +116,7 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
 
 
 _AS_THEY_ARE = (
-    *("paths", "env", "shared", "submodules", "lfs"),
+    *("labels", "paths", "env", "shared", "submodules", "lfs"),
     *("keep_releases", "retry_for", "min_free_disk", "restart_timeout"),
 )
 

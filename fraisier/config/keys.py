@@ -140,6 +140,12 @@ ENVIRONMENT = Section(
             "this version deploys on this machine only",
             shown="this machine",
         ),
+        "labels": Key(
+            Many(Text("label", texts.label), or_one=True),
+            "deployed only by workers that have all of these, e.g. the name of the machine where it lives",
+            default=(),
+            shown="workers without labels",
+        ),
         "app_path": Key(
             Text("absolute path", texts.app_path),
             "the folder of releases/, shared/ and current; this environment's alone",
@@ -256,6 +262,13 @@ SERVER = Section(
 
 WORKER = Section(
     {
+        "labels": Key(
+            Many(Text("label", texts.label), or_one=True),
+            "what this machine's worker has; it deploys environments that name some of these and no others."
+            " `--label` stands instead; read at the start",
+            default=(),
+            shown="none",
+        ),
         "concurrency": Key(Whole(1, 256), "deployments at once", default=8),
         "lease": Key(Duration(1, 3600), "how soon another worker takes over from a dead one", default=10.0),
         "shutdown_grace": Key(

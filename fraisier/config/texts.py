@@ -45,6 +45,7 @@ def fits(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
 name = fits(
     _NAME, "name; expected letters, digits, '_', '-' and '.', beginning with a letter or digit, up to 63"
 )
+label = fits(_NAME, "label; expected letters, digits, '_', '-' and '.', e.g. web1 or web1.example.com")
 variable = fits(_VARIABLE, "name of a variable; expected letters, digits and '_', not beginning with a digit")
 header = fits(_HEADER, "name of an HTTP header; expected e.g. X-Api-Version")
 user = fits(_USER, "name of a user; expected e.g. www-data")

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Row
-from fraisier.database.transaction import Connection, Transaction
+from fraisier.database.transaction import Connection, Transaction, as_json
 from fraisier.database.uuids import time_ordered_uuid
 from fraisier.domain.errors import Conflict
 from fraisier.domain.fraise import EnvironmentKey, Fraise
@@ -28,8 +28,9 @@ INSERT INTO tb_fraises (name, id, type, description, forge, repository) VALUES (
        repository = excluded.repository, published = TRUE
 """
 _PUBLISH_ENVIRONMENT = """
-INSERT INTO tb_environments (fraise, name, id, document) VALUES (?, ?, ?, ?)
-    ON CONFLICT (fraise, name) DO UPDATE SET document = excluded.document, published = TRUE
+INSERT INTO tb_environments (fraise, name, id, document, labels) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (fraise, name) DO UPDATE
+   SET document = excluded.document, labels = excluded.labels, published = TRUE
 """
 
 _RETIRE = "UPDATE tb_workers SET retired_at = ? WHERE id = ?"
@@ -76,10 +77,10 @@ def publish(
             _PUBLISH_FRAISE,
             (fraise.name, new_id, fraise.type.value, fraise.description, source.forge, source.repository),
         )
-        for name in fraise.environments:
-            document = documents.get(EnvironmentKey(fraise.name, name), {})
-            text = orjson.dumps(document, default=str).decode()
-            tx.execute(_PUBLISH_ENVIRONMENT, (fraise.name, name, time_ordered_uuid(tx.now), text))
+        for name, environment in fraise.environments.items():
+            document = documents.get(environment.key, {})
+            text, labels = orjson.dumps(document, default=str).decode(), as_json(environment.labels)
+            tx.execute(_PUBLISH_ENVIRONMENT, (fraise.name, name, time_ordered_uuid(tx.now), text, labels))
     tx.execute(_PUBLISHED, (digest, tx.at))
     tx.audit(
         actor="fraisier", action="publish", subject=digest, detail={"fraises": [f.name for f in fraises]}

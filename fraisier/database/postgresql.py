@@ -155,11 +155,20 @@ class PostgresqlStore(SqlStore):
         return float(self._reader.execute(_NOW).fetchall()[0][0])
 
     # -- claims
-    def claim(self, worker: str, *, lease: float, environments: Collection[EnvironmentKey]) -> Claim | None:
+    def claim(
+        self,
+        worker: str,
+        *,
+        lease: float,
+        environments: Collection[EnvironmentKey],
+        labels: Collection[str] = (),
+    ) -> Claim | None:
         """The next deployment that may be performed, or None."""
-        if not postgresql_queue.is_anything_due(self._reader, environments):
+        if not postgresql_queue.is_anything_due(self._reader, environments, labels):
             return None
-        found: Claim | None = self._write(lambda tx: postgresql_queue.claim(tx, worker, lease, environments))
+        found: Claim | None = self._write(
+            lambda tx: postgresql_queue.claim(tx, worker, lease, environments, labels)
+        )
         return found
 
     def raise_token(self, environment: EnvironmentKey, *, above: int, by: str) -> int:

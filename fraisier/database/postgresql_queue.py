@@ -13,7 +13,7 @@ from typing import Any
 from fraisier.application.ports import Claim
 from fraisier.database.claims import claim_of, held_by, never_published, raise_token_over
 from fraisier.database.postgresql_transaction import PostgresqlTransaction
-from fraisier.database.transaction import Connection, environments_as_json
+from fraisier.database.transaction import Connection, as_json, environments_as_json
 from fraisier.domain.fraise import EnvironmentKey
 
 _MOST_LOOKS = 5  # at environments of which another worker has just taken what was due
@@ -21,7 +21,7 @@ _MOST_LOOKS = 5  # at environments of which another worker has just taken what w
 # What both looks at the queue share: a free environment, and what is due in it: an interrupted deployment
 # first, then rollbacks, then the oldest that waits. An interrupted deployment is recovered even where the
 # environment is paused. What was asked for in an environment that the configuration no longer has is claimed
-# too: somebody has to bring it to its end.
+# too: somebody has to bring it to its end. Labels: as `domain.labels.may_take` says.
 _FREE_AND_DUE = """
   FROM tb_environments e
  CROSS JOIN LATERAL (
@@ -32,6 +32,9 @@ _FREE_AND_DUE = """
         ORDER BY d.status = 'running' DESC, d.trigger = 'rollback' DESC, d.pk LIMIT 1) d
  WHERE (e.lease_worker = '' OR e.lease_until IS NULL OR e.lease_until <= clock_timestamp()
         OR e.lease_worker IN (SELECT w.id FROM tb_workers w WHERE w.retired_at IS NOT NULL))
+   AND CASE WHEN d.status = 'running' AND e.bound_labels <> '[]' THEN e.bound_labels <@ CAST(:labels AS jsonb)
+            WHEN e.labels = '[]' THEN CAST(:labels AS jsonb) = '[]'
+            ELSE e.labels <@ CAST(:labels AS jsonb) END
 """
 _WANTED = """
    AND (NOT e.published
@@ -54,7 +57,8 @@ SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, 
 
 _TAKE = """
 UPDATE tb_environments
-   SET token = token + 1, lease_worker = ?, lease_until = clock_timestamp() + make_interval(secs => ?)
+   SET token = token + 1, lease_worker = ?, lease_until = clock_timestamp() + make_interval(secs => ?),
+       bound_labels = CASE WHEN ? = 'pending' THEN labels ELSE bound_labels END
  WHERE fraise = ? AND name = ?
 """
 
@@ -93,25 +97,32 @@ SELECT token, lease_worker, lease_worker <> '' AND lease_until > clock_timestamp
 """
 
 
-def is_anything_due(connection: Connection, environments: Collection[EnvironmentKey]) -> bool:
+def is_anything_due(
+    connection: Connection, environments: Collection[EnvironmentKey], labels: Collection[str]
+) -> bool:
     """Whether a claim would find something: a look that locks nothing."""
-    wanted = {"keys": environments_as_json(environments), "without": "[]"}
+    wanted = {"keys": environments_as_json(environments), "without": "[]", "labels": as_json(labels)}
     return bool(connection.execute(_IS_ANYTHING_DUE, wanted).fetchone()[0])
 
 
 def claim(
-    tx: PostgresqlTransaction, worker: str, lease: float, environments: Collection[EnvironmentKey]
+    tx: PostgresqlTransaction,
+    worker: str,
+    lease: float,
+    environments: Collection[EnvironmentKey],
+    labels: Collection[str],
 ) -> Claim | None:
     """Take the head of the queue, with a new token and a lease of `lease` seconds."""
     taken: list[EnvironmentKey] = []
+    wanted = {"keys": environments_as_json(environments), "labels": as_json(labels)}
     for _ in range(_MOST_LOOKS):
-        wanted = {"keys": environments_as_json(environments), "without": environments_as_json(taken)}
-        place = tx.row(_NEXT, wanted)
+        place = tx.row(_NEXT, {**wanted, "without": environments_as_json(taken)})
         if place is None:
             return None
-        row = tx.row(_HEAD, {"fraise": place["fraise"], "name": place["name"]})
+        found = {"fraise": place["fraise"], "name": place["name"], "labels": wanted["labels"]}
+        row = tx.row(_HEAD, found)
         if row is not None:
-            tx.execute(_TAKE, (worker, lease, place["fraise"], place["name"]))
+            tx.execute(_TAKE, (worker, lease, row["status"], place["fraise"], place["name"]))
             return claim_of(tx, worker, row)
         taken.append(EnvironmentKey(place["fraise"], place["name"]))
     return None

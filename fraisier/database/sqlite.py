@@ -118,15 +118,20 @@ class SqliteStore(SqlStore):
         return self._clocks.now()
 
     # -- claims
-    def claim(self, worker: str, *, lease: float, environments: Collection[EnvironmentKey]) -> Claim | None:
+    def claim(
+        self,
+        worker: str,
+        *,
+        lease: float,
+        environments: Collection[EnvironmentKey],
+        labels: Collection[str] = (),
+    ) -> Claim | None:
         """The next deployment that may be performed, or None."""
-        is_dead = self._locks.is_dead
+        look = sqlite_queue.Look(environments, labels, self._locks.is_dead)
         with self._readers.lend() as connection:
-            if not sqlite_queue.is_anything_due(connection, self._clocks, environments, is_dead):
+            if not sqlite_queue.is_anything_due(connection, self._clocks, look):
                 return None
-        found: Claim | None = self._write(
-            lambda tx: sqlite_queue.claim(tx, worker, lease, environments, is_dead)
-        )
+        found: Claim | None = self._write(lambda tx: sqlite_queue.claim(tx, worker, lease, look))
         return found
 
     def raise_token(self, environment: EnvironmentKey, *, above: int, by: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from fraisier.application.ports import Claim
 from fraisier.database.claims import claim_of, held_by, never_published, raise_token_over
@@ -17,7 +18,8 @@ _LEASE_HOLDERS = "SELECT DISTINCT lease_worker FROM tb_environments WHERE lease_
 # The head of the queue among free environments: an interrupted deployment first, then rollbacks, then the
 # oldest that waits. :dead are workers whose lock is free; a lease of another boot has ended. An interrupted
 # deployment is recovered even where the environment is paused. What was asked for in an environment that the
-# configuration no longer has is claimed too: somebody has to bring it to its end.
+# configuration no longer has is claimed too: somebody has to bring it to its end. Labels: as
+# `domain.labels.may_take` says.
 _NEXT = """
 SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, e.quarantine
   FROM (SELECT json_extract(value, '$[0]') AS fraise, json_extract(value, '$[1]') AS name
@@ -32,13 +34,24 @@ SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, 
         OR e.lease_worker IN (SELECT id FROM tb_workers WHERE retired_at IS NOT NULL))
    AND (d.status = 'running'
         OR NOT e.paused
+           -- Also where the labels keep us from going on with what runs, nothing else begins.
+           AND NOT EXISTS (SELECT 1 FROM tb_deployments r
+                            WHERE r.fraise = e.fraise AND r.environment = e.name AND r.status = 'running')
            AND (d.retry_at IS NULL OR d.retry_boot <> :boot OR d.retry_at <= :boottime))
+   AND CASE WHEN d.status = 'running' AND e.bound_labels <> '[]'
+            THEN NOT EXISTS (SELECT 1 FROM json_each(e.bound_labels)
+                              WHERE value NOT IN (SELECT value FROM json_each(:labels)))
+            WHEN e.labels = '[]' THEN :labels = '[]'
+            ELSE NOT EXISTS (SELECT 1 FROM json_each(e.labels)
+                              WHERE value NOT IN (SELECT value FROM json_each(:labels))) END
  ORDER BY d.status = 'running' DESC, d.trigger = 'rollback' DESC, d.pk
  LIMIT 1
 """
 
 _TAKE = """
-UPDATE tb_environments SET token = token + 1, lease_worker = ?, lease_until = ?, lease_boot = ?
+UPDATE tb_environments
+   SET token = token + 1, lease_worker = ?, lease_until = ?, lease_boot = ?,
+       bound_labels = CASE WHEN ? = 'pending' THEN labels ELSE bound_labels END
  WHERE fraise = ? AND name = ?
 """
 
@@ -78,41 +91,42 @@ SELECT id, host, pid, version, started_at, seen_at, info FROM tb_workers
 IsDead = Callable[[str], bool]
 
 
-def is_anything_due(
-    connection: sqlite3.Connection, clocks: Clocks, environments: Collection[EnvironmentKey], is_dead: IsDead
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a worker looks for: what is due in these environments, as far as its labels allow it."""
+
+    environments: Collection[EnvironmentKey]
+    labels: Collection[str]
+    is_dead: IsDead
+
+    def values(self, clocks: Clocks, holders: Sequence[str]) -> Values:
+        """Of the statement."""
+        return {
+            "keys": environments_as_json(self.environments),
+            "labels": as_json(self.labels),
+            "boot": clocks.boot_id,
+            "boottime": clocks.boottime(),
+            "dead": as_json([worker for worker in holders if self.is_dead(worker)]),
+        }
+
+
+def is_anything_due(connection: sqlite3.Connection, clocks: Clocks, look: Look) -> bool:
     """Whether a claim would find something: a look without the writer's lock."""
     holders = [row[0] for row in connection.execute(_LEASE_HOLDERS)]
-    return connection.execute(_NEXT, _wanted(clocks, environments, holders, is_dead)).fetchone() is not None
+    return connection.execute(_NEXT, look.values(clocks, holders)).fetchone() is not None
 
 
-def claim(
-    tx: SqliteTransaction,
-    worker: str,
-    lease: float,
-    environments: Collection[EnvironmentKey],
-    is_dead: IsDead,
-) -> Claim | None:
+def claim(tx: SqliteTransaction, worker: str, lease: float, look: Look) -> Claim | None:
     """Take the head of the queue, with a new token and a lease of `lease` seconds."""
     holders = [row[0] for row in tx.execute(_LEASE_HOLDERS)]
-    row = tx.row(_NEXT, _wanted(tx.clocks, environments, holders, is_dead))
+    row = tx.row(_NEXT, look.values(tx.clocks, holders))
     if row is None:
         return None
     key = EnvironmentKey(row["fraise"], row["environment"])
     clocks = tx.clocks
-    tx.execute(_TAKE, (worker, clocks.boottime() + lease, clocks.boot_id, key.fraise, key.environment))
+    until, boot, was = clocks.boottime() + lease, clocks.boot_id, row["status"]
+    tx.execute(_TAKE, (worker, until, boot, was, key.fraise, key.environment))
     return claim_of(tx, worker, row)
-
-
-def _wanted(
-    clocks: Clocks, environments: Collection[EnvironmentKey], holders: Sequence[str], is_dead: IsDead
-) -> Values:
-    return {
-        "keys": environments_as_json(environments),
-        "boot": clocks.boot_id,
-        "boottime": clocks.boottime(),
-        "dead": as_json(holder for holder in holders if is_dead(holder)),
-    }
 
 
 def raise_token(tx: SqliteTransaction, key: EnvironmentKey, above: int, by: str, is_dead: IsDead) -> int:

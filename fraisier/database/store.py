@@ -186,6 +186,11 @@ class SqlStore(ABC):
         with self._reading() as connection:
             return views.fraises(connection, fraise=fraise)
 
+    def unfinished(self) -> Sequence[Row]:
+        """What waits or runs, with the labels that a worker needs for it."""
+        with self._reading() as connection:
+            return views.unfinished(connection)
+
     def fraise_status(self, fraise: str = "", environment: str = "") -> Sequence[Row]:
         """Rows of v_fraise_status."""
         with self._reading() as connection:

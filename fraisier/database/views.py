@@ -14,7 +14,7 @@ from fraisier.domain.errors import NotFound
 from fraisier.domain.plan import Phase, StepName
 
 # Columns of the views that hold JSON, and truth values that SQLite keeps as 0 and 1.
-_JSON = frozenset({"environments", "changes", "quarantined_commits", "info"})
+_JSON = frozenset({"environments", "changes", "quarantined_commits", "info", "labels"})
 _TRUTH = frozenset({"healthy", "paused", "force"})
 _HIDDEN = frozenset({"position", "data"})
 
@@ -66,6 +66,8 @@ SELECT * FROM v_webhook_events WHERE verdict = :verdict ORDER BY position DESC L
 _DEPLOYMENT = """
 SELECT * FROM v_deployment_history WHERE id >= :lowest AND id <= :highest ORDER BY id LIMIT 2
 """
+
+_UNFINISHED = "SELECT * FROM v_unfinished_deployment ORDER BY position"
 
 _STEPS = """
 SELECT s.pk AS id, s.deployment AS deployment_id, s.attempt, s.phase, s.step, s.state, s.release,
@@ -139,6 +141,11 @@ def deployment(connection: Connection, prefix: str) -> Row:
         message = f"cannot tell which deployment {prefix!r} is: more than one begins like this"
         raise NotFound(message, "Give more of its id")
     return found[0]
+
+
+def unfinished(connection: Connection) -> list[Row]:
+    """What waits or runs, with the labels that a worker needs for it."""
+    return _rows(connection, _UNFINISHED, ())
 
 
 def steps(connection: Connection, deployment_id: str) -> list[Row]:

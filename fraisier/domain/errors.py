@@ -12,7 +12,8 @@ FraisierError
 ├── Unreachable           the store, a worker or a host cannot be reached
 │   ├── StoreUnavailable
 │   ├── StoreTooNew       the database was written by a newer Fraisier
-│   └── NoWorker
+│   ├── NoWorker
+│   └── LivesElsewhere    the environment is on a machine with labels that this one has not
 ├── DeliveryRefused       a webhook delivery that is answered with a 4xx
 │   ├── MalformedDelivery, UnknownForge, BadSignature, TooLarge, UnsupportedMediaType, TooManyFailures
 └── StepFailed            a step of a deployment ended badly; carries a `Cause`
@@ -130,6 +131,12 @@ class NoWorker(Unreachable):
     code = "no_worker"
 
 
+class LivesElsewhere(Unreachable):
+    """An environment's labels say that it is on another machine than this one."""
+
+    code = "lives_elsewhere"
+
+
 class DeliveryRefused(FraisierError):
     """A webhook delivery that deploys nothing and is answered with an error."""
 
@@ -239,6 +246,7 @@ STATUS_OF_CODE: dict[str, tuple[int, int]] = {
     "store_unavailable": (503, EXIT_UNREACHABLE),
     "store_too_new": (503, EXIT_UNREACHABLE),
     "no_worker": (503, EXIT_UNREACHABLE),
+    "lives_elsewhere": (503, EXIT_UNREACHABLE),
     "refused": (400, EXIT_ENDED_OTHERWISE),
     "malformed": (400, EXIT_ENDED_OTHERWISE),
     "unknown_forge": (400, EXIT_ENDED_OTHERWISE),

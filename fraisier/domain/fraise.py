@@ -119,6 +119,7 @@ class Environment:
     branch: str = ""
     tag: str = ""  # a pattern, e.g. v*; exactly one of branch and tag is set
     hosts: tuple[str, ...] = ("localhost",)
+    labels: tuple[str, ...] = ()  # those that a worker needs: see `domain.labels`
     app_path: str = ""
     root: str = ""  # the folder of the repository that is deployed; '' = all of it
     paths: tuple[str, ...] = ()  # patterns; a push that touches none of them deploys nothing

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fraisier.application.find_workers import FindWorkers
 from fraisier.application.ports import Configuration, Forge, Settings, Store
 from fraisier.application.receive_push import ReceivePush
 from fraisier.domain.errors import FraisierError, NotFound
@@ -97,7 +98,7 @@ class App:
             "config": lambda: self._config_problem,
             **self._parts.checks,
         }
-        return _response(await health.readiness(checks))
+        return _response(await health.readiness(checks, {"deployments": self._deployments}))
 
     async def _show_metrics(self, _: Request) -> Response:
         text = await asyncio.to_thread(self._metrics.render)
@@ -112,6 +113,11 @@ class App:
 
     def _worker(self) -> str:
         return "" if self._parts.store.live_workers() else "no worker is alive: deployments wait"
+
+    def _deployments(self) -> str:
+        """Why some of them wait in vain. Another machine's worker is no reason to send us no webhooks."""
+        vain = FindWorkers(self._parts.store).waiting_in_vain()
+        return "; ".join(f"{key} waits: {lack.reason}" for key, lack in vain.items())
 
 
 def _is_webhook(path: str) -> bool:

@@ -19,13 +19,15 @@ _PATIENCE = 3.0  # seconds, for all checks together
 HEALTHY = Answer(200, orjson.dumps({"status": "ok", "version": __version__}))
 
 
-async def readiness(checks: Mapping[str, Check]) -> Answer:
-    """Every part with 'ok' or why not; 503 unless all are."""
-    looking = [asyncio.to_thread(_look, check) for check in checks.values()]
+async def readiness(checks: Mapping[str, Check], notes: Mapping[str, Check]) -> Answer:
+    """Every part with 'ok' or why not; 503 unless all `checks` are ok. `notes` tell what else is wrong."""
+    parts = {**checks, **notes}
+    looking = [asyncio.to_thread(_look, check) for check in parts.values()]
     reasons = await asyncio.gather(*(_in_time(each) for each in looking))
-    parts = {name: printable(reason) or "ok" for name, reason in zip(checks, reasons, strict=True)}
-    ready = not any(reasons)
-    document = {"status": "ok" if ready else "unavailable", **parts}
+    found = dict(zip(parts, map(printable, reasons), strict=True))
+    ready = not any(found[name] for name in checks)
+    status = "unavailable" if not ready else "degraded" if any(found.values()) else "ok"
+    document = {"status": status, **{name: reason or "ok" for name, reason in found.items()}}
     return Answer(200 if ready else 503, orjson.dumps(document), () if ready else ((b"retry-after", b"5"),))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.integration.postgresql_stores import *  # noqa: F403 - its fixtures
+from tests.unit.label_contract import LabelContract
 from tests.unit.store_contract import (
     ClaimContract,
     JournalContract,
@@ -21,6 +22,10 @@ class TestRequesting(RequestingContract):
 
 
 class TestClaims(ClaimContract):
+    pass
+
+
+class TestLabels(LabelContract):
     pass
 
 

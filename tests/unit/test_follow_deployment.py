@@ -97,7 +97,7 @@ def test_an_unknown_deployment_is_not_found(world: World) -> None:
 def test_a_missing_worker_is_forgiven_for_a_while(world: World) -> None:
     clock = FakeClock()
     with world.store() as store:
-        watch = WorkerWatch(store, clock, patience=10.0)
+        watch = WorkerWatch(store, clock, request(store).id, patience=10.0)
         clock.advance(9.0)
         watch()
         clock.advance(2.0)
@@ -110,7 +110,7 @@ def test_a_living_worker_is_waited_for_for_ever(world: World) -> None:
     clock = FakeClock()
     with world.store() as store:
         store.register_worker("w1", info={"host": "here", "pid": 1, "version": "0", "digest": ""})
-        watch = WorkerWatch(store, clock, patience=10.0)
+        watch = WorkerWatch(store, clock, request(store).id, patience=10.0)
         for _ in range(5):
             clock.advance(60.0)
             watch()

@@ -280,6 +280,7 @@ def test_ready_names_every_part_that_is_not() -> None:
         "database": "ok",
         "worker": "ok",
         "config": "ok",
+        "deployments": "ok",
     }
     store.workers = []
     store.failure = StoreUnavailable("cannot use the database", "Free some space")
@@ -292,6 +293,17 @@ def test_ready_names_every_part_that_is_not() -> None:
     assert "fraises.yaml:3:1" in parts["config"]
     app.reconfigure(configuration())
     assert call(app, "GET", "/ready").json()["config"] == "ok"
+
+
+def test_ready_tells_what_waits_for_another_machine_and_stays_ready() -> None:
+    store = RecordingStore()
+    place = {"id": "d1", "fraise_id": "orders", "environment": "production", "status": "pending"}
+    store.waiting = [{**place, "labels": ["web1", "gpu"]}]
+    answer = call(application(store=store), "GET", "/ready")
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "degraded"
+    why = "orders/production waits: no live worker has the labels [web1, gpu]"
+    assert answer.json()["deployments"] == why
 
 
 def test_metrics_count_what_came_and_what_waits() -> None:

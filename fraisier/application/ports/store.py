@@ -60,12 +60,21 @@ class Store(Protocol):
         ...
 
     # -- claims
-    def claim(self, worker: str, *, lease: float, environments: Collection[EnvironmentKey]) -> Claim | None:
+    def claim(
+        self,
+        worker: str,
+        *,
+        lease: float,
+        environments: Collection[EnvironmentKey],
+        labels: Collection[str] = (),
+    ) -> Claim | None:
         """The next deployment that may be performed: of a free environment, rollbacks first, then oldest.
 
         Raises the environment's token by one. A running deployment whose lease has ended is claimed
         again (takeover), before pending ones. What was asked for in environments that are no longer
-        published comes too, so that it ends. None: nothing to do now.
+        published comes too, so that it ends. Only what a worker with these `labels` may take
+        (`domain.labels`) is claimed: of a pending one by what is published, of a running one by what was
+        published when it was begun, if that names labels. None: nothing to do now.
         """
         ...
 
@@ -161,7 +170,14 @@ class Store(Protocol):
         ...
 
     def live_workers(self) -> Sequence[Row]:
-        """Workers that gave a sign of life within their lease: id, host, pid, version, started_at."""
+        """Workers that gave a sign of life within their lease.
+
+        id, host, pid, version, started_at, and `info` as it was registered, with their `labels`.
+        """
+        ...
+
+    def unfinished(self) -> Sequence[Row]:
+        """Rows of v_unfinished_deployment, oldest first: what waits or runs, and the labels that it wants."""
         ...
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:

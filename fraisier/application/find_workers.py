@@ -1,0 +1,57 @@
+"""Tells which deployments wait in vain: no worker lives that may take them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from fraisier.application.ports import Row, Store
+from fraisier.domain.fraise import EnvironmentKey
+from fraisier.domain.labels import as_options, in_words, may_take
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Why nobody performs a deployment, or would perform one, and what to do."""
+
+    reason: str
+    hint: str
+
+
+class FindWorkers:
+    """Looks at the workers that live, once, when it is made."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._workers = [labels_of(row) for row in store.live_workers()]
+
+    def lack(self, labels: Collection[str]) -> Lack | None:
+        """Why no live worker takes what wants these labels; None: one does."""
+        if any(may_take(has, labels) for has in self._workers):
+            return None
+        if labels:
+            start = f"Start `fraisier worker {as_options(labels)}` on the machine where it lives"
+            return Lack(f"no live worker has the labels {in_words(labels)}", start)
+        if self._workers:
+            hint = "Give the environment `labels:`, or start `fraisier worker` without --label where it lives"
+            return Lack("every live worker has labels, and the environment names none", hint)
+        return Lack("no worker lives", "Start `fraisier serve` or `fraisier worker` to perform it")
+
+    def lack_of(self, deployment: str) -> Lack | None:
+        """Why nobody goes on with this deployment; None: somebody does, or it has ended."""
+        wanted = [row["labels"] for row in self._store.unfinished() if row["id"] == deployment]
+        return self.lack(wanted[0]) if wanted else None
+
+    def waiting_in_vain(self) -> dict[EnvironmentKey, Lack]:
+        """Every environment with a deployment that nobody takes."""
+        found = {}
+        for row in self._store.unfinished():
+            if (lack := self.lack(row["labels"])) is not None:
+                found[EnvironmentKey(row["fraise_id"], row["environment"])] = lack
+        return found
+
+
+def labels_of(worker: Row) -> Sequence[str]:
+    """The labels that a worker registered with; one of an older version has none."""
+    labels: Sequence[str] = worker["info"].get("labels", ())
+    return labels
