@@ -43,6 +43,8 @@ ENVIRONMENT_CASES = [
     ("cutover: blue", "9:9", f"{AT}.cutover: is not performed by this version of Fraisier (switching"),
     ("branch: dev", "9:9", "key 'branch' is there already, in line 7; keep one"),
     ("user:", "9:14", f"{AT}.user: has no value; give one or leave the key out"),
+    ("labels: [web1, web 2]", "9:24", "'web 2' is no label; expected letters, digits"),
+    ("labels: [-x]", "9:18", "'-x' is no label"),
     # YAML's traps
     (
         "user: no",
@@ -378,6 +380,7 @@ TOP_CASES = [
         "9:15",
         "keeps Fraisier's own files in /var/www/orders/state, inside",
     ),
+    ("worker: {labels: [a b]}", "9:19", "'a b' is no label; expected letters, digits"),
     ("server: 8080", "9:9", "8080 is a number for YAML; expected a mapping with host, port"),
 ]
 

@@ -347,7 +347,7 @@ def test_an_export_that_is_not_ours_is_refused(
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"SQLite format 3\0", b"{}\n", gzip.compress(b"{}\n"), gzip.compress(b"")]
+    "text", [b"", b"SQLite format 3\0", b"{}\n", gzip.compress(b"{}\n", mtime=0), gzip.compress(b"", mtime=0)]
 )
 def test_a_file_that_is_no_export_makes_no_database(new: Path, text: bytes) -> None:
     with pytest.raises(UnusableExport, match="no export of Fraisier"):

@@ -460,6 +460,16 @@ def test_a_dead_workers_build_is_ended_where_it_ran_although_the_path_has_change
     assert not world.host.scopes
 
 
+def test_what_died_here_is_ended_here_and_does_not_start_over_where_its_environment_no_longer_lives(world):
+    deployment = die_in_build(world)
+    world.configure(labels=("web2",))
+    ended = world.run(world.claim(), Control())
+    assert (ended.id, ended.status, ended.cause) == (deployment, Status.failed, Cause.preflight)
+    assert "[web2]" in world.store.deployment(deployment)["error_message"]
+    assert not world.host.scopes
+    assert not world.current
+
+
 def test_a_worker_that_was_replaced_changes_nothing_when_it_wakes_up(world):
     world.deploy(SHA_A)
     world.wish(SHA_B)
