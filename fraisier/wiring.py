@@ -102,8 +102,12 @@ def find_forge() -> FindForge:
     return find
 
 
-def load(path: str | None, *, environ: Mapping[str, str] | None = None) -> Configuration:
+def load(
+    path: str | None, *, environ: Mapping[str, str] | None = None, labels: tuple[str, ...] = ()
+) -> Configuration:
     """The checked configuration from `path`, or from where it is usually found.
+
+    `labels` are this machine's, instead of those of the file.
 
     Raises:
         UsageError: there is none, or it cannot be used (InvalidConfig).
@@ -111,7 +115,8 @@ def load(path: str | None, *, environ: Mapping[str, str] | None = None) -> Confi
     from fraisier.config.load import load_configuration
     from fraisier.config.locate import find_config
 
-    return load_configuration(find_config(path), environ=os.environ if environ is None else environ)
+    environ = os.environ if environ is None else environ
+    return load_configuration(find_config(path), environ=environ, labels=labels)
 
 
 def open_store(configuration: Configuration, *, readonly: bool = False) -> Store:

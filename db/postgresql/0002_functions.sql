@@ -62,7 +62,6 @@ CREATE FUNCTION fn_is_ref_name(p_name text) RETURNS boolean LANGUAGE sql IMMUTAB
        AND p_name !~ '[\u0001-\u0020\u007f~^:?*[\\]'
        AND p_name !~ '\.\.|@\{|//'
        AND p_name !~ '[./]$'
-       AND p_name <> '@'
        AND p_name !~ '(^|/)\.'
        AND p_name !~ '\.lock(/|$)'
        AND p_name !~ '^/'

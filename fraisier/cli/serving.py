@@ -113,8 +113,8 @@ def reloader(fraisier: Fraisier, hidden: Hidden) -> Callable[[], Configuration]:
     from fraisier import wiring
 
     def reload() -> Configuration:
-        found = wiring.load(fraisier.configuration.path)
         kept = fraisier.configuration.settings
+        found = wiring.load(fraisier.configuration.path, labels=kept.labels)
         # What was opened at the start stays open: a new database or address needs a restart. So do labels:
         # the worker is registered with them.
         settings = replace(

@@ -6,7 +6,6 @@ import os
 import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -38,10 +37,7 @@ class Session:
         from fraisier.cli.secrets_file import lend_secrets
 
         lend_secrets(self.path)
-        found = wiring.load(self.path)
-        if not self.labels:
-            return found
-        return replace(found, settings=replace(found.settings, labels=self.labels))
+        return wiring.load(self.path, labels=self.labels)
 
     @contextmanager
     def store(self) -> Iterator[Store]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from fraisier.config import sources, texts
 from fraisier.config.document import Node
 from fraisier.config.reading import Reader, did_you_mean
 from fraisier.config.sections import Parsed
+from fraisier.domain.labels import may_meet
 from fraisier.domain.secret import Secret
 
 TARGETS = ("systemd", "supervisord")
@@ -17,8 +19,8 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 Named = tuple[str, str, Parsed]  # fraise, environment
 
 
-def check(root: Parsed, reader: Reader) -> None:
-    """Report whatever the keys, each for itself, could not show."""
+def check(root: Parsed, reader: Reader, labels: Collection[str]) -> None:
+    """Report whatever the keys, each for itself, could not show. `labels` are this machine's."""
     forges = sources.forges_of(root)
     sources.check_forges(reader, forges, root)
     default = sources.default_forge(root, forges)
@@ -33,8 +35,8 @@ def check(root: Parsed, reader: Reader) -> None:
         _check_migration(reader, environment)
         _check_shared(reader, environment)
     _check_mapping(reader, root)
-    _check_units(reader, root)
-    _check_folders(reader, root)
+    _check_units(reader, root, labels)
+    _check_folders(reader, root, labels)
     _check_server(reader, root)
 
 
@@ -198,42 +200,60 @@ def unit_of(environment: Parsed) -> tuple[str, str, str] | None:
     return target["type"], target.values.get("config", ""), target["unit"]
 
 
-def _check_units(reader: Reader, root: Parsed) -> None:
-    taken: dict[tuple[str, str, str], str] = {}
-    for fraise, name, environment in environments_of(root):
+def _check_units(reader: Reader, root: Parsed, labels: Collection[str]) -> None:
+    taken: dict[tuple[str, str, str], list[Named]] = defaultdict(list)
+    for named in environments_of(root):
+        environment = named[2]
         unit = unit_of(environment)
         if unit is None:
             continue
-        if unit in taken:
+        if other := _met(taken[unit], environment, labels):
             key = next(key for key in _UNIT_KEYS if environment.given(key))
-            message = f"{unit[2]} runs {taken[unit]} already; two environments cannot share a unit"
-            reader.refuse(environment.at(key), message)
-        taken.setdefault(unit, f"{fraise}/{name}")
+            message = f"{unit[2]} runs {_key(other)} already; two environments cannot share a unit"
+            reader.refuse(environment.at(key), message + _UNLESS)
+        taken[unit].append(named)
 
 
-def _check_folders(reader: Reader, root: Parsed) -> None:
-    owners: dict[str, str] = {}
-    within: dict[str, str] = {}  # folder -> the first app_path below it
-    for fraise, name, environment in environments_of(root):
+_UNLESS = ", unless their labels say that they live on different machines"
+
+
+def _met(others: Iterable[Named], environment: Parsed, labels: Collection[str]) -> Named | None:
+    """The first of the others that may be on the same machine."""
+    wanted = environment["labels"]
+    return next((each for each in others if may_meet(each[2]["labels"], wanted, labels)), None)
+
+
+def _key(named: Named) -> str:
+    return f"{named[0]}/{named[1]}"
+
+
+def _check_folders(reader: Reader, root: Parsed, labels: Collection[str]) -> None:
+    owners: dict[str, list[Named]] = defaultdict(list)
+    within: dict[str, list[Named]] = defaultdict(list)  # folder -> those with an app_path below it
+    for named in environments_of(root):
+        environment = named[2]
         if not environment["app_path"]:
             continue
         path = texts.normal(environment["app_path"])
         above = list(_and_above(path))
-        other = next((each for each in above if each in owners), within.get(path))
-        if other is not None:
-            how = "is" if path == other else "overlaps"
-            message = (
-                f"{path} {how} the app_path of {owners[other]} ({other}); each needs a folder of its own"
-            )
+        near = [owner for each in above if each in owners for owner in owners[each]]
+        if other := _met((*near, *within.get(path, ())), environment, labels):
+            theirs = texts.normal(other[2]["app_path"])
+            how = f"{path} {'is' if path == theirs else 'overlaps'} the app_path of {_key(other)} ({theirs})"
+            message = f"{how}; each needs a folder of its own{_UNLESS}"
             reader.refuse(environment.at("app_path"), message)
-        owners.setdefault(path, f"{fraise}/{name}")
+        owners[path].append(named)
         for each in above:
-            within.setdefault(each, path)
+            within[each].append(named)
+    _check_state(reader, root, owners)
+
+
+def _check_state(reader: Reader, root: Parsed, owners: Mapping[str, Sequence[Named]]) -> None:
     state = state_folder(root)
-    inside = next((each for each in _and_above(state) if each in owners), None)
+    inside = next((owners[each][0] for each in _and_above(state) if each in owners), None)
     if inside is not None:
         key = next((key for key in ("state_folder", "database") if root.given(key)), "database")
-        message = f"keeps Fraisier's own files in {state}, inside the app_path of {owners[inside]}; move one"
+        message = f"keeps Fraisier's own files in {state}, inside the app_path of {_key(inside)}; move one"
         reader.refuse(root.at(key), message)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from hashlib import sha256
 
 from fraisier.application.settings import Configuration
@@ -22,11 +23,13 @@ def load_configuration(
     environ: Mapping[str, str] | None = None,
     known_forges: Collection[str] | None = None,
     known_targets: Collection[str] | None = None,
+    labels: tuple[str, ...] = (),
 ) -> Configuration:
     """Read and check a whole `fraises.yaml`.
 
     `environ` (by default the process's) gives `${VAR}` its values. `known_forges` and `known_targets` are
-    brands beside our own, by default those of installed plugins.
+    brands beside our own, by default those of installed plugins. `labels` are this machine's, if not those of
+    the file.
 
     Raises:
         InvalidConfig: with every problem at once, each with its line and column.
@@ -41,14 +44,15 @@ def load_configuration(
     try:
         tree = document.parse(_content(path), reader.report)
         root = ROOT.read(tree, reader)
-        checks.check(root, reader)
+        labels = labels or (root["worker"]["labels"] if root["worker"] else ())
+        checks.check(root, reader, labels)
     except document.Broken as error:
         reader.report(error.line, error.column, error.message)
     except Refused as refused:
         reader.keep(refused)
     if reader.problems:
         raise InvalidConfig(sorted(set(reader.problems), key=lambda each: (each.line, each.column)))
-    return _configuration(path, root)
+    return _configuration(path, root, labels)
 
 
 def _installed(group: str) -> Collection[str]:
@@ -70,14 +74,14 @@ def _content(path: str) -> bytes:
         raise document.Broken(0, 0, f"cannot be read: {reason}") from None
 
 
-def _configuration(path: str, root: Parsed) -> Configuration:
+def _configuration(path: str, root: Parsed, labels: tuple[str, ...]) -> Configuration:
     fraises = build.fraises(root)
     routes = build.routes(root)
     environments = {each.key: each for fraise in fraises.values() for each in fraise.environments.values()}
     return Configuration(
         path=path,
         digest=_digest(fraises, routes),
-        settings=build.settings(root),
+        settings=replace(build.settings(root), labels=labels),
         fraises=fraises,
         environments=environments,
         routes=routes,

@@ -17,6 +17,17 @@ def may_take(has: Collection[str], wanted: Collection[str]) -> bool:
     return set(wanted) <= set(has) if wanted else not has
 
 
+def may_meet(one: Collection[str], other: Collection[str], here: Collection[str]) -> bool:
+    """Whether environments that want these labels may be on one machine.
+
+    They may, as far as anybody can tell, unless both name labels and neither's include the other's. They do where
+    a worker that has the labels `here` takes both.
+    """
+    if not one or not other or set(one) <= set(other) or set(other) <= set(one):
+        return True
+    return may_take(here, one) and may_take(here, other)
+
+
 def as_options(labels: Collection[str]) -> str:
     """--label web1 --label gpu, for hints."""
     return " ".join(f"--label {label}" for label in labels)

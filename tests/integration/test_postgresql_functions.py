@@ -465,6 +465,7 @@ shas = st.one_of(
 
 @shared
 @example(name="a.lock/b", sha="")
+@example(name="@", sha="")
 @given(name=refs, sha=shas)
 def test_sql_takes_the_refs_and_commits_that_the_domain_takes(world: World, name: str, sha: str) -> None:
     row = world.row("SELECT fn_is_ref_name(%s) AS ref, fn_is_sha(%s) AS sha", name, sha)

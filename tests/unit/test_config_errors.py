@@ -395,6 +395,35 @@ def test_a_wrong_line_at_the_top_is_told_where_and_why(
     assert "hunter2" not in found
 
 
+ON_TWO_MACHINES = """\
+git: {{github: {{webhook_secret: s3cr3t-of-the-forge}}}}
+fraises:
+  api:
+    repository: acme/orders
+    environments:
+      one: {{branch: main, app_path: /srv/a, systemd_service: a, labels: {one}}}
+      two: {{branch: main, app_path: /srv/a/b, systemd_service: a, labels: {two}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "here", "is_good"),
+    [
+        ("web1", "web2", "web1", True),
+        ("[web1, eu]", "[web2, eu]", "[web1, eu]", True),
+        ("web1", "[web1, eu]", "web1", False),  # whoever takes the second may take the first
+        ("web1", "web2", "[web1, web2]", False),  # this worker would take both
+    ],
+)
+def test_what_lives_on_different_machines_may_have_the_same_folder_and_unit(
+    tmp_path: Path, one: str, two: str, here: str, is_good: bool
+) -> None:
+    text = ON_TWO_MACHINES.format(one=one, two=two)
+    found = problems(tmp_path, f"{text}worker: {{labels: {here}}}\n")
+    assert len(found) == (0 if is_good else 2), found
+    assert all("unless their labels say that they live on different machines" in each for each in found)
+
+
 CLONE_CASES = [
     ("clone_url: ext::sh -c id", "is no URL that is safe to give to git"),
     ("clone_url: --upload-pack=id", "is no URL that is safe to give to git"),
