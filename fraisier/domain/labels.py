@@ -20,8 +20,8 @@ def may_take(has: Collection[str], wanted: Collection[str]) -> bool:
 def may_meet(one: Collection[str], other: Collection[str], here: Collection[str]) -> bool:
     """Whether environments that want these labels may be on one machine.
 
-    They may, as far as anybody can tell, unless both name labels and neither's include the other's. They do where
-    a worker that has the labels `here` takes both.
+    They may, as far as anybody can tell, unless both name labels and neither's include the other's. They do
+    where a worker that has the labels `here` takes both.
     """
     if not one or not other or set(one) <= set(other) or set(other) <= set(one):
         return True
