@@ -24,6 +24,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -175,9 +176,12 @@ def _account() -> dict[str, object]:
 def _programs() -> dict[str, Path]:
     """Where each program is, as far as it is there at all."""
     named = os.environ.get("FRAISIER_POSTGRESQL_BIN")
-    folders = [folder for folder in (_installed(), Path(named) if named else None) if folder]
-    places = (folder / name for folder in folders for name in _NEEDED)
-    return {place.name: place for place in places if place.exists()}
+    folders = (_installed(), Path(named) if named else None)
+    return {name: place for folder in folders if folder for name, place in _those_of(folder).items()}
+
+
+def _those_of(folder: Path) -> dict[str, Path]:
+    return {name: folder / name for name in _NEEDED if (folder / name).exists()}
 
 
 def _installed() -> Path | None:
@@ -201,26 +205,38 @@ def _cannot(programs: Mapping[str, Path]) -> str:
     return ""
 
 
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[PostgresqlServer]:
-    """A running server; each process of a parallel run has its own."""
-    programs = _programs()
-    if reason := _cannot(programs):
-        if os.environ.get("FRAISIER_SERVERS") == "required":
-            pytest.fail(reason)
-        pytest.skip(f"SKIPPED WITHOUT POSTGRESQL: {reason}")
+@contextmanager
+def running(other: Callable[[Path], Path] | None = None) -> Iterator[PostgresqlServer]:
+    """A running server. `other` may put another version's programs into a folder, and returns where they are."""
     # A socket's path may have 107 bytes, so pytest's own folders will not do.
     folder = Path(tempfile.mkdtemp(prefix="fraisier-pg-", dir="/var/tmp"))
-    if os.geteuid() == 0:
-        shutil.chown(folder, _ACCOUNT)
-    server = PostgresqlServer(programs, folder)
+    folder.chmod(0o755)
+    server: PostgresqlServer | None = None
     try:
+        programs = _programs()
+        if other is not None:
+            programs |= _those_of(other(folder / "programs"))
+        if reason := _cannot(programs):
+            if os.environ.get("FRAISIER_SERVERS") == "required":
+                pytest.fail(reason)
+            pytest.skip(f"SKIPPED WITHOUT POSTGRESQL: {reason}")
+        if os.geteuid() == 0:
+            shutil.chown(folder, _ACCOUNT)
+        server = PostgresqlServer(programs, folder)
         server.initialise()
         server.start()
         yield server
     finally:
-        server.stop(how=signal.SIGQUIT)
+        if server is not None:
+            server.stop(how=signal.SIGQUIT)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """A running server; each process of a parallel run has its own."""
+    with running() as server:
+        yield server
 
 
 @pytest.fixture

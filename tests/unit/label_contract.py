@@ -16,7 +16,7 @@ from tests import factories
 from tests.factories import KEY, SHA_A, SHA_B
 from tests.unit.store_contract import LEASE, STAGING, Advance, claimed, finished, wish
 
-LABELS = [(), ("web1",), ("web2",), ("gpu", "web1"), ("web1", "gpu", "eu")]
+LABELS = [(), ("web1",), ("web2",), ("gpu", "web1")]
 
 
 def publish_with(store: Store, production: tuple[str, ...], staging: tuple[str, ...] = ()) -> None:
