@@ -32,6 +32,7 @@ SELECT d.environment, d.status, a.worker FROM tb_deployment_attempts a
   JOIN tb_deployments d ON d.id = a.deployment ORDER BY a.pk
 """
 _OPEN = "SELECT count(*) AS n FROM tb_deployments WHERE status IN ('pending', 'running')"
+_TOKEN = "SELECT token AS n FROM tb_environments WHERE name = 'production'"
 _LIVING = "SELECT count(*) AS n FROM tb_workers WHERE alive_until > clock_timestamp()"
 
 
@@ -113,6 +114,7 @@ def test_what_a_dead_machine_had_begun_waits_for_it_and_says_so(machines: Machin
     assert (refused.returncode, LACK in refused.stderr) == (4, True)
     assert machines.web2.cli("doctor", "--offline").returncode == 1
     assert machines.performed() == {("production", "web1"), ("reports", "web2")}
+    assert machines.count(_TOKEN) == 1, "nobody else has even claimed it"
     assert machines.version("app") == ""
 
     machines.web1.start(ready=False)
