@@ -143,13 +143,15 @@ class Waiting:
         except NoWorker:
             if self._performer is not None or not self._may_perform():
                 raise
-            self._screen.note("No worker that may lives any more: this process goes on with the deployment.")
+            self._screen.note("No worker lives any more that may: this process goes on with the deployment.")
             self._perform_here()
 
     def _may_perform(self) -> bool:
         """Whether the environment lives on this machine, as far as its labels tell."""
         fraisier = self._fraisier
         wanted = fraisier.environment(self._deployment.environment).labels
+        if not wanted and fraisier.store.live_workers():
+            return False  # all of them have labels: on which of the machines it lives, nobody has said
         return may_take(fraisier.configuration.settings.labels, wanted)
 
     def _perform_here(self) -> None:

@@ -52,6 +52,13 @@ def test_a_worker_for_others_is_none_for_this_environment(world: World) -> None:
     assert "every live worker has labels, and the environment names none" in unlabelled.stderr
 
 
+def test_deploy_does_not_guess_that_an_environment_without_labels_lives_here(world: World) -> None:
+    with world.store() as store:
+        register(store, "web2")
+        assert world.run("deploy", "orders", "staging", "--wait").exit_code == 4
+    assert not (world.folder / "staging").exists()
+
+
 def test_a_worker_with_the_labels_will_do_it(world: World) -> None:
     with world.store() as store:
         register(store, "eu", "web1")
