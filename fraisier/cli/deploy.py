@@ -48,8 +48,8 @@ def command(session: Session, /, **options: Any) -> None:
 
     Without --commit or --ref it is the tip of the branch that the environment follows; one that follows
     tags needs either. Where no worker lives that may take the environment, this process performs the
-    deployment itself; if the environment has labels that this machine has not, it exits 4. Ctrl-C lets a
-    worker's deployment go on, and cancels one that this process performs.
+    deployment itself; if labels say that it lives, or may live, on another machine, it exits 4. Ctrl-C lets
+    a worker's deployment go on, and cancels one that this process performs.
 
     \b
     Examples:
