@@ -68,7 +68,7 @@ TABLES = (
         reference="current_deployment",
         text="fraise name seen_tip current_release current_commit",
         flag="published paused healthy",
-        json="document quarantine",
+        json="document quarantine labels bound_labels",
         time="last_deployed_at",
     ),
     _table(
