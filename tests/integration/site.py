@@ -58,8 +58,8 @@ def until(what: str, look: Any, seconds: float = 20.0) -> Any:
     raise AssertionError(f"waited {seconds:g} s for {what}")
 
 
-class Site:
-    """A repository, a configuration, a store, and what is deployed from them."""
+class Premises:
+    """A repository, a configuration and a place to deploy to: all of a site that is outside of Fraisier."""
 
     def __init__(
         self,
@@ -80,12 +80,6 @@ class Site:
         self.config = folder / "fraises.yaml"
         self.supervised = supervised
         self.write_config(extra, head)
-        self.events: list[tuple[str, dict[str, Any]]] = []
-        self.fraisier = wiring.assemble(wiring.load(str(self.config)), listener=self._listen)
-        self.fraisier.publish()
-
-    def _listen(self, event: str, fields: Any) -> None:
-        self.events.append((event, dict(fields)))
 
     def write_config(self, extra: str = "", head: str = "") -> None:
         """`extra` are further lines of the environment, `head` further sections of the file."""
@@ -118,41 +112,9 @@ fraises:
 """
         )
 
-    def request(self, **fields: Any) -> Requested:
-        """Ask for a deployment as a person does."""
-        return self.fraisier.request_deployment(KEY, by="alice", **fields)
-
     def push(self, files: dict[str, str], branch: str = "main") -> str:
         """Commit and push; returns the commit."""
         return self.repository.commit(files, branch=branch)
-
-    def deploy(self, **fields: Any) -> dict[str, Any]:
-        """Request and wait for the end; a worker must run."""
-        requested = self.request(**fields)
-        assert requested.deployment is not None, requested.reason
-        return self.ended(requested.deployment.id)
-
-    def ended(self, deployment: str, seconds: float = 30.0) -> dict[str, Any]:
-        """The row of a deployment once it has ended."""
-
-        def look() -> dict[str, Any] | None:
-            row = self.fraisier.store.deployment(deployment)
-            return dict(row) if Status(row["status"]).is_final else None
-
-        try:
-            return until(f"the end of {deployment}", look, seconds)  # type: ignore[no-any-return]
-        except AssertionError:
-            print(*self.events, *self.fraisier.store.steps(deployment), sep="\n")
-            raise
-
-    def waits_in(self, deployment: str, step: str) -> None:
-        """Return when a deployment's step has begun."""
-        store = self.fraisier.store
-        until(f"step {step}", lambda: any(s["step"] == step for s in store.steps(deployment)))
-
-    def output(self, deployment: str) -> str:
-        """Everything that its steps printed."""
-        return "".join(piece.text for piece in self.fraisier.store.output(deployment))
 
     def answer(self, path: str = "/") -> tuple[int, str]:
         """What the deployed service answers; (0, reason) if it does not."""
@@ -169,16 +131,6 @@ fraises:
         """The version that `current` points to."""
         path = self.app / "current" / "VERSION"
         return path.read_text() if path.exists() else ""
-
-    @contextmanager
-    def working(self) -> Iterator[Worker]:
-        """A worker, for as long as this is entered."""
-        worker = Worker(self.fraisier)
-        worker.start()
-        try:
-            yield worker
-        finally:
-            worker.stop(5)
 
     @contextmanager
     def supervising(self) -> Iterator[None]:
@@ -218,6 +170,61 @@ startsecs=0
             socket_path.unlink(missing_ok=True)
 
 
+class Site(Premises):
+    """Premises with a store, and what is deployed from them."""
+
+    def __init__(self, folder: Path, **premises: Any) -> None:
+        super().__init__(folder, **premises)
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.fraisier = wiring.assemble(wiring.load(str(self.config)), listener=self._listen)
+        self.fraisier.publish()
+
+    def _listen(self, event: str, fields: Any) -> None:
+        self.events.append((event, dict(fields)))
+
+    def request(self, **fields: Any) -> Requested:
+        """Ask for a deployment as a person does."""
+        return self.fraisier.request_deployment(KEY, by="alice", **fields)
+
+    def deploy(self, **fields: Any) -> dict[str, Any]:
+        """Request and wait for the end; a worker must run."""
+        requested = self.request(**fields)
+        assert requested.deployment is not None, requested.reason
+        return self.ended(requested.deployment.id)
+
+    def ended(self, deployment: str, seconds: float = 30.0) -> dict[str, Any]:
+        """The row of a deployment once it has ended."""
+
+        def look() -> dict[str, Any] | None:
+            row = self.fraisier.store.deployment(deployment)
+            return dict(row) if Status(row["status"]).is_final else None
+
+        try:
+            return until(f"the end of {deployment}", look, seconds)  # type: ignore[no-any-return]
+        except AssertionError:
+            print(*self.events, *self.fraisier.store.steps(deployment), sep="\n")
+            raise
+
+    def waits_in(self, deployment: str, step: str) -> None:
+        """Return when a deployment's step has begun."""
+        store = self.fraisier.store
+        until(f"step {step}", lambda: any(s["step"] == step for s in store.steps(deployment)))
+
+    def output(self, deployment: str) -> str:
+        """Everything that its steps printed."""
+        return "".join(piece.text for piece in self.fraisier.store.output(deployment))
+
+    @contextmanager
+    def working(self) -> Iterator[Worker]:
+        """A worker, for as long as this is entered."""
+        worker = Worker(self.fraisier)
+        worker.start()
+        try:
+            yield worker
+        finally:
+            worker.stop(5)
+
+
 class Prober:
     """Asks the service all the time, and counts."""
 
@@ -241,4 +248,4 @@ class Prober:
             self.versions.append(text if status == 200 else "")
 
 
-__all__ = ["KEY", "Prober", "Site", "Trigger", "free_port", "service", "until"]
+__all__ = ["KEY", "Premises", "Prober", "Site", "Trigger", "free_port", "service", "until"]
