@@ -19,11 +19,15 @@ from tests.integration.site import Premises, service
 
 FINAL = {"success", "failed", "rolled_back", "rollback_failed", "cancelled", "superseded"}
 KEEP = 3  # releases
+# Versions besides `good` ones: will not build, are unhealthy, build for 0.6 s, never end building.
+KINDS = ("broken", "sick", "slow", "endless")
 LEASE = 1.0  # seconds
 
 # What a deployment does to the world beside the release is noted by the commands themselves.
 COMMANDS = """
-build: ["test ! -e broken", "echo built >> built"]
+build:
+  - "test ! -e broken && if test -e slow; then sleep 0.6; elif test -e endless; then sleep 60; fi"
+  - "echo built >> built"
 database:
   framework: command
   up: "echo up $FRAISIER_RELEASE >> {folder}/migrations"
@@ -45,7 +49,7 @@ class ChaosSite(Premises):
     ) -> None:
         commands = COMMANDS if supervised else COMMANDS + FILES_ONLY
         lines = f"{commands.format(folder=folder, keep=KEEP)}\n{extra}".strip()
-        head = f"worker: {{lease: {LEASE:g}s, shutdown_grace: 1s}}\n{head}"
+        head = f"worker: {{lease: {LEASE:g}s, shutdown_grace: 0.2s}}\n{head}"
         super().__init__(folder, extra=lines, head=head, supervised=supervised, database=database)
 
     @property
@@ -54,8 +58,8 @@ class ChaosSite(Premises):
         return self.database.partition(":")[0]
 
     def push_version(self, name: str, kind: str = "good") -> str:
-        """Push a version and return its commit. Its kind: good, broken (will not build), sick (unhealthy)."""
-        for mark in ("broken", "sick"):
+        """Push a version and return its commit; its kind is one of KINDS."""
+        for mark in KINDS:
             (self.repository.work / mark).unlink(missing_ok=True)
         marks = {} if kind == "good" else {kind: "x"}
         return self.push({**service(name, health=503 if kind == "sick" else 200), **marks})

@@ -205,6 +205,11 @@ def _cannot(programs: Mapping[str, Path]) -> str:
     return ""
 
 
+def why_not() -> str:
+    """Why there can be no server on this machine; '' if there can."""
+    return _cannot(_programs())
+
+
 @contextmanager
 def running(other: Callable[[Path], Path] | None = None) -> Iterator[PostgresqlServer]:
     """A running server. `other` may put another version's programs into a folder, and returns where they are."""

@@ -1,0 +1,56 @@
+"""`python -m tests.chaos`: plays every point, or some of them, and shows a table. See docs/chaos.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from tests.chaos.report import Report
+from tests.chaos.stories import STORIES
+from tests.chaos.troupe import planned, troupe
+from tests.servers.postgresql import why_not
+
+STORES = ("sqlite", "postgresql")
+SEED = int(os.environ.get("FRAISIER_SEED", "3"))
+ROUNDS = int(os.environ.get("FRAISIER_ROUNDS", "0"))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=SEED, help="draws what is drawn ($FRAISIER_SEED)")
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="so many, drawn; 0 = all ($FRAISIER_ROUNDS)"
+    )
+    parser.add_argument("--store", choices=STORES, action="append", help="only on this one")
+    parser.add_argument(
+        "--only", default="", help="only rounds with this in their line, e.g. 'kill · update · build'"
+    )
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="players at a time")
+    parser.add_argument("--list", action="store_true", help="show the rounds and play none")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Record, draw, play, report."""
+    asked = _arguments()
+    stores = asked.store or STORES
+    if "postgresql" in stores and (reason := why_not()):
+        sys.exit(f"cannot play on PostgreSQL: {reason}. Leave it out: --store sqlite")
+    report = Report(asked.seed, command="python -m tests.chaos")
+    report.begin()
+    with troupe(stores, asked.jobs) as players:
+        found = [each for each in planned(players, stores, STORIES, asked.seed) if asked.only in each.name]
+        if asked.rounds:
+            found = found[: asked.rounds]
+        if asked.list:
+            print(*sorted(each.name for each in found), sep="\n")
+            return 0
+        report.total = len(found)
+        for line in players.play(found):
+            report.add(line)
+    return report.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Which rounds are played: one per point that a story passes, per fault and store, or some drawn from a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from tests.chaos.points import Fault, Point
+from tests.chaos.stories import STORIES, Story
+
+FAULTS = ("kill", "stop", "kill twice")
+LATER = 40  # points that a successor passes at most before it is killed, too
+
+
+@dataclass(frozen=True)
+class Round:
+    """A story, where a fault strikes in it, and on which store.
+
+    `again` is after how many points the successor is killed, too; 0 = never.
+    """
+
+    story: str
+    fault: Fault
+    store: str
+    again: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.story} · {self.fault.point}"
+
+    @property
+    def kind(self) -> str:
+        """The fault, for people."""
+        return "kill twice" if self.again else self.fault.kind
+
+    @property
+    def name(self) -> str:
+        """All that `--only` is looked for in."""
+        return f"{self.store} · {self.kind} · {self}"
+
+
+def new_points(
+    stories: Sequence[Story], recorded: Mapping[str, Sequence[Point]]
+) -> list[tuple[Story, Point]]:
+    """Every point of every story but what another one has passed before it with the same past."""
+    found: list[tuple[Story, Point]] = []
+    known: set[Point] = set()  # of threads that perform nothing: the same in every story
+    for number, story in enumerate(stories):
+        steps = [point for point in recorded[story.name] if point.is_of_a_step]
+        earlier = [recorded[other.name] for other in stories[:number] if other.before == story.before]
+        shared = max((_shared(steps, other) for other in earlier), default=0)
+        others = [p for p in recorded[story.name] if not p.is_of_a_step and p not in known]
+        known |= {point for point in others if point.where != "client"}
+        found += [(story, point) for point in (*others, *steps[shared:])]
+    return found
+
+
+def _shared(steps: Sequence[Point], other: Iterable[Point]) -> int:
+    """How many points two stories have in common before they part."""
+    theirs = [point for point in other if point.is_of_a_step]
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(steps, theirs, strict=False))))
+
+
+def rounds(points: Iterable[tuple[Story, Point]], store: str, dice: random.Random) -> list[Round]:
+    """A round per point and fault; every fourth of those that kill kills the successor, too."""
+    found: list[Round] = []
+    for story, point in points:
+        killed = Round(story.name, Fault(point, "kill"), store)
+        found += [killed, Round(story.name, Fault(point, "stop"), store)]
+        again = dice.randrange(1, LATER)  # drawn each time: what is left out changes nothing of the rest
+        if dice.random() < 0.25:
+            found.append(replace(killed, again=again))
+    return found
+
+
+def chosen(stories: int, dice: random.Random) -> tuple[Story, ...]:
+    """So many stories, drawn."""
+    return tuple(sorted(dice.sample(STORIES, min(stories, len(STORIES))), key=STORIES.index))

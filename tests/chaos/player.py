@@ -1,0 +1,269 @@
+"""Plays rounds: sets the scene, lets a fault strike, lets another process take over, and looks at what is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.chaos.invariants import is_free, violations
+from tests.chaos.plan import Round
+from tests.chaos.points import Point, Recorder, Striker, recorded
+from tests.chaos.processes import Process, Server, import_everything
+from tests.chaos.report import Line
+from tests.chaos.site import LEASE, ChaosSite
+from tests.chaos.stories import MIGRATION_CUT, STORIES, Scene, Story
+
+TABLES = (
+    "deployments",
+    "deployment_attempts",
+    "deployment_steps",
+    "step_output",
+    "environments",
+    "audit_log",
+    "webhook_events",
+)
+DEFECTS = ("worker_error", "deployment_crashed")
+_NOTICES_IN = 5.0  # seconds for a worker that woke up to see what it has lost
+_SETTLES_IN = 30.0  # seconds; nothing that is played takes longer by itself than a second or two
+
+
+class Player:
+    """Plays on a site of its own per store; what was there before a story is restored, not deployed anew."""
+
+    def __init__(self, folder: Path, server: str) -> None:
+        """`server` is the URL of PostgreSQL's database `postgres`; '' if there is none."""
+        import_everything()
+        self._folder = folder
+        self._server = server
+        self._sites: dict[str, ChaosSite] = {}
+        self._saved: set[tuple[str, tuple[str, ...]]] = set()
+
+    # -- what is there before a story
+    def restore(self, store: str, before: tuple[str, ...]) -> ChaosSite:
+        """The site of a store as it is when `before` has been deployed."""
+        if (store, before) not in self._saved:
+            self._make(store, before)
+            self._saved.add((store, before))
+        site, saved = self._sites[store], self._saved_at(store, before)
+        shutil.rmtree(site.folder)
+        shutil.copytree(saved, site.folder, symlinks=True)
+        self._copy_database(store, saved.name, site.folder.name)
+        return site
+
+    def _saved_at(self, store: str, before: tuple[str, ...]) -> Path:
+        return self._folder / "-".join((store, "after", *(before or ("nothing",))))
+
+    def _make(self, store: str, before: tuple[str, ...]) -> None:
+        """Deploy `before` on a new site, and keep it."""
+        saved = self._saved_at(store, before)
+        site = self._new_site(store)
+        with self._serving(site, "setting-up") as server:
+            scene = Scene(site, server)
+            assert server.is_ready(_SETTLES_IN), server.log.read_text()
+            for version in before:
+                scene.push(version)
+                assert site.settles(_SETTLES_IN), site.unfinished()
+            assert [row["status"] for row in site.deployments()] == ["success"] * len(before)
+            server.send(signal.SIGTERM)
+            assert server.waits(10)
+        shutil.copytree(site.folder, saved, symlinks=True)
+        self._copy_database(store, site.folder.name, saved.name)
+
+    def _new_site(self, store: str) -> ChaosSite:
+        folder = self._folder / store
+        if store in self._sites:
+            shutil.rmtree(folder)
+        database = ""
+        if store == "postgresql":
+            self._copy_database(store, "template0", store)
+            database = self._server.replace("/postgres?", f"/{self._database(store)}?")
+        folder.mkdir(parents=True)
+        self._sites[store] = ChaosSite(folder, database=database)
+        return self._sites[store]
+
+    def _database(self, name: str) -> str:
+        return name if name == "template0" else f"{self._folder.name}-{name}"
+
+    def _copy_database(self, store: str, source: str, to: str) -> None:
+        """SQLite's is a file of the site's folder."""
+        if store != "postgresql":
+            return
+        with psycopg.connect(self._server, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{self._database(to)}" WITH (FORCE)')
+            connection.execute(f'CREATE DATABASE "{self._database(to)}" TEMPLATE "{self._database(source)}"')
+
+    @contextmanager
+    def _serving(self, site: ChaosSite, name: str, **watched: Any) -> Iterator[Server]:
+        server = Server(site.config, site.folder / f"{name}.log", **watched)
+        try:
+            yield server
+        finally:
+            server.end()
+
+    # -- recording
+    def record(self, story: Story, store: str) -> list[Point]:
+        """The points that are passed where nothing goes wrong, in their order."""
+        site = self.restore(store, story.before)
+        notes = site.folder / "points"
+        with self._serving(site, "recorded", passed=Recorder(notes)) as server:
+            assert server.is_ready(_SETTLES_IN), server.log.read_text()
+            scene = Scene(site, server, passed=Recorder(notes))
+            story.act(scene)
+            scene.sees(lambda: server.is_gone or not site.unfinished(), _SETTLES_IN)
+            time.sleep(LEASE / 2)  # a few renewals
+            server.send(signal.SIGTERM)  # what is written at the end, too
+            assert server.waits(10)
+        return list(dict.fromkeys(recorded(notes)))
+
+    # -- playing
+    def play(self, played: Round) -> Line:
+        """One round."""
+        story = next(story for story in STORIES if story.name == played.story)
+        site = self.restore(played.store, story.before)
+        began = time.monotonic()
+        with self._serving(site, "struck", passed=Striker(played.fault.kind, played.fault.point)) as server:
+            scene = Scene(site, server, passed=Striker(played.fault.kind, played.fault.point))
+            try:
+                server.is_ready(_SETTLES_IN)
+                story.act(scene)
+                scene.sees(lambda: _is_over(scene), _SETTLES_IN)
+                reached = scene.is_struck
+                found = self._take_over(played, story, scene)
+            finally:
+                for each in scene.asked:
+                    each.end()
+        return Line(
+            point=str(played),
+            fault=played.kind,
+            store=played.store,
+            ended=_ending(site.deployments()),
+            seconds=time.monotonic() - began,
+            violations=tuple(found),
+            reached=reached,
+        )
+
+    def _take_over(self, played: Round, story: Story, scene: Scene) -> list[str]:
+        """Somebody else goes on, who may be killed as well."""
+        struck = (scene.server, *scene.asked)
+        scene.asked, scene.passed = [], None
+        if played.again:
+            with self._serving(
+                scene.site, "killed-too", passed=Striker("kill", after=played.again)
+            ) as second:
+                self._go_on(story, scene, second)
+                scene.sees(lambda: _is_over(scene), _SETTLES_IN)
+        with self._serving(scene.site, "taking-over") as successor:
+            self._go_on(story, scene, successor)
+            woken = [each for each in struck if each.is_stopped]
+            found = _wake(scene, woken) if woken else []
+            settled = scene.site.settles(_SETTLES_IN)
+            found += [] if settled else ["did not settle"]
+            found += violations(scene.site, scene.promises) + self._unexpected(played, story, scene)
+            found += self._next_deployment(scene) if settled else []
+            for each in struck:
+                each.end()
+        return found + _defects(scene.site)
+
+    def _go_on(self, story: Story, scene: Scene, server: Server) -> None:
+        """The forge and the person turn to another server with what was not answered."""
+        scene.server = server
+        server.is_ready(_SETTLES_IN)
+        scene.deliver_again()
+        story.extra(scene)
+
+    def _unexpected(self, played: Round, story: Story, scene: Scene) -> list[str]:
+        allowed = {*story.ends}
+        if played.fault.point.where in {"migrate", "migrate back"}:
+            allowed.add(MIGRATION_CUT)
+        ending = _ending(scene.site.deployments())
+        return [] if ending in allowed else [f"ended {ending}, not {' or '.join(sorted(allowed))}"]
+
+    def _next_deployment(self, scene: Scene) -> list[str]:
+        """Nothing left behind blocks it."""
+        scene.push("last")
+        settled = scene.site.settles(_SETTLES_IN)
+        row = scene.site.deployments()[-1]
+        if not settled or (row["status"], scene.site.version) != ("success", "last"):
+            return [f"the next deployment is {row['status']}: {row['error_message']}"]
+        return [f"{each} (after the next deployment)" for each in violations(scene.site, scene.promises)]
+
+
+def _is_over(scene: Scene) -> bool:
+    """Whether everything has ended without having come to the point."""
+    return bool(scene.site.deployments()) and not scene.site.unfinished() and not scene.undelivered
+
+
+def _wake(scene: Scene, woken: Sequence[Process]) -> list[str]:
+    """Let go on who was stopped: when its work is done by somebody else, or waits for what it holds."""
+    site = scene.site
+    held = site.app / ".fraisier" / "lock"
+    began = time.monotonic()
+    while site.unfinished() and time.monotonic() < began + 4 * LEASE:
+        if held.exists() and not is_free(held) and time.monotonic() > began + 2 * LEASE:
+            break
+        time.sleep(0.03)
+    before = None if site.unfinished() else (in_database(site), on_host(site))
+    for each in woken:
+        each.send(signal.SIGCONT)
+    time.sleep(0.1)
+    deadline = time.monotonic() + _NOTICES_IN
+    while any(each.holds_something and not each.is_gone for each in woken):
+        if time.monotonic() > deadline:
+            return ["the worker that woke up did not let go of what it had lost"]
+        time.sleep(0.02)
+    after = (in_database(site), on_host(site))
+    if before is None or before == after:
+        return []
+    return [f"who woke up changed something: {_difference(before, after)}"]
+
+
+def _defects(site: ChaosSite) -> list[str]:
+    """What workers said of themselves that is nobody's fault but Fraisier's."""
+    lines = [line for log in site.folder.glob("*.log") for line in log.read_text().splitlines()]
+    bad = [line for line in lines if any(f'"{event}"' in line for event in DEFECTS) or "Traceback" in line]
+    internal = site.rows("SELECT error_message FROM tb_deployments WHERE cause = 'internal'")
+    return [f"a worker met a defect: {each}" for each in (*bad, *(row["error_message"] for row in internal))]
+
+
+def _ending(rows: Sequence[dict[str, Any]]) -> str:
+    """How the last deployment ended that was not superseded."""
+    rows = [row for row in rows if row["status"] != "superseded"]
+    if not rows:
+        return "nothing"
+    return str(rows[-1]["status"]) + (f" ({rows[-1]['cause']})" if rows[-1]["cause"] else "")
+
+
+def in_database(site: ChaosSite) -> dict[str, Any]:
+    """What is told of deployments; a worker's signs of life are its own matter."""
+    return {table: site.rows(f"SELECT * FROM tb_{table} ORDER BY 1") for table in TABLES}
+
+
+def on_host(site: ChaosSite) -> dict[str, Any]:
+    """Every file of the environment: its kind, size, time and where it leads."""
+    found: dict[str, Any] = {}
+    for folder, _, files in os.walk(site.app):
+        for path in map(Path(folder).joinpath, ("", *files)):
+            with suppress(FileNotFoundError):
+                stat = path.lstat()
+                to = path.readlink() if path.is_symlink() else ""
+                found[str(path)] = (stat.st_mode, stat.st_ino, stat.st_size, stat.st_mtime_ns, to)
+    return found
+
+
+def _difference(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> str:
+    told = []
+    for one, other in zip(before, after, strict=True):
+        told += [
+            f"{name}: {one.get(name)} -> {other.get(name)}"
+            for name in {*one, *other}
+            if one.get(name) != other.get(name)
+        ]
+    return "; ".join(told)[:2000]
