@@ -6,12 +6,12 @@ import argparse
 import os
 import sys
 
+from tests.chaos.plan import STORES
 from tests.chaos.report import Report
 from tests.chaos.stories import STORIES
 from tests.chaos.troupe import planned, troupe
 from tests.servers.postgresql import why_not
 
-STORES = ("sqlite", "postgresql")
 SEED = int(os.environ.get("FRAISIER_SEED", "3"))
 ROUNDS = int(os.environ.get("FRAISIER_ROUNDS", "0"))
 
@@ -40,7 +40,8 @@ def main() -> int:
     report = Report(asked.seed, command="python -m tests.chaos")
     report.begin()
     with troupe(stores, asked.jobs) as players:
-        found = [each for each in planned(players, stores, STORIES, asked.seed) if asked.only in each.name]
+        named = tuple(story for story in STORIES if f" · {story.name} · " in asked.only)
+        found = [e for e in planned(players, stores, named or STORIES, asked.seed) if asked.only in e.name]
         if asked.rounds:
             found = found[: asked.rounds]
         if asked.list:

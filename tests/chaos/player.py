@@ -19,7 +19,7 @@ from tests.chaos.points import Point, Recorder, Striker, recorded
 from tests.chaos.processes import Process, Server, import_everything
 from tests.chaos.report import Line
 from tests.chaos.site import LEASE, ChaosSite
-from tests.chaos.stories import MIGRATION_CUT, STORIES, Scene, Story
+from tests.chaos.stories import MIGRATION_CUT, STORIES, WAY_BACK_CUT, Scene, Story
 
 TABLES = (
     "deployments",
@@ -67,7 +67,6 @@ class Player:
         site = self._new_site(store)
         with self._serving(site, "setting-up") as server:
             scene = Scene(site, server)
-            assert server.is_ready(_SETTLES_IN), server.log.read_text()
             for version in before:
                 scene.push(version)
                 assert site.settles(_SETTLES_IN), site.unfinished()
@@ -102,7 +101,12 @@ class Player:
 
     @contextmanager
     def _serving(self, site: ChaosSite, name: str, **watched: Any) -> Iterator[Server]:
-        server = Server(site.config, site.folder / f"{name}.log", **watched)
+        """Started anew, as systemd does, where the store was held by somebody who was stopped."""
+        log = site.folder / f"{name}.log"
+        server = Server(site.config, log, **watched)
+        deadline = time.monotonic() + _SETTLES_IN
+        while not server.is_ready(_SETTLES_IN) and server.was_refused and time.monotonic() < deadline:
+            server = Server(site.config, log, **watched)
         try:
             yield server
         finally:
@@ -114,7 +118,6 @@ class Player:
         site = self.restore(store, story.before)
         notes = site.folder / "points"
         with self._serving(site, "recorded", passed=Recorder(notes)) as server:
-            assert server.is_ready(_SETTLES_IN), server.log.read_text()
             scene = Scene(site, server, passed=Recorder(notes))
             story.act(scene)
             scene.sees(lambda: server.is_gone or not site.unfinished(), _SETTLES_IN)
@@ -132,7 +135,6 @@ class Player:
         with self._serving(site, "struck", passed=Striker(played.fault.kind, played.fault.point)) as server:
             scene = Scene(site, server, passed=Striker(played.fault.kind, played.fault.point))
             try:
-                server.is_ready(_SETTLES_IN)
                 story.act(scene)
                 scene.sees(lambda: _is_over(scene), _SETTLES_IN)
                 reached = scene.is_struck
@@ -152,7 +154,7 @@ class Player:
 
     def _take_over(self, played: Round, story: Story, scene: Scene) -> list[str]:
         """Somebody else goes on, who may be killed as well."""
-        struck = (scene.server, *scene.asked)
+        site, struck = scene.site, (scene.server, *scene.asked)
         scene.asked, scene.passed = [], None
         if played.again:
             with self._serving(
@@ -165,8 +167,8 @@ class Player:
             woken = [each for each in struck if each.is_stopped]
             found = _wake(scene, woken) if woken else []
             settled = scene.site.settles(_SETTLES_IN)
-            found += [] if settled else ["did not settle"]
-            found += violations(scene.site, scene.promises) + self._unexpected(played, story, scene)
+            found += [] if settled else [f"did not settle: {_last_words(site)}"]
+            found += violations(scene.site, scene.promises) + _unexpected(played, story, site)
             found += self._next_deployment(scene) if settled else []
             for each in struck:
                 each.end()
@@ -175,20 +177,13 @@ class Player:
     def _go_on(self, story: Story, scene: Scene, server: Server) -> None:
         """The forge and the person turn to another server with what was not answered."""
         scene.server = server
-        server.is_ready(_SETTLES_IN)
         scene.deliver_again()
         story.extra(scene)
-
-    def _unexpected(self, played: Round, story: Story, scene: Scene) -> list[str]:
-        allowed = {*story.ends}
-        if played.fault.point.where in {"migrate", "migrate back"}:
-            allowed.add(MIGRATION_CUT)
-        ending = _ending(scene.site.deployments())
-        return [] if ending in allowed else [f"ended {ending}, not {' or '.join(sorted(allowed))}"]
 
     def _next_deployment(self, scene: Scene) -> list[str]:
         """Nothing left behind blocks it."""
         scene.push("last")
+        scene.deliver_again()
         settled = scene.site.settles(_SETTLES_IN)
         row = scene.site.deployments()[-1]
         if not settled or (row["status"], scene.site.version) != ("success", "last"):
@@ -199,6 +194,18 @@ class Player:
 def _is_over(scene: Scene) -> bool:
     """Whether everything has ended without having come to the point."""
     return bool(scene.site.deployments()) and not scene.site.unfinished() and not scene.undelivered
+
+
+def _unexpected(played: Round, story: Story, site: ChaosSite) -> list[str]:
+    """A fault may change how a deployment ends only where it cuts a migration, which is never repeated."""
+    ending, point = _ending(site.deployments()), played.fault.point
+    allowed = [*story.ends]
+    inside = (point.edge, point.what) not in {("before", "begin_step"), ("after", "end_step")}
+    if played.again or (point.where == "migrate" and inside):
+        allowed.append(MIGRATION_CUT)
+    if played.again or (point.where == "migrate back" and inside):
+        allowed.append(WAY_BACK_CUT)
+    return [] if ending in allowed else [f"ended {ending}, not {' or '.join(allowed)}"]
 
 
 def _wake(scene: Scene, woken: Sequence[Process]) -> list[str]:
@@ -226,11 +233,20 @@ def _wake(scene: Scene, woken: Sequence[Process]) -> list[str]:
 
 
 def _defects(site: ChaosSite) -> list[str]:
-    """What workers said of themselves that is nobody's fault but Fraisier's."""
-    lines = [line for log in site.folder.glob("*.log") for line in log.read_text().splitlines()]
-    bad = [line for line in lines if any(f'"{event}"' in line for event in DEFECTS) or "Traceback" in line]
-    internal = site.rows("SELECT error_message FROM tb_deployments WHERE cause = 'internal'")
-    return [f"a worker met a defect: {each}" for each in (*bad, *(row["error_message"] for row in internal))]
+    """What processes said of themselves that is nobody's fault but Fraisier's."""
+    found = []
+    for log in site.folder.glob("*.log"):
+        text = log.read_text()
+        found += [line for line in text.splitlines() if any(f'"{event}"' in line for event in DEFECTS)]
+        if "Traceback" in text:
+            found.append(text[text.index("Traceback") :][-600:].replace("\n", " | "))
+    found += [row["error_message"] for row in site.deployments() if row["cause"] == "internal"]
+    return [f"a process met a defect: {each}" for each in found]
+
+
+def _last_words(site: ChaosSite) -> list[str]:
+    """The last lines of every log."""
+    return [line for log in sorted(site.folder.glob("*.log")) for line in log.read_text().splitlines()[-3:]]
 
 
 def _ending(rows: Sequence[dict[str, Any]]) -> str:

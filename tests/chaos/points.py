@@ -60,6 +60,11 @@ class Point:
         return f"{self.where} · {self.edge} {self.what}{often}"
 
     @property
+    def is_an_act(self) -> bool:
+        """Whether something is done to the machine, not to the store."""
+        return self.what.split()[0] in ACTS.values()
+
+    @property
     def is_of_a_step(self) -> bool:
         """Whether it comes in the same order each time, being of the one thread that performs."""
         return self.where not in {"idle", "busy", "client"}

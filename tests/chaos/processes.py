@@ -28,6 +28,7 @@ from fraisier import wiring
 from fraisier.application.receive_push import ReceivePush
 from fraisier.application.tools import Retries
 from fraisier.cli.serving import recorder as delivery_recorder
+from fraisier.domain.errors import FraisierError
 from fraisier.web.app import App, Parts
 from fraisier.web.server import Hooks, listen, serve
 from fraisier.wiring import Fraisier
@@ -37,6 +38,7 @@ from tests.chaos.points import listen as listen_to_acts
 
 _FORK = multiprocessing.get_context("fork")
 _PR_SET_PDEATHSIG = 1
+REFUSED = 4  # the exit code of a process whose store could not be had
 SOON = Retries(first=0.1, longest=0.5)
 
 
@@ -68,6 +70,11 @@ class Process:
     def was_killed(self) -> bool:
         """Whether SIGKILL ended it."""
         return self._process.exitcode == -signal.SIGKILL
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether it ended because Fraisier could not do what it was to do."""
+        return self.is_gone and self._process.exitcode == REFUSED
 
     @property
     def is_stopped(self) -> bool:
@@ -176,6 +183,9 @@ def _child(target: Callable[..., None], *arguments: Any) -> None:
     try:
         target(*arguments)
         code = 0
+    except FraisierError as error:
+        os.write(2, f"{error}\n".encode())
+        code = REFUSED
     except BaseException:  # noqa: BLE001 - nobody else will say it
         os.write(2, traceback.format_exc().encode())
     finally:

@@ -34,7 +34,7 @@ database:
   down: "echo down $FRAISIER_RELEASE >> {folder}/migrations"
 keep_releases: {keep}
 """
-FILES_ONLY = """health_check: {{command: "test ! -e sick", interval: 0.05, timeout: 0.4}}"""
+FILES_ONLY = """health_check: {{command: "test ! -e sick", interval: 0.2, timeout: 1.5, passes: 1}}"""
 
 
 class ChaosSite(Premises):

@@ -73,6 +73,6 @@ def planned(players: Troupe, stores: Sequence[str], stories: Sequence[Story], se
     found: list[Round] = []
     for store in stores:
         points = new_points(stories, players.record(stories, store))
-        found += rounds(points, store, random.Random(f"{seed} {store}"))
+        found += rounds(points, store, seed)
     random.Random(seed).shuffle(found)
     return found
