@@ -38,7 +38,7 @@ class Course(StrEnum):
     start_over = "start_over"  # nothing that counts was done: from the first step, in a new folder
     go_on = "go_on"  # the release is whole: switch to it (again), restart, check
     roll_back = "roll_back"  # the way back had begun, or the release had failed after the switch
-    conclude = "conclude"  # a step before the switch had failed: only the ending is missing
+    conclude = "conclude"  # the migration had failed, or somebody stopped it: only the ending is missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,15 @@ CAUSE_OF_STEP = {
     StepName.check_health: Cause.unhealthy,
 }
 _SWITCH = (StepName.activate, StepName.restart, StepName.check_health, StepName.finish)
+# The journal does not tell why a step has failed. A full disk, or a network that was away, is tried again and
+# blames no commit: what leaves nothing behind is done once more, and finds out by itself.
+_REPEATABLE = (
+    StepName.preflight,
+    StepName.fetch,
+    StepName.prepare,
+    StepName.link_shared,
+    StepName.build,
+)
 _UNFINISHED = (StepState.running, StepState.interrupted)
 _BAD = (StepState.failed, StepState.cancelled)
 MOST_INTERRUPTIONS = 20  # of one deployment; upgrades and reboots in a row are far fewer
@@ -107,7 +116,7 @@ def _way_on(journal: Sequence[Journaled], migrated: bool) -> Resumption:  # noqa
     failed = next((step for step in last if step.state in _BAD), None)
     if any(step.phase is Phase.rollback for step in steps):
         return _back(failed, steps, forward)
-    if failed is not None:
+    if failed is not None and not (failed.state is StepState.failed and failed.name in _REPEATABLE):
         course = Course.roll_back if failed.name in _SWITCH else Course.conclude
         return Resumption(course, failed.release, _cause(failed), failed.error + _torn_by(failed))
     if any(step.name is StepName.migrate and step.state in _UNFINISHED for step in last):

@@ -75,12 +75,16 @@ def test_a_release_that_had_failed_is_rolled_back(name):
     assert resume(journal).course is Course.roll_back
 
 
-@pytest.mark.parametrize(
-    ("name", "cause"), [(StepName.build, Cause.build), (StepName.migrate, Cause.migration)]
-)
-def test_a_failure_before_the_switch_only_lacks_its_ending(name, cause):
-    resumption = resume(until(name, StepState.failed))
-    assert (resumption.course, resumption.cause) == (Course.conclude, cause)
+def test_a_migration_that_failed_only_lacks_its_ending():
+    resumption = resume(until(StepName.migrate, StepState.failed))
+    assert (resumption.course, resumption.cause) == (Course.conclude, Cause.migration)
+
+
+@pytest.mark.parametrize("name", FORWARD[:5])
+def test_a_failure_before_the_migration_whose_cause_nobody_noted_is_tried_again(name):
+    """The journal tells a full disk from a bad commit no more than a network that was away from a wrong URL."""
+    assert resume(until(name, StepState.failed)).course is Course.start_over
+    assert resume(until(name, StepState.cancelled)).course is Course.conclude
 
 
 def test_a_way_back_that_had_begun_is_gone_to_its_end():
