@@ -47,7 +47,7 @@ def main() -> int:
         if asked.list:
             print(*sorted(each.name for each in found), sep="\n")
             return 0
-        report.total = len(found)
+        report.total, report.widest = len(found), max((len(str(each)) for each in found), default=0)
         for line in players.play(found):
             report.add(line)
     return report.close()

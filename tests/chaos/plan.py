@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 
 from tests.chaos.points import Fault, Point
-from tests.chaos.stories import STORIES, Story
+from tests.chaos.stories import Story
 
 STORES = ("sqlite", "postgresql")
+FAULTS = ("kill", "stop")
 TWICE = 1 / 8
 LATER = 40  # points that a successor passes at most before it is killed, too
 
@@ -52,7 +53,7 @@ def new_points(
         earlier = [recorded[other.name] for other in stories[:number] if other.before == story.before]
         shared = max((_shared(steps, other) for other in earlier), default=0)
         others = [p for p in recorded[story.name] if not p.is_of_a_step and p not in known]
-        known |= {point for point in others if point.where != "client"}
+        known |= {point for point in others if point.where in {"idle", "busy"}}
         found += [(story, point) for point in (*others, *steps[shared:])]
     return found
 
@@ -64,22 +65,19 @@ def _shared(steps: Sequence[Point], other: Iterable[Point]) -> int:
 
 
 def rounds(points: Iterable[tuple[Story, Point]], store: str, seed: int) -> list[Round]:
-    """A round per point and fault; every eighth of those that kill kills the successor, too.
+    """A round per write of the journal and fault, and one per act on the machine.
 
-    An act on the machine is the same on both stores: the seed says on which of them it is played.
+    An act is the same whatever the store: the seed says on which of them it is played, and with which fault.
+    Every eighth of those that kill kills the successor, too.
     """
     found: list[Round] = []
     for story, point in points:
         dice = random.Random(f"{seed} {story.name} {point}")  # each point's own: the rest changes nothing
-        if point.is_an_act and dice.choice(STORES) != store:
-            continue
-        killed = Round(story.name, Fault(point, "kill"), store)
-        found += [killed, Round(story.name, Fault(point, "stop"), store)]
-        if dice.random() < TWICE:
-            found.append(replace(killed, again=dice.randrange(1, LATER)))
+        faults, on = FAULTS, STORES
+        if point.is_an_act:
+            faults, on = (dice.choice(FAULTS),), (dice.choice(STORES),)
+        if store in on:
+            found += [Round(story.name, Fault(point, fault), store) for fault in faults]
+        if store in on and dice.random() < TWICE:
+            found.append(Round(story.name, Fault(point, "kill"), store, again=dice.randrange(1, LATER)))
     return found
-
-
-def chosen(stories: int, dice: random.Random) -> tuple[Story, ...]:
-    """So many stories, drawn."""
-    return tuple(sorted(dice.sample(STORIES, min(stories, len(STORIES))), key=STORIES.index))

@@ -31,6 +31,7 @@ TABLES = (
     "webhook_events",
 )
 DEFECTS = ("worker_error", "deployment_crashed")
+HEALTH = "interval: 0.2, timeout: 1.5, passes: 1"  # long enough for a machine that has much else to do
 _NOTICES_IN = 5.0  # seconds for a worker that woke up to see what it has lost
 _SETTLES_IN = 30.0  # seconds; nothing that is played takes longer by itself than a second or two
 
@@ -85,7 +86,7 @@ class Player:
             self._copy_database(store, "template0", store)
             database = self._server.replace("/postgres?", f"/{self._database(store)}?")
         folder.mkdir(parents=True)
-        self._sites[store] = ChaosSite(folder, database=database)
+        self._sites[store] = ChaosSite(folder, database=database, health=HEALTH)
         return self._sites[store]
 
     def _database(self, name: str) -> str:
@@ -138,7 +139,7 @@ class Player:
                 story.act(scene)
                 scene.sees(lambda: _is_over(scene), _SETTLES_IN)
                 reached = scene.is_struck
-                found = self._take_over(played, story, scene)
+                ended, found = self._take_over(played, story, scene)
             finally:
                 for each in scene.asked:
                     each.end()
@@ -146,14 +147,14 @@ class Player:
             point=str(played),
             fault=played.kind,
             store=played.store,
-            ended=_ending(site.deployments()),
+            ended=ended,
             seconds=time.monotonic() - began,
             violations=tuple(found),
             reached=reached,
         )
 
-    def _take_over(self, played: Round, story: Story, scene: Scene) -> list[str]:
-        """Somebody else goes on, who may be killed as well."""
+    def _take_over(self, played: Round, story: Story, scene: Scene) -> tuple[str, list[str]]:
+        """Somebody else goes on, who may be killed as well; how it ended, and what does not hold."""
         site, struck = scene.site, (scene.server, *scene.asked)
         scene.asked, scene.passed = [], None
         if played.again:
@@ -168,11 +169,12 @@ class Player:
             found = _wake(scene, woken) if woken else []
             settled = scene.site.settles(_SETTLES_IN)
             found += [] if settled else [f"did not settle: {_last_words(site)}"]
-            found += violations(scene.site, scene.promises) + _unexpected(played, story, site)
+            ended = _ending(site.deployments())
+            found += violations(site, scene.promises) + _unexpected(played, story, ended)
             found += self._next_deployment(scene) if settled else []
             for each in struck:
                 each.end()
-        return found + _defects(scene.site)
+        return ended, found + _defects(site)
 
     def _go_on(self, story: Story, scene: Scene, server: Server) -> None:
         """The forge and the person turn to another server with what was not answered."""
@@ -196,16 +198,16 @@ def _is_over(scene: Scene) -> bool:
     return bool(scene.site.deployments()) and not scene.site.unfinished() and not scene.undelivered
 
 
-def _unexpected(played: Round, story: Story, site: ChaosSite) -> list[str]:
+def _unexpected(played: Round, story: Story, ended: str) -> list[str]:
     """A fault may change how a deployment ends only where it cuts a migration, which is never repeated."""
-    ending, point = _ending(site.deployments()), played.fault.point
+    point = played.fault.point
     allowed = [*story.ends]
     inside = (point.edge, point.what) not in {("before", "begin_step"), ("after", "end_step")}
     if played.again or (point.where == "migrate" and inside):
         allowed.append(MIGRATION_CUT)
     if played.again or (point.where == "migrate back" and inside):
         allowed.append(WAY_BACK_CUT)
-    return [] if ending in allowed else [f"ended {ending}, not {' or '.join(allowed)}"]
+    return [] if ended in allowed else [f"ended {ended}, not {' or '.join(allowed)}"]
 
 
 def _wake(scene: Scene, woken: Sequence[Process]) -> list[str]:
@@ -275,11 +277,15 @@ def on_host(site: ChaosSite) -> dict[str, Any]:
 
 
 def _difference(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> str:
-    told = []
-    for one, other in zip(before, after, strict=True):
-        told += [
-            f"{name}: {one.get(name)} -> {other.get(name)}"
-            for name in {*one, *other}
-            if one.get(name) != other.get(name)
-        ]
-    return "; ".join(told)[:2000]
+    """What is another, a row or a file each."""
+    one, other = ({name: rows for side in sides for name, rows in _each(side)} for sides in (before, after))
+    changed = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    return "; ".join(f"{name}: {one.get(name)} -> {other.get(name)}" for name in changed)[:1500]
+
+
+def _each(side: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, found in side.items():
+        if isinstance(found, list):
+            yield from ((f"{name}[{number}]", row) for number, row in enumerate(found))
+        else:
+            yield name, found

@@ -1,7 +1,8 @@
 """The moments of a process's life at which a fault can strike, found by watching it: no list is kept by hand.
 
-A moment is before or after a call of the store that writes, or before an act on the machine: a file that is
-made, renamed, linked, removed or locked, a process that is started or signalled. The store is wrapped where
+A moment is before or after a call of the store that writes, in the middle of a step that lasts, or before an
+act on the machine: a file that is made, renamed, linked, removed or locked, a process that is started or
+signalled. The store is wrapped where
 `wiring.assemble` takes it; the acts are heard of from Python itself (audit events). Nothing in Fraisier knows.
 """
 
@@ -39,6 +40,7 @@ ACTS = {  # audit events of https://docs.python.org/3/library/audit_events.html 
     "os.killpg": "kill",
 }
 OFTEN = 2  # times that the same call or act of a step is a moment of its own; the third is like the second
+LASTS = 0.2  # seconds after which a step has a middle
 _RANDOM = (
     (re.compile(r"\.?\d+-[0-9a-f]{10}"), "RELEASE"),
     (re.compile(r"\.?[0-9a-f]{16}"), "SCOPE"),
@@ -60,6 +62,11 @@ class Point:
         return f"{self.where} · {self.edge} {self.what}{often}"
 
     @property
+    def is_a_middle(self) -> bool:
+        """Whether it comes while a step's command runs."""
+        return self.edge == "while"
+
+    @property
     def is_an_act(self) -> bool:
         """Whether something is done to the machine, not to the store."""
         return self.what.split()[0] in ACTS.values()
@@ -67,7 +74,7 @@ class Point:
     @property
     def is_of_a_step(self) -> bool:
         """Whether it comes in the same order each time, being of the one thread that performs."""
-        return self.where not in {"idle", "busy", "client"}
+        return self.where not in {"idle", "busy", "client"} and not self.is_a_middle
 
 
 Passed = Callable[[Point], None]
@@ -99,7 +106,7 @@ class Watch:
     def __init__(self, passed: Passed, *, idle: str = "idle") -> None:
         self._passed = passed
         self._idle = idle
-        self._step = ""
+        self._step, self._begun = "", 0
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._lock = threading.RLock()
 
@@ -116,6 +123,18 @@ class Watch:
     def step_begins(self, phase: Phase, name: str) -> None:
         """From here on what the deployment does belongs to this step."""
         self._step = f"{name} back" if phase is Phase.rollback else str(name)
+        self._begun += 1
+        timer = threading.Timer(LASTS, self._lasts, (self._begun,))
+        timer.daemon = True
+        timer.start()
+
+    def step_ends(self) -> None:
+        """It has no middle any more; what is done until the next one begins still belongs to it."""
+        self._begun += 1
+
+    def _lasts(self, begun: int) -> None:
+        if begun == self._begun:
+            self._pass(self._step, "while", "it lasts")
 
     # -- the machine
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -166,6 +185,8 @@ class _Watched:
 
     def _called(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def called(*arguments: Any, **named: Any) -> Any:
+            if name in {"end_step", "finish"}:
+                self._watch.step_ends()
             if name == "begin_step":
                 self._watch.step_begins(named["phase"], named["name"])
             now = self._now

@@ -46,6 +46,7 @@ class Report:
     seed: int
     command: str = "make chaos"
     total: int = 0  # rounds that are planned; 0 = nobody knows
+    widest: int = 24  # characters of the longest point, so that live lines stand in columns
     out: TextIO = field(default_factory=lambda: sys.stdout)
     lines: list[Line] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
@@ -120,7 +121,7 @@ class Report:
 
     def _widths(self, lines: list[Line]) -> list[int]:
         room = max(40, shutil.get_terminal_size((140, 24)).columns - 58)
-        longest = max((len(line.point) for line in lines), default=0)
+        longest = max(self.widest, *(len(line.point) for line in lines), 0)
         faults = max((len(line.fault) for line in lines), default=0)
         return [
             max(24, longest) if not self.out.isatty() else min(longest, room),

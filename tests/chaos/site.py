@@ -34,7 +34,8 @@ database:
   down: "echo down $FRAISIER_RELEASE >> {folder}/migrations"
 keep_releases: {keep}
 """
-FILES_ONLY = """health_check: {{command: "test ! -e sick", interval: 0.2, timeout: 1.5, passes: 1}}"""
+FILES_ONLY = """health_check: {{command: "test ! -e sick", {health}}}"""
+HEALTH = "interval: 0.05, timeout: 0.4"
 
 
 class ChaosSite(Premises):
@@ -45,10 +46,17 @@ class ChaosSite(Premises):
     """
 
     def __init__(
-        self, folder: Path, *, database: str = "", supervised: bool = False, extra: str = "", head: str = ""
+        self,
+        folder: Path,
+        *,
+        database: str = "",
+        supervised: bool = False,
+        extra: str = "",
+        head: str = "",
+        health: str = HEALTH,
     ) -> None:
         commands = COMMANDS if supervised else COMMANDS + FILES_ONLY
-        lines = f"{commands.format(folder=folder, keep=KEEP)}\n{extra}".strip()
+        lines = f"{commands.format(folder=folder, keep=KEEP, health=health)}\n{extra}".strip()
         head = f"worker: {{lease: {LEASE:g}s, shutdown_grace: 0.2s}}\n{head}"
         super().__init__(folder, extra=lines, head=head, supervised=supervised, database=database)
 

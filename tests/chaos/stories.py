@@ -15,7 +15,7 @@ import orjson
 from fraisier.domain.errors import Conflict
 from fraisier.wiring import Fraisier
 from tests.chaos.invariants import Promises
-from tests.chaos.points import Passed
+from tests.chaos.points import LASTS, Passed
 from tests.chaos.processes import Client, Process, Server
 from tests.chaos.site import ChaosSite
 from tests.integration.site import KEY
@@ -162,6 +162,7 @@ def _push_thrice(scene: Scene) -> None:
 def _cancel(scene: Scene) -> None:
     scene.push("new", "endless")
     scene.sees(lambda: scene.begun("build"))
+    time.sleep(2 * LASTS)  # somebody looks at it for a while
     scene.ask(_cancel_what_runs)
 
 
