@@ -48,8 +48,11 @@ def main() -> int:
             print(*sorted(each.name for each in found), sep="\n")
             return 0
         report.total, report.widest = len(found), max((len(str(each)) for each in found), default=0)
-        for line in players.play(found):
-            report.add(line)
+        try:
+            for line in players.play(found):
+                report.add(line)
+        except KeyboardInterrupt:
+            print("\nstopped: what is being played is played to its end", flush=True)
     return report.close()
 
 

@@ -177,8 +177,13 @@ class Client(Process):
 # ------------------------------------------------------------------------------------ in the child
 
 
-def _child(target: Callable[..., None], *arguments: Any) -> None:
+def die_with_parent() -> None:
+    """Let the kernel end this process with the one that started it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _child(target: Callable[..., None], *arguments: Any) -> None:
+    die_with_parent()
     code = 1
     try:
         target(*arguments)

@@ -115,12 +115,12 @@ class Report:
 
     def _row(self, line: Line, widths: list[int], *, colour: bool = True) -> str:
         tone = {"ok": _GREEN, "VIOLATED": _RED, "missed": _YELLOW}[line.verdict]
-        cells = [cell.ljust(width) for cell, width in zip(_cells(line), widths, strict=True)]
+        cells = [_fitted(cell, width) for cell, width in zip(_cells(line), widths, strict=True)]
         cells[3] = self._colour(tone, cells[3], colour)
         return "  ".join(cells).rstrip()
 
     def _widths(self, lines: list[Line]) -> list[int]:
-        room = max(40, shutil.get_terminal_size((140, 24)).columns - 58)
+        room = max(40, shutil.get_terminal_size((140, 24)).columns - 90)  # what the other columns leave
         longest = max(self.widest, *(len(line.point) for line in lines), 0)
         faults = max((len(line.fault) for line in lines), default=0)
         return [
@@ -128,12 +128,16 @@ class Report:
             max(6, faults),
             10,
             8,
-            24,
+            30,
             7,
         ]
 
     def _colour(self, code: str, text: str, wanted: bool = True) -> str:
         return f"{code}{text}{_PLAIN}" if wanted and self.out.isatty() else text
+
+
+def _fitted(cell: str, width: int) -> str:
+    return cell.ljust(width) if len(cell) <= width else f"{cell[: width - 1]}…"
 
 
 def _cells(line: Line) -> tuple[str, ...]:

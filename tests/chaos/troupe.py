@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -14,6 +15,7 @@ from pathlib import Path
 from tests.chaos.plan import Round, new_points, rounds
 from tests.chaos.player import Player
 from tests.chaos.points import Point
+from tests.chaos.processes import die_with_parent
 from tests.chaos.report import Line
 from tests.chaos.stories import STORIES, Story
 from tests.servers.postgresql import running
@@ -46,6 +48,8 @@ class Troupe:
 
 def _begin(folder: Path, server: str) -> None:
     global _player
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who shows the table
     _player = Player(folder / f"player-{os.getpid()}", server)
 
 
