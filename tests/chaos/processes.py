@@ -14,6 +14,7 @@ import os
 import pkgutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 import traceback
@@ -47,6 +48,7 @@ def import_everything() -> None:
     for module in pkgutil.walk_packages(fraisier.__path__, "fraisier."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    tempfile.gettempdir()  # which tries it out once with a file of a name of chance
 
 
 class Process:
