@@ -26,7 +26,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", default="", help="only rounds with this in their line, e.g. 'kill · update · build'"
     )
-    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="players at a time")
+    parser.add_argument("--jobs", type=int, default=3 * (os.cpu_count() or 1), help="players at a time")
     parser.add_argument("--list", action="store_true", help="show the rounds and play none")
     return parser.parse_args()
 

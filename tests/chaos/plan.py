@@ -49,13 +49,20 @@ def new_points(
     found: list[tuple[Story, Point]] = []
     known: set[Point] = set()  # of threads that perform nothing: the same in every story
     for number, story in enumerate(stories):
-        steps = [point for point in recorded[story.name] if point.is_of_a_step]
+        steps = _until_like_any_other([point for point in recorded[story.name] if point.is_of_a_step])
         earlier = [recorded[other.name] for other in stories[:number] if other.before == story.before]
         shared = max((_shared(steps, other) for other in earlier), default=0)
         others = [p for p in recorded[story.name] if not p.is_of_a_step and p not in known]
         known |= {point for point in others if point.where in {"idle", "busy"}}
         found += [(story, point) for point in (*others, *steps[shared:])]
     return found
+
+
+def _until_like_any_other(steps: Sequence[Point]) -> list[Point]:
+    """A second attempt, or deployment, of a story is worth playing until its first step has ended."""
+    again = (p for p in steps if (p.edge, p.what, p.number) == ("after", "end_step", 2))
+    end = next(again, None)
+    return list(steps[: steps.index(end) + 1] if end else steps)
 
 
 def _shared(steps: Sequence[Point], other: Iterable[Point]) -> int:

@@ -15,7 +15,7 @@ import psycopg
 
 from tests.chaos.invariants import is_free, violations
 from tests.chaos.plan import Round
-from tests.chaos.points import Point, Recorder, Striker, recorded
+from tests.chaos.points import Passed, Point, Recorder, Striker, recorded
 from tests.chaos.processes import Process, Server, import_everything
 from tests.chaos.report import Line
 from tests.chaos.site import LEASE, ChaosSite
@@ -32,6 +32,7 @@ TABLES = (
 )
 DEFECTS = ("worker_error", "deployment_crashed")
 HEALTH = "interval: 0.2, timeout: 1.5, passes: 1"  # long enough for a machine that has much else to do
+_STARTS = 10  # of a server; a store that is held refuses each after 3 seconds
 _NOTICES_IN = 5.0  # seconds for a worker that woke up to see what it has lost
 _SETTLES_IN = 30.0  # seconds; nothing that is played takes longer by itself than a second or two
 
@@ -101,13 +102,22 @@ class Player:
             connection.execute(f'CREATE DATABASE "{self._database(to)}" TEMPLATE "{self._database(source)}"')
 
     @contextmanager
-    def _serving(self, site: ChaosSite, name: str, **watched: Any) -> Iterator[Server]:
-        """Started anew, as systemd does, where the store was held by somebody who was stopped."""
+    def _serving(
+        self, site: ChaosSite, name: str, *, stopped: Sequence[Process] = (), passed: Passed | None = None
+    ) -> Iterator[Server]:
+        """A server that is ready, or struck.
+
+        It is started anew, as systemd does, where the store is held by who was `stopped`. PostgreSQL ends that
+        session in the end; a SQLite file stays locked until its holder goes on.
+        """
         log = site.folder / f"{name}.log"
-        server = Server(site.config, log, **watched)
-        deadline = time.monotonic() + _SETTLES_IN
-        while not server.is_ready(_SETTLES_IN) and server.was_refused and time.monotonic() < deadline:
-            server = Server(site.config, log, **watched)
+        for refused in range(_STARTS):
+            if refused == _STARTS // 2:
+                for each in stopped:
+                    each.send(signal.SIGCONT)
+            server = Server(site.config, log, passed=passed)
+            if server.is_ready(_SETTLES_IN) or not server.was_refused:
+                break
         try:
             yield server
         finally:
@@ -158,12 +168,10 @@ class Player:
         site, struck = scene.site, (scene.server, *scene.asked)
         scene.asked, scene.passed = [], None
         if played.again:
-            with self._serving(
-                scene.site, "killed-too", passed=Striker("kill", after=played.again)
-            ) as second:
+            with self._serving(site, "killed-too", passed=Striker("kill", after=played.again)) as second:
                 self._go_on(story, scene, second)
                 scene.sees(lambda: _is_over(scene), _SETTLES_IN)
-        with self._serving(scene.site, "taking-over") as successor:
+        with self._serving(site, "taking-over", stopped=struck) as successor:
             self._go_on(story, scene, successor)
             woken = [each for each in struck if each.is_stopped]
             found = _wake(scene, woken) if woken else []
@@ -194,8 +202,13 @@ class Player:
 
 
 def _is_over(scene: Scene) -> bool:
-    """Whether everything has ended without having come to the point."""
-    return bool(scene.site.deployments()) and not scene.site.unfinished() and not scene.undelivered
+    """Whether everything has ended, or the server has, without having come to the point."""
+    return (
+        scene.server.is_gone
+        or bool(scene.site.deployments())
+        and not scene.site.unfinished()
+        and not scene.undelivered
+    )
 
 
 def _unexpected(played: Round, story: Story, ended: str) -> list[str]:

@@ -104,6 +104,14 @@ def test_a_story_is_played_from_where_it_parts_from_those_before_it():
     assert [point for story, point in found if story is first] == recorded[first.name]
 
 
+def test_the_second_attempt_of_a_story_is_played_until_its_first_step_has_ended():
+    step = [("before", "begin_step"), ("after", "end_step")]
+    once = [Point(where, edge, what) for where in ("preflight", "fetch") for edge, what in step]
+    again = [Point(point.where, point.edge, point.what, 2) for point in once]
+    found = [point for _, point in new_points(STORIES[:1], {STORIES[0].name: [*once, *again]})]
+    assert found == [*once, *again[:2]]
+
+
 def test_every_write_is_played_with_each_fault_on_each_store_and_every_act_once():
     writes = [(STORIES[0], Point("build", edge, "end_step")) for edge in ("before", "after")]
     acts = [(STORIES[0], Point("build", "before", "rename token", number)) for number in range(50)]
