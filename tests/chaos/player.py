@@ -203,11 +203,8 @@ class Player:
 
 def _is_over(scene: Scene) -> bool:
     """Whether everything has ended, or the server has, without having come to the point."""
-    return (
-        scene.server.is_gone
-        or bool(scene.site.deployments())
-        and not scene.site.unfinished()
-        and not scene.undelivered
+    return scene.server.is_gone or (
+        bool(scene.site.deployments()) and not scene.site.unfinished() and not scene.undelivered
     )
 
 
