@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 
-from tests.chaos.plan import STORES
+from tests.chaos.plan import STORES, Round
 from tests.chaos.report import Report
 from tests.chaos.stories import STORIES
-from tests.chaos.troupe import planned, troupe
+from tests.chaos.troupe import Troupe, planned, troupe
 from tests.servers.postgresql import why_not
 
 SEED = int(os.environ.get("FRAISIER_SEED", "3"))
@@ -42,18 +43,22 @@ def main() -> int:
     with troupe(stores, asked.jobs) as players:
         named = tuple(story for story in STORIES if f" · {story.name} · " in asked.only)
         found = [e for e in planned(players, stores, named or STORIES, asked.seed) if asked.only in e.name]
-        if asked.rounds:
-            found = found[: asked.rounds]
+        found = found[: asked.rounds or None]
         if asked.list:
             print(*sorted(each.name for each in found), sep="\n")
             return 0
         report.total, report.widest = len(found), max((len(str(each)) for each in found), default=0)
-        try:
-            for line in players.play(found):
-                report.add(line)
-        except KeyboardInterrupt:
-            print("\nstopped: what is being played is played to its end", flush=True)
+        _play(players, found, report)
     return report.close()
+
+
+def _play(players: Troupe, found: Sequence[Round], report: Report) -> None:
+    """All of them, or until somebody has seen enough."""
+    try:
+        for line in players.play(found):
+            report.add(line)
+    except KeyboardInterrupt:
+        print("\nstopped: what is being played is played to its end", flush=True)
 
 
 if __name__ == "__main__":
