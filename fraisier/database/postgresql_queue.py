@@ -3,6 +3,10 @@
 A worker lives as long as its lease says, wherever it runs. Its connection says nothing about it: a restart of
 the server or a broken network ends the sessions of workers that go on working, and must not have their
 deployments taken over.
+
+Nobody promises that the server's clock only goes forward. Set forward it ends leases early, and tokens keep
+apart who then meets. Set back it would have a dead worker's lease, and a pause between two tries, last until
+the clock is there again: a sign of life or an end in the future tells, and whoever renews shortens them.
 """
 
 from __future__ import annotations
@@ -87,9 +91,30 @@ UPDATE tb_workers
    SET seen_at = clock_timestamp(), alive_until = clock_timestamp() + make_interval(secs => :lease)
  WHERE id = :worker
 """
+# A sign of life from the future says nothing: who lives gives another one soon.
 _LIVE_WORKERS = """
 SELECT id, host, pid, version, started_at, seen_at, info FROM tb_workers
- WHERE retired_at IS NULL AND alive_until > clock_timestamp() ORDER BY started_at, id
+ WHERE retired_at IS NULL AND alive_until > clock_timestamp() AND seen_at <= clock_timestamp()
+ ORDER BY started_at, id
+"""
+# Rows that are locked are somebody's who knows the time as well.
+_SHORTEN_LEASES = """
+UPDATE tb_environments e SET lease_until = clock_timestamp() + (w.alive_until - w.seen_at)
+  FROM tb_workers w
+ WHERE w.id = e.lease_worker AND e.pk IN (
+       SELECT o.pk FROM tb_environments o JOIN tb_workers h ON h.id = o.lease_worker
+        WHERE h.seen_at > clock_timestamp()
+          AND o.lease_until > clock_timestamp() + (h.alive_until - h.seen_at)
+          FOR NO KEY UPDATE OF o SKIP LOCKED)
+"""
+_SHORTEN_PAUSES = """
+UPDATE tb_deployments SET not_before = clock_timestamp()
+ WHERE pk IN (
+       SELECT d.pk FROM tb_deployments d
+        WHERE d.status = 'pending' AND d.not_before > clock_timestamp()
+          AND EXISTS (SELECT 1 FROM tb_deployment_attempts a
+                       WHERE a.deployment = d.id AND a.ended_at > clock_timestamp())
+          FOR NO KEY UPDATE SKIP LOCKED)
 """
 _HOLDER = """
 SELECT token, lease_worker, lease_worker <> '' AND lease_until > clock_timestamp() AS held
@@ -160,6 +185,8 @@ def renew(
         if tx.execute(_RENEW, {**place, "lease": lease, "token": each.token, "worker": worker}).rowcount:
             kept.add(key)
     tx.execute(_SIGN_OF_LIFE, {"lease": lease, "worker": worker})
+    tx.execute(_SHORTEN_LEASES)
+    tx.execute(_SHORTEN_PAUSES)
     return frozenset(kept)
 
 

@@ -97,7 +97,7 @@ VALUES (:id, :host, :pid, :version, :info, :now, :now, :until)
    SET host = excluded.host, pid = excluded.pid, version = excluded.version, info = excluded.info,
        started_at = excluded.started_at, seen_at = excluded.seen_at, alive_until = excluded.alive_until,
        retired_at = NULL
- WHERE w.retired_at IS NOT NULL OR w.alive_until <= clock_timestamp()
+ WHERE w.retired_at IS NOT NULL OR w.alive_until <= clock_timestamp() OR w.seen_at > clock_timestamp()
     OR (w.host, w.pid) = (excluded.host, excluded.pid)
 """
 
