@@ -75,7 +75,9 @@ class Serve:
         except (OSError, ValueError):
             return 0, {}
 
-    def webhook(self, commit: str, branch: str = "main", *, before: str = "0" * 40) -> tuple[int, Any]:
+    def webhook(
+        self, commit: str, branch: str = "main", *, before: str = "0" * 40, delivery_id: str = ""
+    ) -> tuple[int, Any]:
         """Deliver the push of a commit; the status (0: no answer) and the answer."""
         payload = {
             "ref": f"refs/heads/{branch}",
@@ -89,7 +91,7 @@ class Serve:
             "head_commit": {"id": commit},
             "commits": [],
         }
-        delivery = sign("github", payload, SECRET, delivery_id=str(uuid.uuid4()))
+        delivery = sign("github", payload, SECRET, delivery_id=delivery_id or str(uuid.uuid4()))
         url = f"http://127.0.0.1:{self.port}/webhook"
         request = urllib.request.Request(url, delivery.body, dict(delivery.headers), method="POST")
         try:

@@ -3,54 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.disks import disk
 from tests.integration.outside import Serve, all_ended, deployments, rows, serving
 from tests.integration.site import Site, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts small disks")
-SIZE = 6 << 20  # bytes
-
-
-class Disk:
-    """A small file system that can be filled to its last byte."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def fill(self, leave: int = 0) -> None:
-        """Leave so many bytes."""
-        with (self.folder / "ballast").open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(b"x" * 4096)
-            except OSError:
-                file.truncate(max(0, file.tell() - leave))
-
-    def free(self) -> None:
-        """Give the space back."""
-        (self.folder / "ballast").unlink()
-
-
-@contextmanager
-def disk(folder: Path) -> Iterator[Disk]:
-    folder.mkdir(parents=True, mode=0o700)
-    mounted = subprocess.run(
-        ("mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "tmpfs", folder), check=False
-    )
-    if mounted.returncode:
-        pytest.skip("tmpfs cannot be mounted here")
-    try:
-        if folder.name == "app":
-            (folder / "releases").mkdir()  # or the ballast would be taken for somebody's files
-        yield Disk(folder)
-    finally:
-        subprocess.run(("umount", "--lazy", folder), check=True)
 
 
 def made(folder: Path, extra: str) -> Site:

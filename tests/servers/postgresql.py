@@ -24,8 +24,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,8 +49,17 @@ SETTINGS = {
 class PostgresqlServer:
     """One cluster. Its only way in is the socket in `folder`; user `postgres` needs no password there."""
 
-    def __init__(self, programs: Mapping[str, Path], folder: Path) -> None:
+    def __init__(
+        self,
+        programs: Mapping[str, Path],
+        folder: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
+        self._env = {**os.environ, **(env or {})}
+        self._settings = {**SETTINGS, **(settings or {})}
         self._programs = programs
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
@@ -93,10 +103,10 @@ class PostgresqlServer:
         """
         argv = ["setpriv", "--pdeathsig", "INT", str(self._programs["postgres"])]
         argv += ["-D", str(self.folder / "data"), "-k", str(self.folder)]
-        argv += [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        argv += [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, **_account()
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=self._env, **_account()
             )
         until = time.monotonic() + _PATIENCE
         ready = (str(self._programs["pg_isready"]), "-q", "-h", str(self.folder), "-t", "1")
@@ -117,6 +127,11 @@ class PostgresqlServer:
         """Stop and start; whoever was connected is not any more."""
         self.stop(how=how)
         self.start()
+
+    def revive(self) -> None:
+        """Start it again if it has ended by itself."""
+        if self._process is not None and self._process.poll() is not None:
+            self.start()
 
     def psql(self, sql: str, *, database: str = "postgres") -> str:
         """Run statements; returns what they give, without headers, columns separated by '|'."""
@@ -180,6 +195,11 @@ def _programs() -> dict[str, Path]:
     return {name: place for folder in folders if folder for name, place in _those_of(folder).items()}
 
 
+def programs_folder() -> Path:
+    """Where the server's programs are; `why_not` has to be ''."""
+    return _programs()["postgres"].parent
+
+
 def _those_of(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in _NEEDED if (folder / name).exists()}
 
@@ -211,12 +231,20 @@ def why_not() -> str:
 
 
 @contextmanager
-def running(other: Callable[[Path], Path] | None = None) -> Iterator[PostgresqlServer]:
-    """A running server. `other` may put another version's programs into a folder, and returns where they are."""
+def running(
+    other: Callable[[Path], Path] | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
+    disk: Callable[[Path], AbstractContextManager[Any]] | None = None,
+) -> Iterator[PostgresqlServer]:
+    """A running server. `other` may put another version's programs into a folder, and returns where they are.
+
+    `env` and `settings` are added to what every server has; `disk` mounts one on its (empty) data folder.
+    """
     # A socket's path may have 107 bytes, so pytest's own folders will not do.
     folder = Path(tempfile.mkdtemp(prefix="fraisier-pg-", dir="/var/tmp"))
     folder.chmod(0o755)
-    server: PostgresqlServer | None = None
     try:
         programs = _programs()
         if other is not None:
@@ -227,14 +255,21 @@ def running(other: Callable[[Path], Path] | None = None) -> Iterator[PostgresqlS
             pytest.skip(f"SKIPPED WITHOUT POSTGRESQL: {reason}")
         if os.geteuid() == 0:
             shutil.chown(folder, _ACCOUNT)
-        server = PostgresqlServer(programs, folder)
+        with disk(folder / "data") if disk else nullcontext():
+            if disk and os.geteuid() == 0:
+                shutil.chown(folder / "data", _ACCOUNT, _ACCOUNT)
+            yield from _started(PostgresqlServer(programs, folder, env=env, settings=settings))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(server: PostgresqlServer) -> Iterator[PostgresqlServer]:
+    try:
         server.initialise()
         server.start()
         yield server
     finally:
-        if server is not None:
-            server.stop(how=signal.SIGQUIT)
-        shutil.rmtree(folder, ignore_errors=True)
+        server.stop(how=signal.SIGQUIT)
 
 
 @pytest.fixture(scope="session")
