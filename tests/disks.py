@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 SIZE = 6 << 20  # bytes of a small disk
-_IMAGE = 96 << 20  # bytes of one whose power is cut, PostgreSQL's write-ahead log among them
+_IMAGE = 1 << 30  # bytes of one whose power is cut; its file takes no more than what is written
 _PATIENCE = 10.0  # seconds for the processes of a dead machine to be gone
 
 # From linux/fs/ext4/ext4.h: shut down at once, without flushing the journal. What was not synced is lost.
@@ -56,7 +56,7 @@ def disk(folder: Path, size: int = SIZE) -> Iterator[Disk]:
 
 
 class Machine:
-    """An ext4 file system whose power can be cut. `places` are the folders of it that are in use, by name."""
+    """An ext4 file system whose power can be cut. `places` are where folders of it are seen, by name."""
 
     def __init__(self, root: Path, places: Mapping[str, Path]) -> None:
         self._image, self._mounted, self._places = root / "image", root / "mounted", places
@@ -75,12 +75,16 @@ class Machine:
 
     def lose_power(self) -> None:
         """Lose what was not synced, and every process that works on the disk."""
+        self.lose_unsynced()
+        self.unplug()
+
+    def lose_unsynced(self) -> None:
+        """From now on nothing is read or written; what was not synced will never have been."""
         folder = os.open(self._mounted, os.O_RDONLY)
         try:
             fcntl.ioctl(folder, _EXT4_IOC_SHUTDOWN, struct.pack("I", _NOLOGFLUSH))
         finally:
             os.close(folder)
-        self.unplug()
 
     def unplug(self) -> None:
         """End who uses it, and unmount it."""

@@ -6,9 +6,8 @@ import json
 import random
 import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,8 +144,9 @@ class World:
 
     def deployment(self, deployment: str) -> dict[str, Any]:
         """Its row."""
-        (row,) = self.site.rows("SELECT * FROM tb_deployments WHERE id = ?", deployment)
-        return row
+        found = self.site.rows("SELECT * FROM tb_deployments WHERE id = ?", deployment)
+        assert found, f"deployment {deployment} was accepted and is not there"
+        return found[0]
 
     def steps(self, deployment: str) -> list[str]:
         """The names of its steps that have begun, in order."""
@@ -192,16 +192,7 @@ class World:
         return violations(self.site, self.promises, without=without)
 
 
-def moments(dice: random.Random, number: int, longest: float) -> Iterator[float]:
-    """So many pauses of chance, in seconds."""
-    for _ in range(number):
-        yield dice.uniform(0.02, longest)
-
-
 def log_of(folder: Path) -> str:
     """What the processes of a round said, for who has to find out."""
     log = folder / "serve.log"
     return log.read_text(errors="replace")[-6000:] if log.exists() else ""
-
-
-PYTHON = sys.executable

@@ -18,6 +18,7 @@ from tests.unit.signing import SECRET, SignedDelivery, sign
 ROOT = Path(__file__).parents[2]
 APP, PORT, CONFIG = "/var/www/shop", 8000, "/etc/fraisier/fraises.yaml"
 FINAL = {"success", "failed", "rolled_back", "rollback_failed", "cancelled", "superseded"}
+DATABASE = "sqlite:///var/lib/fraisier/fraisier.db"
 FRAISIER = f"{sys.executable} -m fraisier --config {CONFIG}"
 
 SERVICE = """
@@ -62,7 +63,7 @@ WantedBy=multi-user.target
 YAML = f"""
 git:
   github: {{webhook_secret: "{SECRET.decode()}"}}
-database: {{url: "sqlite:///var/lib/fraisier/fraisier.db"}}
+database: {{url: "{DATABASE}"}}
 worker: {{lease: 3s, shutdown_grace: 1s}}
 sweep_interval: 0
 fraises:
@@ -101,6 +102,7 @@ class Shop:
     """The server's outside."""
 
     server: Server
+    database: str = DATABASE
     commits: dict[str, str] = field(default_factory=dict)
 
     def set_up(self, *, app_of_user: bool = False) -> None:
@@ -115,7 +117,7 @@ class Shop:
         self.server.write("/srv/work/service.py", SERVICE)
         self.server.write("/srv/work/shop.service", UNIT)
         run("git init -q --bare -b main /srv/git/shop.git && git init -q -b main /srv/work")
-        self.server.write(CONFIG, YAML, mode=0o600)
+        self.server.write(CONFIG, YAML.replace(DATABASE, self.database), mode=0o600)
         self.server.write("/etc/systemd/system/fraisier.service", FRAISIER_UNIT)
         run("systemctl daemon-reload && systemctl enable --now fraisier")
         self.wait_until_ready()

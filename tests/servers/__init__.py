@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,7 +148,7 @@ def _testhost(state: Path, *words: str, check: bool = True) -> subprocess.Comple
     return done
 
 
-def _cannot() -> str:
+def no_servers_because() -> str:
     """Why there can be no servers here; '' if there can."""
     if os.geteuid() != 0:
         return "test servers need root"
@@ -172,14 +173,9 @@ def _install(packages: Sequence[str]) -> None:
             subprocess.run(argv, env=env, capture_output=True, check=True, timeout=300)
 
 
-@pytest.fixture(scope="session")
-def server_factory() -> Iterator[ServerFactory]:
-    """Starts a server by name (a-z, 0-9, '-'); all are removed when the session ends."""
-    if reason := _cannot():
-        if os.environ.get("FRAISIER_SERVERS") == "required":
-            pytest.fail(reason)
-        pytest.skip(f"SKIPPED WITHOUT REAL SERVERS: {reason}")
-    state = Path(tempfile.mkdtemp(prefix="fraisier-servers-", dir="/var/tmp"))
+@contextmanager
+def servers_in(state: Path) -> Iterator[ServerFactory]:
+    """Starts servers whose files lie in the folder `state`; all are removed in the end."""
 
     def up(name: str) -> Server:
         address = _testhost(state, "up", name).stdout.split()[1]
@@ -189,6 +185,20 @@ def server_factory() -> Iterator[ServerFactory]:
         yield up
     finally:
         _testhost(state, "down-all", check=False)
+
+
+@pytest.fixture(scope="session")
+def server_factory() -> Iterator[ServerFactory]:
+    """Starts a server by name (a-z, 0-9, '-'); all are removed when the session ends."""
+    if reason := no_servers_because():
+        if os.environ.get("FRAISIER_SERVERS") == "required":
+            pytest.fail(reason)
+        pytest.skip(f"SKIPPED WITHOUT REAL SERVERS: {reason}")
+    state = Path(tempfile.mkdtemp(prefix="fraisier-servers-", dir="/var/tmp"))
+    try:
+        with servers_in(state) as up:
+            yield up
+    finally:
         shutil.rmtree(state, ignore_errors=True)
 
 
