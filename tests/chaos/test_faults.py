@@ -11,19 +11,14 @@ from tests.servers.postgresql import PostgresqlServer, postgresql_server
 
 __all__ = ["postgresql_server"]
 
-# On each store only what differs there most: the others take turns, by the seed.
-_ON_BOTH = {"two-workers", "power-cut"}
-_LONG = {"repository-gone", "server-down"}  # tests/integration and tests/e2e have the like of them
+# Those that take longer; tests/integration and tests/e2e have the like of them.
+_LONG = {"repository-gone", "server-down"}
 
 
 def _rounds() -> list[tuple[str, str]]:
-    found = []
-    for number, (name, scenario) in enumerate(SCENARIOS.items()):
-        stores = scenario.stores
-        if name not in _ON_BOTH:
-            stores = (stores[(number + SEED) % len(stores)],)
-        found += [(name, store) for store in stores if name not in _LONG]
-    return found
+    """Each scenario once: the stores take turns, and the seed says who begins."""
+    short = [(name, scenario.stores) for name, scenario in SCENARIOS.items() if name not in _LONG]
+    return [(name, stores[(number + SEED) % len(stores)]) for number, (name, stores) in enumerate(short)]
 
 
 @pytest.mark.parametrize(("name", "store"), _rounds())
