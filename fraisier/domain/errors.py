@@ -219,14 +219,29 @@ class Cause(StrEnum):
 
 _RETRIED = frozenset({Cause.disk, Cause.network, Cause.host, Cause.store})
 
+# What to do, for who knows only the cause.
+_ADVICE = {
+    Cause.repository: "See that the repository can be read: fraisier doctor",
+    Cause.migration_interrupted: "Look at the database, mend it by hand, then deploy again with --force",
+    Cause.disk: "Make room on the disk, then deploy again: the commit is not to blame",
+    Cause.network: "See that the repository can be reached: fraisier doctor",
+    Cause.host: "See that the host can be used: fraisier doctor",
+    Cause.store: "See that the database can be used: fraisier doctor",
+    Cause.cancelled: "Request it again with `fraisier deploy`",
+    Cause.interrupted: "See in the workers' log why they ended, then deploy again",
+}
+
 
 class StepFailed(FraisierError):
-    """A step ended badly. Its `cause` decides what follows: another try, a quarantine, or neither."""
+    """A step ended badly. Its `cause` decides what follows: another try, a quarantine, or neither.
+
+    Without a `hint` of its own it has the cause's.
+    """
 
     code = "step_failed"
 
     def __init__(self, cause: Cause, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
+        super().__init__(message, hint or _ADVICE.get(cause, ""))
         self.cause = cause
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraisier.domain.deployment import AUTOMATIC, MAY_FOLLOW, Status, Trigger, decide
-from fraisier.domain.errors import ForbiddenTransition
+from fraisier.domain.errors import Cause, ForbiddenTransition, StepFailed
 from tests.factories import SHA_A, SHA_B, wish
 
 FINAL = {"success", "failed", "rolled_back", "rollback_failed", "cancelled", "superseded"}
@@ -87,3 +87,9 @@ def test_a_manual_deployment_that_waits_is_not_superseded_by_a_push():
     manual = Earlier("1", "pending", "manual", SHA_B)
     pushed = Earlier("2", "pending", "webhook", SHA_B)
     assert decide(wish(SHA_A), pushed, [manual, pushed], quarantined=False).superseded == ("2",)
+
+
+@pytest.mark.parametrize("cause", [cause for cause in Cause if cause.is_retried or "interrupted" in cause])
+def test_who_fails_without_a_word_of_advice_is_given_one(cause: Cause) -> None:
+    assert StepFailed(cause, "cannot go on").hint
+    assert StepFailed(cause, "cannot go on", "Do this").hint == "Do this"

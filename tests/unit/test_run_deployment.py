@@ -405,6 +405,7 @@ def test_a_worker_that_dies_at_any_step_leaves_the_old_release_or_the_new_one(wo
     assert ended.id == deployment
     if dies_in == "migrate" and when == "begins":
         assert (ended.status, ended.cause) == (Status.failed, Cause.migration_interrupted)
+        assert "--force" in ended.hint
         assert world.serves() == SHA_A
     else:
         assert ended.status is Status.success
