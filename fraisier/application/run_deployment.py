@@ -139,6 +139,7 @@ class _Run:
         self._perform = Perform(self._stage)
         # A reboot stops builds and units before, or after, it stops us: that must not look like a failure.
         journal.is_going_down = self._stage.host.is_going_down
+        self._began = tools.clock.monotonic()
         self._switched = False
         self._migrated = False
         self._torn = False  # the way down was interrupted: it is not taken again
@@ -372,12 +373,20 @@ class _Run:
         return self._give_up(failure)
 
     def _may_retry(self) -> bool:
-        first = self._claim.first_try_at or self._tools.clock.now()
-        return self._tools.clock.now() - first < self._environment.retry_for
+        """By the store's clock. That may have been set back: what has passed at least is the pauses."""
+        claim = self._claim
+        paused = sum(map(self._pause_after, range(claim.attempts - claim.interruptions)))
+        tried = 0.0
+        if claim.tried_for is not None:
+            tried = claim.tried_for + self._tools.clock.monotonic() - self._began
+        return max(tried, paused) < self._environment.retry_for
+
+    def _pause_after(self, attempts: int) -> float:
+        retries = self._tools.retries
+        return float(min(retries.first * 2 ** min(attempts, 6), retries.longest))
 
     def _retry(self, failure: StepFailed) -> Deployment:
-        retries, exponent = self._tools.retries, min(self._claim.attempts, 6)
-        delay = min(retries.first * 2**exponent, retries.longest) * random.uniform(0.8, 1.2)  # noqa: S311
+        delay = self._pause_after(self._claim.attempts) * random.uniform(0.8, 1.2)  # noqa: S311
         return self._store.retry_later(
             self._claim,
             self._journal.attempt,

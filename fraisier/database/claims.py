@@ -52,7 +52,7 @@ def claim_of(tx: Transaction, worker: str, row: DatabaseRow) -> Claim:
         attempts=len(attempts),
         interruptions=len(attempts) - len(retried),
         quarantined=_quarantined(row["quarantine"]),
-        first_try_at=unix(attempts[0]["started_at"]) if attempts else None,
+        tried_for=tx.now - unix(attempts[0]["started_at"]) if attempts else None,
     )
 
 

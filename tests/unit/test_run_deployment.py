@@ -285,6 +285,26 @@ def test_a_network_failure_that_lasts_ends_failed_without_quarantine(world):
     assert world.deploy(SHA_A, trigger=Trigger.manual).status is Status.success
 
 
+@pytest.mark.parametrize(("tried_for", "status"), [(59.0, Status.pending), (61.0, Status.failed)])
+def test_it_is_the_store_that_says_how_long_was_tried(world, tried_for, status):
+    world.configure(retry_for=60)
+    world.repository.failures = [StepFailed(Cause.network, "cannot reach the forge")] * 2
+    world.retries = Retries(first=0.0)
+    world.deploy(SHA_A)
+    claim = replace(world.claim(), tried_for=tried_for)
+    assert world.run(claim, Control()).status is status
+
+
+def test_a_clock_that_is_set_back_makes_nobody_try_for_ever(world):
+    world.configure(retry_for=60)
+    world.repository.failures = [StepFailed(Cause.network, "cannot reach the forge")] * 2
+    world.retries = Retries(first=0.0)
+    world.deploy(SHA_A)
+    world.retries = Retries()
+    claim = replace(world.claim(), tried_for=-86400.0, attempts=6)  # whose pauses were 2, 4, 8, 16, 32, 60 s
+    assert world.run(claim, Control()).status is Status.failed
+
+
 def test_too_little_disk_is_retried_later(world):
     world.configure(min_free_disk=1 << 60)
     assert world.deploy(SHA_A).status is Status.pending

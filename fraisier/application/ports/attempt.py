@@ -36,8 +36,8 @@ class Claim:
     `current_release` and `current_commit` are what the database says is running ('' = nothing yet).
     `journal` has the steps of all earlier attempts of this deployment, oldest first; `resolved` is the
     environment as the last attempt stored it ('' = none). `attempts` counts earlier ones, `interruptions`
-    those of them that ended with their worker. `first_try_at` is the Unix time of the first attempt's
-    start, None before it.
+    those of them that ended with their worker. `tried_for` is how many seconds ago the first one began, by
+    the store's clock; None before it.
     """
 
     environment: EnvironmentKey
@@ -52,7 +52,7 @@ class Claim:
     attempts: int = 0
     interruptions: int = 0
     quarantined: frozenset[str] = frozenset()  # commits that only `--force` brings again
-    first_try_at: float | None = None
+    tried_for: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
