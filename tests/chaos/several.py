@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.chaos.invariants import Promises, violations
 from tests.chaos.site import COMMANDS, FILES_ONLY, KEEP, ChaosSite
-from tests.chaos.world import World
+from tests.chaos.world import HEALTH, World
 from tests.integration.outside import Serve
 from tests.integration.site import service
 
@@ -30,7 +30,7 @@ class Environment(ChaosSite):
 
     def section(self) -> str:
         """Its lines of the configuration."""
-        commands = (COMMANDS + FILES_ONLY).format(folder=self.folder, keep=KEEP).strip()
+        commands = (COMMANDS + FILES_ONLY).format(folder=self.folder, keep=KEEP, health=HEALTH).strip()
         lines = [
             f"branch: {self.branch}",
             f"app_path: {self.app}",

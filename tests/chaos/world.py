@@ -22,6 +22,7 @@ from tests.integration.site import until
 from tests.servers.postgresql import PostgresqlServer
 
 STORES = ("sqlite", "postgresql")
+HEALTH = "interval: 0.05, timeout: 2"  # several processes on few cores take their time
 _AWAY = (sqlite3.OperationalError, psycopg.Error)  # the store, while a scenario has it down
 
 
@@ -53,7 +54,7 @@ class World:
     ) -> ChaosSite:
         """The site that everything happens to. `before_build` is a command that makes builds last."""
         url = self.database() if database is None else database
-        self.site = ChaosSite(self.folder, database=url, extra=extra, head=head)
+        self.site = ChaosSite(self.folder, database=url, extra=extra, head=head, health=HEALTH)
         first = '- "test ! -e broken'
         self.edit(first, f'- "{before_build}"\n          {first}')
         return self.site
