@@ -89,9 +89,7 @@ def clock_of_the_server(world: World) -> str:
 def _jumps(world: World, clock: Clock, serves: list[Serve], env: dict[str, str]) -> str:
     done = []
     for number in range(world.length):
-        world.hold()
-        deployment = world.push(serves[0], "good")
-        world.held()
+        deployment = world.push_held(serves[0])
         hours = world.dice.choice(HOURS)
         done.append(f"{hours:+d}")
         if number % 2 == 0:  # the lease that it leaves behind is of the time before

@@ -18,9 +18,7 @@ def reloaded(world: World) -> str:
     good = world.site.config.read_text()
     done = []
     for number in range(world.length):
-        world.hold()
-        running = world.push(serve, "good")
-        world.held()
+        running = world.push_held(serve)
         waiting = world.push(serve, "good")
         done.append(world.dice.choice(("valid", "broken", "broken+kill")))
         if done[-1] == "valid":
@@ -63,9 +61,7 @@ def renamed(world: World) -> str:
     world.ended(world.push(serve, "good"))
     done = []
     for _ in range(world.length):
-        world.hold()
-        running = world.push(serve, "good")
-        world.held()
+        running = world.push_held(serve)
         waiting = world.push(serve, "good")
         done.append(world.dice.choice(("reload", "kill")))
         world.edit("      production:", "      elsewhere:")

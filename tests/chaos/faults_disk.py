@@ -74,9 +74,7 @@ def state_full(world: World) -> str:
     serve = world.process()
     world.ended(world.push(serve, "good"))
     for _ in range(world.length):
-        world.hold()
-        deployment = world.push(serve, "good")
-        world.held()
+        deployment = world.push_held(serve)
         state.fill(world.dice.choice((0, 4096)))
         if world.store == "sqlite":
             push_until_refused(world, serve)
@@ -110,9 +108,7 @@ def server_full(world: World) -> str:
     serve = world.process()
     world.ended(world.push(serve, "good"))
     for _ in range(world.length):
-        world.hold()
-        deployment = world.push(serve, "good")
-        world.held()
+        deployment = world.push_held(serve)
         disks[0].fill()
         push_until_refused(world, serve)
         world.let_go()

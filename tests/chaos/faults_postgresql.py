@@ -90,9 +90,7 @@ def away(world: World) -> str:
     serve = world.process()
     world.ended(world.push(serve, "good"))
     for _ in range(world.length):
-        world.hold()
-        deployment = world.push(serve, "good")
-        world.held()
+        deployment = world.push_held(serve)
         server.stop(how=world.dice.choice((signal.SIGINT, signal.SIGQUIT)))
         refused_while_away(serve, world.site.push_version(f"away-{world.pushed}"))
         world.pause(2.0)

@@ -69,14 +69,13 @@ class World:
         """For `before_build`: while the file `hold` is there a build does not go on."""
         return f"touch {self.folder}/began; while test -e {self.folder}/hold; do sleep 0.02; done"
 
-    def hold(self) -> None:
-        """Keep the next build waiting."""
+    def push_held(self, serve: Serve) -> str:
+        """Push a good version; returns its deployment when its build waits to be let go."""
         (self.folder / "began").unlink(missing_ok=True)
         (self.folder / "hold").touch()
-
-    def held(self) -> None:
-        """Return when a build waits."""
+        deployment = self.push(serve, "good")
         until("the build", (self.folder / "began").exists)
+        return deployment
 
     def let_go(self) -> None:
         """Let builds go on."""
