@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.invariants import Promises, violations
-from tests.chaos.site import COMMANDS, FILES_ONLY, KEEP, ChaosSite
+from tests.chaos.site import COMMANDS, FILES_ONLY, KEEP, KINDS, ChaosSite
 from tests.chaos.world import HEALTH, World
 from tests.integration.outside import Serve
 from tests.integration.site import service
@@ -56,10 +56,10 @@ class Environment(ChaosSite):
     def push(self, serve: Serve, kind: str = "") -> str:
         """Push to its branch and tell of it; returns the deployment, '' if it was not accepted."""
         self._pushed += 1
-        kind = kind or self._world.dice.choice(("good", "good", "sick", "broken"))
+        kind = kind or self._world.dice.choice(("good", "slow", "sick", "broken"))
         work = self.repository
         work.checkout(self.branch)
-        for mark in ("broken", "sick"):
+        for mark in KINDS:
             (work.work / mark).unlink(missing_ok=True)
         marks = {} if kind == "good" else {kind: "x"}
         version = f"{self.name}-{self._pushed}-{kind}"

@@ -91,7 +91,7 @@ class World:
     def push(self, serve: Serve, kind: str = "") -> str:
         """Push a version, most are good, and deliver it; returns the deployment, '' if it was not accepted."""
         self.pushed += 1
-        kind = kind or self.dice.choice(("good", "good", "good", "sick", "broken"))
+        kind = kind or self.dice.choice(("good", "good", "slow", "slow", "sick", "broken"))
         return self.deliver(serve, self.site.push_version(f"{self.pushed}-{kind}", kind))
 
     def deliver(self, serve: Serve, commit: str, **fields: Any) -> str:
