@@ -36,7 +36,7 @@ from tests.chaos import (
 )
 from tests.chaos.report import Line, Report
 from tests.chaos.world import STORES, World, log_of
-from tests.servers.postgresql import PostgresqlServer, running_server
+from tests.servers.postgresql import PostgresqlServer, running
 
 SEED = int(os.environ.get("FRAISIER_SEED", "20"))
 
@@ -117,7 +117,7 @@ def main() -> int:
     words = " ".join(("python -m tests.chaos.faults", f"--length {arguments.length}", *arguments.names))
     report = Report(arguments.seed, words, len(rounds))
     report.begin()
-    with running_server() as server:
+    with running() as server:
         for name, store, seed in rounds:
             folder = Path(tempfile.mkdtemp(prefix="fraisier-faults-", dir="/var/tmp"))
             try:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.chaos.world import World
 from tests.integration.outside import Serve
-from tests.servers.postgresql import running_server
+from tests.servers.postgresql import running
 
 HOURS = (-50, -24, -3, -1, 1, 3, 24, 50)
 
@@ -80,7 +80,7 @@ def clock_of_the_machine(world: World) -> str:
 def clock_of_the_server(world: World) -> str:
     """The same, with the clock of the PostgreSQL server, by which it times leases."""
     clock = world.stack.enter_context(_clock())
-    server = world.stack.enter_context(running_server(env=clock.of_c))
+    server = world.stack.enter_context(running(env=clock.of_c))
     world.build(before_build=world.held_build(), database=server.database())
     jumps = _jumps(world, clock, [world.process(), world.process()], {})
     return f"by {jumps} h"

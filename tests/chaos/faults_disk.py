@@ -13,7 +13,7 @@ from tests.chaos.world import World
 from tests.disks import Disk, disk
 from tests.integration.outside import Serve
 from tests.integration.site import until
-from tests.servers.postgresql import running_server
+from tests.servers.postgresql import running
 
 STEPS = ("preflight", "fetch", "prepare", "build", "migrate", "activate", "check_health", "finish")
 _SERVER_DISK = 160 << 20  # bytes; an empty cluster has 40 MB, and its log as much
@@ -103,7 +103,7 @@ def server_full(world: World) -> str:
             disks.append(made)
             yield
 
-    server = world.stack.enter_context(running_server(settings=_SMALL_LOG, disk=small))
+    server = world.stack.enter_context(running(settings=_SMALL_LOG, disk=small))
     world.build(before_build=world.held_build(), database=server.database())
     serve = world.process()
     world.ended(world.push(serve, "good"))

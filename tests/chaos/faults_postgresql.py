@@ -13,7 +13,7 @@ import psycopg
 
 from tests.chaos.world import World
 from tests.integration.outside import Serve
-from tests.servers.postgresql import running_server
+from tests.servers.postgresql import running
 
 _CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -61,7 +61,7 @@ def _cut(database: str) -> None:
 
 def restarted(world: World) -> str:
     """One process, or two, deploy and receive while the server is restarted, crashes and cuts connections."""
-    server = world.stack.enter_context(running_server())
+    server = world.stack.enter_context(running())
     database = server.database()
     world.build(database=database)
     serves = [world.process() for _ in range(world.dice.choice((1, 2)))]
@@ -85,7 +85,7 @@ def restarted(world: World) -> str:
 
 def away(world: World) -> str:
     """The server is down for longer than a lease: 503 while nothing can be committed, then on by itself."""
-    server = world.stack.enter_context(running_server())
+    server = world.stack.enter_context(running())
     world.build(before_build=world.held_build(), database=server.database())
     serve = world.process()
     world.ended(world.push(serve, "good"))

@@ -16,7 +16,7 @@ from typing import Any
 from tests.chaos.world import World
 from tests.disks import Machine, machine
 from tests.integration.outside import Serve
-from tests.servers.postgresql import PostgresqlServer, running_server
+from tests.servers.postgresql import PostgresqlServer, running
 
 STEPS = ("preflight", "fetch", "prepare", "build", "migrate", "activate", "check_health", "finish")
 
@@ -55,7 +55,7 @@ def powered(world: World) -> Iterator[tuple[Power, str]]:
             made.append(plugged)
             yield
 
-    with running_server(settings={"fsync": "on"}, disk=disk) as server:
+    with running(settings={"fsync": "on"}, disk=disk) as server:
         yield Power(world, made[0], server), server.database()
 
 

@@ -19,7 +19,7 @@ from tests.disks import Machine, machine
 from tests.e2e.shop import APP, DATABASE, Shop
 from tests.integration.site import until
 from tests.servers import Server, no_servers_because, servers_in
-from tests.servers.postgresql import newest_programs
+from tests.servers.postgresql import programs_folder
 
 _DATA = "/var/lib/fraisier-postgresql"
 _POSTGRESQL = "postgresql://postgres@/postgres?host=/run/postgresql"
@@ -53,7 +53,7 @@ def _booted(world: World) -> Iterator[tuple[Server, Machine]]:
 
 
 def _install_postgresql(server: Server) -> None:
-    programs = newest_programs()
+    programs = programs_folder()
     server.run(f"install -d -o postgres -g postgres -m 700 {_DATA}")
     initdb = f"{programs}/initdb -D {_DATA} --auth-local=trust --auth-host=reject --encoding=UTF8"
     server.run(f"runuser -u postgres -- {initdb} --locale=C.UTF-8")

@@ -106,7 +106,13 @@ class PostgresqlServer:
         argv += [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=self._env, **_account()
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=self._env,
+                **_account(),
             )
         until = time.monotonic() + _PATIENCE
         ready = (str(self._programs["pg_isready"]), "-q", "-h", str(self.folder), "-t", "1")
