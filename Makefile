@@ -52,7 +52,8 @@ load: setup      ## the receiver and the store under load
 test: check      ## everything that has to pass
 	tests/servers/packages
 	$(BIN)/pytest tests/unit -n 4 --dist worksteal
-	$(BIN)/pytest tests/integration tests/chaos tests/load tests/e2e
+	$(BIN)/pytest tests/chaos -n 4 --dist worksteal
+	$(BIN)/pytest tests/integration tests/load tests/e2e
 
 coverage: setup  ## a report of what the unit and integration tests reach
 	$(BIN)/coverage run -m pytest tests/unit tests/integration
