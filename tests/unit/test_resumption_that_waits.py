@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from pathlib import Path
 
 import pytest
 
 from fraisier.application.control import Control
-from fraisier.application.ports import Ground
+from fraisier.application.ports import Ground, Job
 from fraisier.application.tools import Retries
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Cause, StepFailed
+from fraisier.domain.fraise import Database
+from fraisier.domain.plan import Command
 from tests.factories import SHA_A, SHA_B
 from tests.fakes import FakeHost, FakeUnits
 from tests.unit.test_run_deployment import Death, World
@@ -36,10 +39,29 @@ class BusyHost(FakeHost):
         super().adopt(ground, force=force)
 
 
+class FullHost(BusyHost):
+    """One whose disk has no room for the next `refuses` links and commands."""
+
+    refuses = 0
+
+    def _write(self) -> None:
+        if self.refuses:
+            self.refuses -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def point(self, link: str, to: str) -> None:
+        self._write()
+        super().point(link, to)
+
+    def run(self, ground: Ground, command: Command, job: Job) -> int:
+        self._write()
+        return super().run(ground, command, job)
+
+
 @pytest.fixture
 def world(tmp_path: Path):
     made = World(tmp_path)
-    made.host = BusyHost(made.units)
+    made.host = FullHost(made.units)
     made.retries = Retries(first=0.01, longest=0.02)
     for sha in (SHA_A, SHA_B):
         made.repository.commit(sha)
@@ -107,3 +129,19 @@ def test_a_folder_that_is_no_whole_release_uses_up_no_number(world):
     ended = world.deploy(SHA_B)
     assert (ended.status, ended.release) == (Status.success, "2-bbbbbbbbbb")
     assert not (world.app / "releases" / "999999999-abcdef0").exists()
+
+
+@pytest.mark.parametrize("refusals", [1, 2, 5])
+def test_a_disk_that_is_full_on_the_way_back_is_waited_for(world, refusals):
+    world.configure(database=Database(up="echo up", down="echo down"))
+
+    def fill(step: str, phase: str) -> None:
+        if (step, phase) == ("activate", "deploy"):
+            world.host.refuses = refusals
+
+    world.on_step = fill
+    ended = world.deploy(SHA_B)
+    assert (ended.status, ended.cause) == (Status.rolled_back, Cause.disk)
+    assert world.serves() == SHA_A
+    assert "The way back failed" not in ended.error_message
+    assert [command.argv[-1] for command in world.host.commands].count("echo down") == 1

@@ -1,0 +1,390 @@
+"""One attempt at a deployment, from where the journal says to its end, the next try, or the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+from fraisier.application.control import Control, Reason, Stopped
+from fraisier.application.journal import Journal, explain
+from fraisier.application.patience import Patience
+from fraisier.application.perform import Perform, Scene, Stage
+from fraisier.application.ports import Claim, Ending, Serving, Store
+from fraisier.application.release_marker import read_marker, running_release
+from fraisier.application.takeover import end_leftovers, ground_of
+from fraisier.application.tools import Tools
+from fraisier.deployers import api
+from fraisier.deployers.common import Candidate, Parts, candidate
+from fraisier.domain.deployment import Deployment, Status, Trigger
+from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
+from fraisier.domain.fraise import Environment, OnForcePush
+from fraisier.domain.lineage import Lineage, Refusal, judge, watches_paths
+from fraisier.domain.plan import QUARANTINING, Fetch, Phase, Plan, Step, StepName
+from fraisier.domain.recovery import STOPPED_MIGRATION, Course, Resumption
+from fraisier.domain.release import release_name, release_number
+
+TORN = (
+    ". The way down of its migration was interrupted and is not repeated: "
+    "the database may be between two states"
+)
+_UNJOURNALED = (TokenOutdated, StoreUnavailable)  # nothing can, or may, be written any more
+
+
+class Attempt:
+    """Forward until something fails; what has been switched by then is taken back."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        store: Store,
+        claim: Claim,
+        control: Control,
+        environment: Environment,
+        journal: Journal,
+    ) -> None:
+        self._tools = tools
+        self._store = store
+        self._claim = claim
+        self._control = control
+        self._environment = environment
+        self._journal = journal
+        deployment = claim.deployment
+        self._stage = Stage(
+            tools=tools,
+            environment=environment,
+            ground=ground_of(store, environment, claim.token, control.halt),
+            deployment=deployment.id,
+            candidate=candidate(environment, deployment.release, deployment.commit, deployment.ref),
+            control=control,
+        )
+        self._left = environment
+        self._perform = Perform(self._stage)
+        # A reboot stops builds and units before, or after, it stops us: that must not look like a failure.
+        journal.is_going_down = self._stage.host.is_going_down
+        self._patience = Patience(claim, control, tools, retry_for=environment.retry_for)
+        self._switched = False
+        self._migrated = False
+        self._torn = False  # the way down was interrupted: it is not taken again
+        self._step = self._failed_at = StepName.preflight
+
+    # ------------------------------------------------------------------------------------ the course
+    def __call__(self, resumption: Resumption, left: Environment) -> Deployment | None:
+        """`left` is where an earlier attempt worked."""
+        self._left = left
+        self._migrated = resumption.migrated and not resumption.undone
+        self._torn = resumption.torn
+        try:
+            try:
+                return self._follow(resumption)
+            except Stopped as stopped:
+                if stopped.reason is not Reason.cancelled:
+                    raise
+                return self._failed(self._cancelled())
+        except Stopped as stopped:
+            if stopped.reason is Reason.shutdown:
+                self._store.hand_back(self._claim)
+            return None
+        except _UNJOURNALED:
+            raise
+        except Exception as defect:  # noqa: BLE001 - the last boundary: no deployment stays in limbo
+            status = Status.rollback_failed if self._switched else Status.failed
+            return self._end(status, explain(defect), error=explain(defect).message)
+
+    def _follow(self, resumption: Resumption) -> Deployment | None:
+        if resumption.course is Course.start_over:
+            return self._forward(self._from_the_start)
+        self._switched = resumption.course is not Course.conclude
+        self._resume_at(resumption)
+        failure = StepFailed(resumption.cause or Cause.interrupted, resumption.error)
+        if resumption.course is Course.conclude:
+            cancelled = failure.cause is Cause.interrupted and self._claim.deployment.cancel_requested_by
+            return self._give_up(self._cancelled() if cancelled else failure)
+        if resumption.course is Course.roll_back:
+            return self._go_back(failure)
+        return self._forward(self._bring_in)
+
+    def _forward(self, go: Callable[[], None]) -> Deployment | None:
+        try:
+            go()
+        except _Refused as refused:
+            return self._refuse(refused.refusal)
+        except (Stopped, *_UNJOURNALED):
+            raise
+        except Exception as failure:
+            if self._control.reason in (Reason.shutdown, Reason.lost):
+                raise Stopped(self._control.reason) from failure
+            return self._failed(explain(failure))
+        return self._succeed()
+
+    def _resume_at(self, resumption: Resumption) -> None:
+        """Older scopes are ended, and the token raised, before anything else is touched."""
+        deployment = self._claim.deployment
+        release = deployment.release or resumption.release
+        self._stage.candidate = candidate(self._environment, release, deployment.commit, deployment.ref)
+        self._stage.previous = deployment.previous_release
+        self._step = StepName.activate
+        if release:
+            self._patience.insist(self._perform.adopt)  # what is half done has no other way on
+
+    # ------------------------------------------------------------------------------------ forward
+    def _from_the_start(self) -> None:
+        end_leftovers(self._tools, self._store, self._claim, self._left, self._control.halt)
+        if self._claim.deployment.trigger is Trigger.rollback:
+            self._return_to_a_release()
+            return
+        self._run_step(self._plan().steps[0])
+        self._fetch_and_pin(self._plan())
+        self._name_release()
+        later = self._plan().after(StepName.prepare)
+        self._run_steps(tuple(s for s in later if not (s.name is StepName.migrate and self._migrated)))
+
+    def _return_to_a_release(self) -> None:
+        stage, deployment = self._stage, self._claim.deployment
+        marker = read_marker(stage.host, stage.layout, deployment.release)
+        if marker is None:
+            message = f"cannot go back to release {deployment.release}: it is not there, or not whole"
+            raise StepFailed(Cause.preflight, message, "Deploy its commit: fraisier deploy … --commit SHA")
+        stage.candidate = candidate(self._environment, marker.release, marker.commit, marker.ref)
+        plan = api.plan_return(self._environment, stage.candidate, self._parts(stage.candidate))
+        self._run_step(plan.steps[0])
+        self._remember_previous()
+        self._run_steps(plan.steps[1:])
+
+    def _bring_in(self) -> None:
+        self._run_steps(self._plan().after(StepName.activate))
+
+    def _fetch_and_pin(self, plan: Plan) -> None:
+        step = plan.steps[1]
+        deployment = self._claim.deployment
+        source = self._environment.source
+        with self._journaled(step) as scene:
+            for act in step.acts:
+                if isinstance(act, Fetch):
+                    scene.output.line(f"$ {act.describe()}")
+            ref, commit = deployment.ref, deployment.commit
+            fetched = self._tools.repository.fetch(source, ref=ref, commit=commit, job=scene.job)
+            # A tip that is another commit's was not decided on: its own push, or a sweep, asks for it.
+            decided = fetched.tip if fetched.tip == fetched.commit else ""
+            self._store.pin(self._claim, commit=fetched.commit, seen_tip=decided)
+            self._stage.candidate = replace(self._stage.candidate, commit=fetched.commit)
+            scene.output.line(f"pinned {fetched.commit}")
+        if deployment.force:
+            return
+        if fetched.commit in self._claim.quarantined:
+            raise _Refused(_quarantined(self._environment, fetched.commit))
+        refusal = judge(self._environment, deployment.trigger, self._lineage(fetched.commit, fetched.tip))
+        if refusal is not None:
+            raise _Refused(refusal)
+
+    def _lineage(self, commit: str, tip: str) -> Lineage:
+        repository, source = self._tools.repository, self._environment.source
+        current = self._claim.current_commit
+        if not current or commit == current:
+            return Lineage(commit=commit, tip=tip, current=current)
+        watched = watches_paths(self._environment)
+        refuses = self._environment.on_force_push is OnForcePush.refuse
+        # Each question is a process: only those are asked that `judge` looks at.
+        return Lineage(
+            commit=commit,
+            tip=tip,
+            current=current,
+            is_ancestor_of_current=commit != tip and repository.is_ancestor(source, commit, current),
+            is_descendant_of_current=refuses and repository.is_ancestor(source, current, commit),
+            changed=repository.changed_paths(source, current, commit) if watched else None,
+        )
+
+    def _name_release(self) -> None:
+        commit = self._stage.candidate.commit
+        name = release_name(self._free_number(), commit)
+        ref = self._claim.deployment.ref
+        self._stage.candidate = candidate(self._environment, name, commit, ref)
+        self._remember_previous()
+
+    def _free_number(self) -> int:
+        """Above every release on the host: a database from a backup has forgotten the newest.
+
+        A folder that is no whole release does not count: it is thrown away before ours is made, and its
+        name may be anybody's.
+        """
+        host, layout = self._stage.host, self._stage.layout
+        running = running_release(host, layout)
+        whole = [n for n in host.list(layout.releases) if n == running or read_marker(host, layout, n)]
+        highest = max(map(release_number, whole), default=0)
+        while (number := self._store.next_release_number(self._claim)) <= highest:
+            self._control.check()
+        return number
+
+    def _remember_previous(self) -> None:
+        stage = self._stage
+        running = running_release(stage.host, stage.layout)
+        whole = running if read_marker(stage.host, stage.layout, running) else ""
+        stage.previous = whole
+        self._store.set_release(self._claim, release=stage.candidate.name, previous=whole)
+
+    # ------------------------------------------------------------------------------------ steps
+    def _run_steps(self, steps: tuple[Step, ...]) -> None:
+        for step in steps:
+            self._run_step(step)
+
+    def _insist_on(self, step: Step) -> None:
+        """A step of the way back. Nothing else leads to the old state, so it waits for room on a disk."""
+        self._patience.insist(lambda: self._run_step(step))
+
+    def _run_step(self, step: Step) -> None:
+        with self._journaled(step) as scene:
+            for act in step.acts:
+                self._perform(act, scene)
+        if step.name is StepName.migrate:
+            self._migrated = step.phase is Phase.deploy
+
+    def _journaled(self, step: Step) -> AbstractContextManager[Scene]:
+        back = step.phase is Phase.rollback
+        (self._control.check_halt if back else self._control.check)()
+        self._step = step.name
+        if step.name is StepName.activate and not back:
+            self._switched = True
+        stop = self._control.halt if back else self._control.stop
+        return self._journal.step(step, self._stage.candidate.name, stop)
+
+    def _plan(self) -> Plan:
+        release = self._stage.candidate
+        return api.plan_deployment(self._environment, release, self._parts(release))
+
+    def _parts(self, release: Candidate) -> Parts:
+        return self._tools.parts(self._environment, release)
+
+    # ------------------------------------------------------------------------------------ endings
+    def _succeed(self) -> Deployment:
+        release = self._stage.candidate
+        serving = Serving(release=release.name, commit=release.commit, healthy=True)
+        return self._finish(Ending(status=Status.success, serving=serving))
+
+    def _refuse(self, refusal: Refusal) -> Deployment:
+        return self._finish(
+            Ending(status=refusal.status, cause=refusal.cause, error=refusal.message, hint=refusal.hint)
+        )
+
+    def _cancelled(self, consequence: str = "") -> StepFailed:
+        by = self._control.cancelled_by or self._claim.deployment.cancel_requested_by
+        return StepFailed(Cause.cancelled, f"cancelled by {by or 'someone'}{consequence}")
+
+    @property
+    def _is_migrating(self) -> bool:
+        return self._step is StepName.migrate and not self._migrated
+
+    def _failed(self, failure: StepFailed) -> Deployment | None:
+        self._failed_at = self._step
+        if self._control.reason is Reason.cancelled:
+            failure = self._cancelled(STOPPED_MIGRATION if self._is_migrating else "")
+        if self._switched:
+            return self._go_back(failure)
+        # A migration that failed may have done half its work: like an interrupted one it is not repeated.
+        if failure.cause.is_retried and self._step is not StepName.migrate and self._patience.lasts():
+            return self._retry(failure)
+        return self._give_up(failure)
+
+    def _retry(self, failure: StepFailed) -> Deployment:
+        return self._store.retry_later(
+            self._claim,
+            self._journal.attempt,
+            delay=self._patience.pause(),
+            cause=failure.cause,
+            error=self._journal.redact(failure.message),
+            hint=self._journal.redact(failure.hint),
+        )
+
+    def _give_up(self, failure: StepFailed) -> Deployment:
+        """Before the switch: the old release serves on; only the database may need its way back."""
+        error = failure.message + (TORN if self._torn else "")
+        if self._migrated:
+            error += self._undo_migration()
+        status = Status.cancelled if failure.cause is Cause.cancelled else Status.failed
+        return self._end(status, failure, error=error)
+
+    def _undo_migration(self) -> str:
+        parts = self._parts(self._stage.candidate)
+        if not parts.migrate_down:
+            return ". The database has been migrated and stays so: no way down is configured"
+        step = Step(name=StepName.migrate, acts=parts.migrate_down, phase=Phase.rollback)
+        try:
+            self._insist_on(step)
+        except (Stopped, *_UNJOURNALED):
+            raise
+        except Exception as failed:  # noqa: BLE001 - a boundary: the deployment has to end
+            self._control.check_halt()
+            return f". The database could not be taken back: {explain(failed).message}"
+        return ". The database was taken back"
+
+    def _go_back(self, failure: StepFailed) -> Deployment | None:
+        """The code comes back even where the database does not; what failed on the way is said."""
+        stage, new = self._stage, self._stage.candidate
+        down = self._parts(new).migrate_down if self._migrated else ()
+        marker = read_marker(stage.host, stage.layout, stage.previous)
+        old = candidate(self._environment, stage.previous, marker.commit if marker else "")
+        parts = Parts(target=self._parts(old if marker else new).target, migrate_down=down)
+        plan = api.plan_rollback(self._environment, old.name if marker else "", parts)
+        troubles = [StepFailed(Cause.migration_interrupted, TORN.strip(". "))] if self._torn else []
+        for step in plan.steps:
+            stage.candidate = new if step.name is StepName.migrate else old
+            try:
+                self._insist_on(step)
+            except (Stopped, *_UNJOURNALED):
+                raise
+            except Exception as failed:  # noqa: BLE001 - whatever it is, the code has to come back
+                self._control.check_halt()
+                troubles.append(explain(failed))
+        stage.candidate = new
+        return self._went_back(
+            failure, troubles, Serving(release=old.name, commit=old.commit, healthy=not troubles)
+        )
+
+    def _went_back(self, failure: StepFailed, troubles: list[StepFailed], serving: Serving) -> Deployment:
+        if troubles:
+            said = "; ".join(trouble.message for trouble in troubles)
+            error = f"{failure.message}. The way back failed too: {said}"
+            return self._end(Status.rollback_failed, failure, error=error, serving=serving)
+        if serving.release:
+            return self._end(Status.rolled_back, failure, error=failure.message, serving=serving)
+        status = Status.cancelled if failure.cause is Cause.cancelled else Status.failed
+        return self._end(status, failure, error=failure.message, serving=replace(serving, healthy=False))
+
+    def _end(
+        self, status: Status, failure: StepFailed, *, error: str, serving: Serving | None = None
+    ) -> Deployment:
+        return self._finish(
+            Ending(
+                status=status,
+                cause=failure.cause,
+                error=error,
+                hint=failure.hint,
+                serving=serving,
+                quarantine=self._blames_the_commit(failure),
+            )
+        )
+
+    def _blames_the_commit(self, failure: StepFailed) -> bool:
+        if self._claim.deployment.trigger is Trigger.rollback:
+            return False
+        blamed = {Cause.build, Cause.migration, Cause.migration_interrupted, Cause.restart, Cause.unhealthy}
+        return failure.cause in blamed or (failure.cause is Cause.timeout and self._failed_at in QUARANTINING)
+
+    def _finish(self, ending: Ending) -> Deployment:
+        ending = replace(
+            ending, error=self._journal.redact(ending.error), hint=self._journal.redact(ending.hint)
+        )
+        return self._store.finish(self._claim, self._journal.attempt, ending)
+
+
+def _quarantined(environment: Environment, commit: str) -> Refusal:
+    message = f"cannot deploy {commit[:12]}: it failed in this environment before and is quarantined"
+    hint = f"If the cause is gone: fraisier deploy {environment.fraise} {environment.name} --force"
+    return Refusal(Status.failed, Cause.quarantined, message, hint)
+
+
+class _Refused(Exception):
+    """The fetched commit is not deployed after all."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
