@@ -23,7 +23,10 @@ class Patience:
         self._began = tools.clock.monotonic()
 
     def lasts(self) -> bool:
-        """Whether there may be another attempt. By the store's clock. That may have been set back: what has passed at least is the pauses."""
+        """Whether there may be another attempt.
+
+        By the store's clock. That may have been set back: what has passed at least is the pauses.
+        """
         claim = self._claim
         paused = sum(map(self._pause_after, range(claim.attempts - claim.interruptions)))
         tried = 0.0  # the first one
