@@ -115,7 +115,7 @@ class FakeHost:
         with self._lock:
             owner = self._owners.get(ground.app_path, ground.owner)
             newest = self._tokens.get(ground.app_path, 0)
-            if not force and (owner != ground.owner or newest > ground.token):
+            if (owner != ground.owner or newest > ground.token) and not (force and owner != ground.owner):
                 message = f"cannot take over {ground.app_path}: it belongs to {owner} with token {newest}"
                 raise ForeignOwner(message, "See `fraisier adopt`")
             self._owners[ground.app_path] = ground.owner

@@ -137,12 +137,14 @@ def take(ground: Ground, *, force: bool) -> None:
     """Write our owner and token; call only while holding the lock.
 
     Raises:
-        ForeignOwner: another owner's, or the token there is above ours, and not `force`.
+        ForeignOwner: another owner's, and not `force`; or the token there is above ours, unless `force` takes
+            it from another owner. An adoption that was overtaken by a later one of our own is none any more.
     """
     newest, owner = token(ground), owner_of(ground)
     if owner is not None and owner != dict(ground.owner) and not force:
         raise _foreign(ground, f"it belongs to {_spell(owner)}, and we are {_spell(ground.owner)}")
-    if newest is not None and newest > ground.token and not force:
+    taken_away = force and owner != dict(ground.owner)
+    if newest is not None and newest > ground.token and not taken_away:
         why = f"its token is {newest}, above ours ({ground.token}): a restored backup, or a second machine"
         raise _foreign(ground, why)
     own = Layout(ground.app_path).own

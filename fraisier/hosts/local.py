@@ -92,7 +92,7 @@ class LocalHost:
         """Take the environment over and end every older scope.
 
         Raises:
-            ForeignOwner: another owner, or a host token above ours, and not `force`.
+            ForeignOwner: another owner, and not `force`; or a host token of our own above ours.
             StepFailed: preflight where we may not write; host where an older command will not end.
         """
         grounds.prepare(ground)

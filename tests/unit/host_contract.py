@@ -107,6 +107,16 @@ class HostContract:
         with pytest.raises(TokenOutdated), host.guard(ours):
             pytest.fail("the former owner was let in")
 
+    def test_force_does_not_take_the_host_back_from_a_later_adoption_of_our_own(
+        self, host: Host, ours: Ground
+    ) -> None:
+        later = replace(ours, token=ours.token + 2)
+        host.adopt(later)
+        with pytest.raises(ForeignOwner):
+            host.adopt(replace(ours, token=ours.token + 1), force=True)
+        with host.guard(later):
+            pass
+
     # -- files
     def test_a_link_is_switched_and_does_not_follow_what_it_was(self, host: Host, ours: Ground) -> None:
         link = f"{ours.app_path}/current"

@@ -73,7 +73,7 @@ class Host(Protocol):
         """Take the environment over: lock, check the owner, raise the token, end all older scopes.
 
         Returns only when no older scope is left. Writes the owner where there is none. `force` takes
-        over from another owner and from a higher token (`fraisier adopt`).
+        over from another owner, whatever token that had (`fraisier adopt`).
 
         Raises:
             ForeignOwner: another owner, or a host token above ours.
