@@ -167,13 +167,13 @@ class Client(Process):
 
     @property
     def is_answered(self) -> bool:
-        """Whether the verb has returned."""
-        return self._answer.exists()
+        """Whether the verb has returned, and the command ended."""
+        return self.is_gone and self._answer.exists()
 
     @property
     def answer(self) -> str:
         """What the verb returned; '' as long as it has not."""
-        return self._answer.read_text() if self._answer.exists() else ""
+        return self._answer.read_text() if self.is_answered else ""
 
 
 # ------------------------------------------------------------------------------------ in the child
@@ -243,9 +243,7 @@ def _ask(config: Path, answer: Path, verb: Callable[[Fraisier], str], passed: Pa
     _write_to(answer.with_suffix(".log"))
     fraisier = _assemble(config, lambda *_: None, _watch(passed, "client"))
     said = verb(fraisier)
-    written = answer.with_suffix(".new")
-    written.write_text(said)
-    written.replace(answer)
+    answer.write_text(said)
     fraisier.store.close()
 
 
