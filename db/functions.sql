@@ -3,8 +3,9 @@
 
 SET check_function_bodies = off;  -- they name tables, which come with schema.sql
 
+-- STABLE, as to_char is: of an IMMUTABLE one the planner could not put the expression in place of the call.
 CREATE FUNCTION fn_iso(moment timestamptz) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ SELECT to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
 
 -- Refuses what its trigger fires for, with the trigger's argument as the message.
@@ -469,13 +470,13 @@ CREATE FUNCTION fn_is_logged_by_server() RETURNS boolean LANGUAGE sql STABLE AS 
     SELECT coalesce(current_setting('fraiseql.cdc_mediated', true), '') = 'on'
 $$;
 
--- The view is asked for one id at a time: joined, it would be made for every deployment there is.
+-- `data` is made of the rows at hand: to ask the view for each of them costs more.
 CREATE FUNCTION fn_log_new_deployments() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF NOT fn_is_logged_by_server() THEN
         INSERT INTO core.tb_entity_change_log (object_type, modification_type, object_id, object_data,
                                                change_status, commit_time)
-        SELECT 'Deployment', 'INSERT', n.id, (SELECT v.data FROM v_deployment_history v WHERE v.id = n.id),
+        SELECT 'Deployment', 'INSERT', n.id, fn_deployment_data(ROW(n.*)::tb_deployments, 0),
                'success', clock_timestamp()
           FROM new_deployments n
          ORDER BY n.pk;
@@ -489,7 +490,8 @@ BEGIN
     IF NOT fn_is_logged_by_server() THEN
         INSERT INTO core.tb_entity_change_log (object_type, modification_type, object_id, object_data,
                                                change_status, commit_time)
-        SELECT 'Deployment', 'UPDATE', n.id, (SELECT v.data FROM v_deployment_history v WHERE v.id = n.id),
+        SELECT 'Deployment', 'UPDATE', n.id, fn_deployment_data(ROW(n.*)::tb_deployments, (SELECT count(*) FROM tb_deployment_attempts a
+                                                              WHERE a.deployment = n.id)),
                'success', clock_timestamp()
           FROM new_deployments n
           JOIN old_deployments o ON o.pk = n.pk

@@ -3,8 +3,9 @@
     python -m tools.generate_schema
 
 functions.sql has the functions and the types that they return, each as its newest migration defines it;
-schema.sql has all else, in the order of the migrations. Loaded into an empty database in this order they make
-the schema that the migrations make. Nothing applies them: Fraisier applies the migrations.
+schema.sql has all else, and the functions that take a table's row, in the migrations' order. Loaded into
+an empty database in this order they make the schema that the migrations make. Nothing applies them: Fraisier
+applies the migrations.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _TOKEN = re.compile(
 )
 _COMMENTS = re.compile(r"\A(?:\s*--[^\n]*\n)*\s*")
 _OF_FUNCTIONS = re.compile(
-    r"(CREATE|ALTER|DROP)( OR REPLACE)? (FUNCTION|TYPE)\b|DO \$|COMMENT ON FUNCTION|GRANT|REVOKE"
+    r"(CREATE|ALTER|DROP)( OR REPLACE)? (FUNCTION(?! \w+\(\w+ tb_)|TYPE)\b"
+    r"|DO \$|COMMENT ON FUNCTION|GRANT|REVOKE"
 )
 _NAMED = re.compile(r"(?P<verb>CREATE|DROP)(?: OR REPLACE)? (?P<name>(?:FUNCTION|VIEW)(?: IF EXISTS)? \w+)")
 

@@ -13,8 +13,9 @@
 -- Whoever changes something about an environment locks its row in tb_environments first (FOR NO KEY UPDATE, in
 -- the order of fraise and name), then reads: so all that concerns one environment happens one after the other.
 
+-- STABLE, as to_char is: of an IMMUTABLE one the planner could not put the expression in place of the call.
 CREATE FUNCTION fn_iso(moment timestamptz) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ SELECT to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
 
 -- Refuses what its trigger fires for, with the trigger's argument as the message.
@@ -371,6 +372,19 @@ SELECT f.*,
          WHERE f.published) f
  ORDER BY f.fraise_id;
 
+-- `data` of a deployment. The planner puts the expression itself in place of the call.
+CREATE FUNCTION fn_deployment_data(d tb_deployments, p_attempts bigint) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT jsonb_build_object('id', d.id, 'fraise_id', d.fraise, 'environment', d.environment, 'ref', d.ref,
+               'commit', d."commit", 'status', d.status, 'trigger', d.trigger, 'requested_by', d.requested_by,
+               'requested_at', fn_iso(d.requested_at), 'started_at', fn_iso(d.started_at),
+               'completed_at', fn_iso(d.completed_at), 'duration_seconds', d.duration,
+               'error_message', d.error_message, 'cause', d.cause, 'hint', d.hint, 'release', d.release,
+               'previous_release', d.previous_release, 'event_id', d.event, 'force', d.force,
+               'cancel_requested_by', d.cancel_requested_by, 'not_before', fn_iso(d.not_before),
+               'attempts', p_attempts)
+$$;
+
 CREATE VIEW v_deployment_history AS
 SELECT d.id,
        d.fraise           AS fraise_id,
@@ -395,14 +409,7 @@ SELECT d.id,
        d.not_before,
        a.attempts,
        d.pk               AS position,
-       jsonb_build_object('id', d.id, 'fraise_id', d.fraise, 'environment', d.environment, 'ref', d.ref,
-           'commit', d."commit", 'status', d.status, 'trigger', d.trigger, 'requested_by', d.requested_by,
-           'requested_at', fn_iso(d.requested_at), 'started_at', fn_iso(d.started_at),
-           'completed_at', fn_iso(d.completed_at), 'duration_seconds', d.duration,
-           'error_message', d.error_message, 'cause', d.cause, 'hint', d.hint, 'release', d.release,
-           'previous_release', d.previous_release, 'event_id', d.event, 'force', d.force,
-           'cancel_requested_by', d.cancel_requested_by, 'not_before', fn_iso(d.not_before),
-           'attempts', a.attempts) AS data
+       fn_deployment_data(d, a.attempts) AS data
   FROM tb_deployments d
  CROSS JOIN LATERAL (SELECT count(*) AS attempts
                        FROM tb_deployment_attempts a WHERE a.deployment = d.id) a

@@ -50,6 +50,8 @@ _DEFAULTS = {
 
 # What is committed must be on the disk, whatever the server's default; a stronger one is left as it is.
 # A transaction of ours is never idle for long: one that is has lost its client.
+# What a statement is given is mostly one JSON text, of which the planner learns nothing: planning anew each
+# time, as it may choose to do, costs more than the statement.
 _SETTINGS = """
 SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', false),
        set_config('synchronous_commit',
@@ -57,6 +59,7 @@ SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', fals
                        ELSE current_setting('synchronous_commit') END, false),
        set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),
        set_config('idle_in_transaction_session_timeout', '10s', false),
+       set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false),
        set_config('fraisier.connection', %s, false)
 """
 

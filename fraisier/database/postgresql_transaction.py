@@ -1,16 +1,17 @@
 """A transaction on PostgreSQL, and what becomes of one whose connection is lost.
 
 Each transaction begins with counting up the receipt of its session (tb_receipts): the same statement tells
-the server's time. Who loses the answer to a COMMIT asks another session for that receipt. Locking its row
-waits for the end of the lost session, so the answer is certain, also after a crash of the server. Its
-own pg_xact_status is not: a crash can make it give a lost transaction's number to another one.
+the server's time. It goes to the server in one round trip with the locks and the first other statement. Who
+loses the answer to a COMMIT asks another session for that receipt. Locking its row waits for the end of the
+lost session, so the answer is certain, also after a crash of the server. Its own pg_xact_status is not: a
+crash can make it give a lost transaction's number to another one.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -35,8 +36,7 @@ T = TypeVar("T")
 CHANNEL = "fraisier"  # what listeners listen to
 _MOST_TRIES = 10  # of a transaction that is rolled back for a passing reason
 
-_BEGIN = """
-BEGIN;
+_COUNT_UP = """
 UPDATE tb_receipts SET serial = serial + 1, at = clock_timestamp()
  WHERE connection = current_setting('fraisier.connection')::uuid RETURNING serial, at
 """
@@ -62,17 +62,80 @@ _LOCK_PUBLISHING = "SELECT 1 FROM tb_installation FOR NO KEY UPDATE"
 _LOCK_ALL = "SELECT 1 FROM tb_environments ORDER BY fraise, name FOR NO KEY UPDATE"
 
 
-class PostgresqlTransaction(Transaction):
-    """See `Transaction`. Its time is the server's."""
+Statement = tuple[str, Values]
 
-    __slots__ = ("_later",)
+
+class PostgresqlTransaction(Transaction):
+    """See `Transaction`. Its time is the server's; asking for it begins the transaction.
+
+    `serial` is the receipt's, -1 as long as it has not begun.
+    """
+
+    __slots__ = ("_first", "_later", "serial")
 
     sql = POSTGRESQL
     connection: ServerConnection
 
-    def __init__(self, connection: ServerConnection, now: float) -> None:
-        super().__init__(connection, now)
-        self._later: list[tuple[str, Values]] = []
+    def __init__(self, connection: ServerConnection) -> None:
+        super().__init__(connection)
+        self.serial = -1
+        self._first: list[Statement] = []
+        self._later: list[Statement] = []
+
+    @property
+    def now(self) -> float:
+        """See `Transaction.now`."""
+        self.begin()
+        return self._now
+
+    @property
+    def at(self) -> str:
+        """See `Transaction.at`."""
+        self.begin()
+        return self._at
+
+    def begin(self) -> None:
+        """Begin, if that was not done."""
+        if self.serial < 0:
+            self._run()
+
+    def execute(self, sql: str, values: Values = ()) -> psycopg.Cursor[Any]:
+        """Run one statement, after what has to come before it."""
+        if self.serial >= 0 and not self._first:
+            return self.connection.execute(sql, values)
+        return self._run((sql, values))[-1]
+
+    def _run(self, *statements: Statement) -> list[psycopg.Cursor[Any]]:
+        """Begin if need be, lock what is to be locked, run the statements: in one round trip."""
+        begun = self.serial >= 0
+        sent = [*([] if begun else [("BEGIN", ()), (_COUNT_UP, ())]), *self._first, *statements]
+        found = self._pipelined(sent)
+        if not begun and not self._has_begun(found[1]):
+            self.connection.script("ROLLBACK")
+            self.connection.execute(_FIRST_RECEIPT)
+            return self._run(*statements)
+        self._first = []
+        return found
+
+    def _has_begun(self, counted: psycopg.Cursor[Any]) -> bool:
+        """False in the session's first transaction, and in one after its receipt was pruned."""
+        receipt = counted.fetchone()
+        if receipt is None:
+            return False
+        self.serial = receipt["serial"]
+        self._begun_at(unix(receipt["at"]))
+        return True
+
+    def _pipelined(self, statements: Iterable[Statement]) -> list[psycopg.Cursor[Any]]:
+        with self.connection.raw.pipeline():
+            return [self.connection.execute(sql, values) for sql, values in statements]
+
+    def part(self) -> PostgresqlTransaction:
+        """The same transaction, with counts and kept statements of its own."""
+        part = PostgresqlTransaction(self.connection)
+        part._begun_at(self.now)
+        part.serial = self.serial
+        return part
 
     def later(self, sql: str, values: Values) -> None:
         """Keep a statement for `finish`."""
@@ -87,22 +150,18 @@ class PostgresqlTransaction(Transaction):
     def finish(self, *last: str) -> None:
         """Write what was counted, run all that was kept, then `last`: in one round trip to the server."""
         self.flush()
-        later, self._later = self._later, []
-        with self.connection.raw.pipeline():
-            for sql, values in later:
-                self.connection.execute(sql, values)
-            for sql in last:
-                self.connection.execute(sql)
+        kept = [*self._first, *self._later]
+        self._first, self._later = [], []
+        self._pipelined([*kept, *((sql, ()) for sql in last)])
 
     def lock(self, places: Collection[Place]) -> None:
-        """Lock the rows of the environments, in the order that everybody keeps to."""
+        """Lock the rows of the environments, in everybody's order, with the next statement."""
         if places:
-            self.execute(_LOCK, (as_json(places),))
+            self._first.append((_LOCK, (as_json(places),)))
 
     def lock_all(self) -> None:
-        """Lock the installation, then every environment."""
-        self.execute(_LOCK_PUBLISHING)
-        self.execute(_LOCK_ALL)
+        """Lock the installation, then every environment, with the next statement."""
+        self._first += [(_LOCK_PUBLISHING, ()), (_LOCK_ALL, ())]
 
     def moment(self, ahead: float) -> Mapping[str, Any]:
         """A time by the server's clock."""
@@ -204,9 +263,11 @@ class _Attempt(Generic[T]):
         """Commit it; raises whatever goes wrong, with the session given back."""
         connection = self._connections.take(latest)
         self.connection = connection.id
+        transaction = PostgresqlTransaction(connection)
         try:
-            transaction = self._begin(connection)
             self.value = self._work(transaction)
+            transaction.begin()
+            self.serial = transaction.serial
             self.is_committing = True
             transaction.finish(*([_WAKE] if transaction.wakes else []), "COMMIT")
         except BaseException as error:
@@ -218,22 +279,6 @@ class _Attempt(Generic[T]):
             raise
         self._connections.give_back(connection)
         return self.value
-
-    def _begin(self, connection: ServerConnection) -> PostgresqlTransaction:
-        receipt = self._receipt(connection)
-        if receipt is None:  # the session's first transaction, or one after the receipt was pruned
-            connection.script("ROLLBACK")
-            connection.execute(_FIRST_RECEIPT)
-            receipt = self._receipt(connection)
-        assert receipt is not None  # noqa: S101 - it was just written
-        self.serial = receipt["serial"]
-        return PostgresqlTransaction(connection, unix(receipt["at"]))
-
-    @staticmethod
-    def _receipt(connection: ServerConnection) -> Any:
-        cursor = connection.script(_BEGIN)
-        cursor.nextset()
-        return cursor.fetchone()
 
     def _undo(self, connection: ServerConnection) -> None:
         """Roll back and keep the session, if it is good for that."""

@@ -67,7 +67,7 @@ def _write_each(tx: PostgresqlTransaction, jobs: Sequence[Job]) -> None:
     """A savepoint for each item: what cannot be stored fails alone."""
     for job in jobs:
         tx.execute("SAVEPOINT item")
-        part = PostgresqlTransaction(tx.connection, tx.now)
+        part = tx.part()
         try:
             (job.value,) = record_all(part, [job.item])
             part.finish()

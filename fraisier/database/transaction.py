@@ -75,25 +75,38 @@ class Statements:
 
 
 class Transaction(ABC):
-    """The part of a transaction that belongs to one verb. `now` is Unix time, `at` the same as text.
+    """The part of a transaction that belongs to one verb.
 
     Counters are collected and written by `flush`, as one statement each for however many rows changed.
     `wakes` is set by whoever changes the queue or ends something, `locked_at` (monotonic seconds) by who
     reads at length before the first statement that writes.
     """
 
-    __slots__ = ("_counts", "_days", "at", "connection", "locked_at", "now", "wakes")
+    __slots__ = ("_at", "_counts", "_days", "_now", "connection", "locked_at", "wakes")
 
     sql: Statements
 
-    def __init__(self, connection: Connection, now: float) -> None:
+    def __init__(self, connection: Connection, now: float = 0.0) -> None:
         self.connection = connection
-        self.now = round(now, 6)
-        self.at = iso(self.now)
+        self._begun_at(now)
         self.wakes = False
         self.locked_at = time.monotonic()
         self._counts: Counter[str] = Counter()
         self._days: dict[tuple[str, str, str, str], list[float]] = {}
+
+    def _begun_at(self, now: float) -> None:
+        self._now = round(now, 6)
+        self._at = iso(self._now)
+
+    @property
+    def now(self) -> float:
+        """Unix time, the same from the beginning to the end."""
+        return self._now
+
+    @property
+    def at(self) -> str:
+        """The same as text."""
+        return self._at
 
     @abstractmethod
     def lock(self, places: Collection[Place]) -> None:
@@ -113,11 +126,11 @@ class Transaction(ABC):
 
     def later(self, sql: str, values: Values) -> None:
         """Run a statement before the transaction ends, when it suits; nobody needs what it gives."""
-        self.connection.execute(sql, values)
+        self.execute(sql, values)
 
     def row(self, sql: str, values: Values = ()) -> DatabaseRow | None:
         """The first row, or None."""
-        found: DatabaseRow | None = self.connection.execute(sql, values).fetchone()
+        found: DatabaseRow | None = self.execute(sql, values).fetchone()
         return found
 
     def insert(self, into: str, width: int, rows: Sequence[Sequence[Any]]) -> None:
