@@ -24,7 +24,7 @@ from fraisier.domain.fraise import EnvironmentKey
 from fraisier.wiring import Fraisier
 
 SLOW_POLL = 5.0  # seconds; behind the wake-ups, in case one is lost
-SWEEP_POLL = 1.0  # seconds between two looks for a repository that is to be asked
+SWEEP_PAUSE = 1.0  # seconds at least between two looks for a repository that is to be asked
 PRUNE_EVERY = 6 * 3600.0
 RENEWALS_PER_LEASE = 3
 
@@ -58,7 +58,7 @@ class Worker:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._jobs: dict[EnvironmentKey, _Job] = {}
         self._lock = threading.Lock()
-        self._wake = threading.Event()
+        self._wake, self._wake_sweep = threading.Event(), threading.Event()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -71,7 +71,7 @@ class Worker:
         """Register and begin to claim, in threads of its own."""
         _ = self._parts.tools  # a brand that cannot be loaded shows now, not in the first deployment
         self._store.register_worker(self.id, info=self._info())
-        self._unsubscribe = self._store.subscribe(self._wake.set)
+        self._unsubscribe = self._store.subscribe(self._look)
         self._threads = [
             threading.Thread(target=self._claim_loop, name="worker-claim"),
             threading.Thread(target=self._renew_loop, name="worker-renew"),
@@ -84,7 +84,7 @@ class Worker:
     def stop(self, grace: float) -> None:
         """Stop claiming; let running steps end within `grace` seconds, then kill them; retire."""
         self._stopping.set()
-        self._wake.set()
+        self._look()
         for job in self._running():
             job.control.drain()
         deadline = time.monotonic() + grace
@@ -133,6 +133,10 @@ class Worker:
         """How many deployments it is performing."""
         return len(self._jobs)
 
+    def _look(self) -> None:
+        self._wake.set()
+        self._wake_sweep.set()
+
     # ------------------------------------------------------------------------------------- claiming
     def _claim_loop(self) -> None:
         while not self._stopping.is_set():
@@ -142,6 +146,9 @@ class Worker:
                 self._pass_on_cancels()
                 while self._may_claim() and (claim := self._next_claim()) is not None:
                     self._begin(claim)
+                if len(self._jobs) >= self._concurrency:
+                    # Who comes too late to be resumed now is at least not shown as if somebody worked on it.
+                    self._store.interrupt_left()
                 due = self._store.next_due()
                 pause = min(SLOW_POLL, due) if due is not None else SLOW_POLL
                 self._keep_house()
@@ -256,6 +263,7 @@ class Worker:
         parts = self._parts
         sweep = SweepRefs(parts.tools.repository, self._store, parts.clock, self._tell)
         while not self._stopping.is_set():
+            self._wake_sweep.clear()
             try:
                 if not self.idle_because and self._is_eldest():
                     sweep(parts.configuration, self._stopping)
@@ -263,7 +271,8 @@ class Worker:
                 self._tell("store_unavailable", {"error": str(error)})
             except Exception as error:  # noqa: BLE001 - see _claim_loop
                 self._tell("worker_error", {"error": repr(error), "exc_info": error})
-            self._stopping.wait(SWEEP_POLL)
+            self._stopping.wait(SWEEP_PAUSE)
+            self._wake_sweep.wait(min(SLOW_POLL, sweep.due_in) - SWEEP_PAUSE)
 
     def _is_eldest(self) -> bool:
         """Whether this is the one of all living workers that sweeps. Two for a moment do no harm."""

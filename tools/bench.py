@@ -70,6 +70,24 @@ def _serving(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     return bench_serving.measure(10.0 if quick else 30.0)
 
 
+def _workers(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    from tools import bench_workers
+
+    return bench_workers.measure(8, 15, 1) if quick else bench_workers.measure(30, 40, 2)
+
+
+def _crowd(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    from tools import bench_crowd
+
+    return bench_crowd.measure(60, 100) if quick else bench_crowd.measure(400, 1000)
+
+
+def _postgresql(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    from tools import bench_postgresql
+
+    return bench_postgresql.measure(3, 600) if quick else bench_postgresql.measure(9, 2000)
+
+
 PARTS: Mapping[str, Part] = {
     "startup": _startup,
     "reading": _reading,
@@ -77,6 +95,9 @@ PARTS: Mapping[str, Part] = {
     "serving": _serving,
     "receive": _receive,
     "store": _store,
+    "postgresql": _postgresql,
+    "workers": _workers,
+    "crowd": _crowd,
 }
 
 

@@ -47,6 +47,9 @@ def figures_of(parts: Mapping[str, Any]) -> list[Figure]:
         "serving": _serving,
         "receive": _receive,
         "reading": _reading,
+        "postgresql": _postgresql,
+        "workers": _workers,
+        "crowd": _crowd,
     }
     return [figure for name, read in tables.items() if name in parts for figure in read(parts[name])]
 
@@ -126,6 +129,50 @@ def _reading(found: Mapping[str, Any]) -> Iterator[Figure]:
         beside = f"{each['full_ms']:g} ms; on an empty database {empty:g}, `list` {start:g} ms"
         name = f"{word} with {found['rows']:,} deployments, beyond its start"
         yield Figure(name, each["beyond_empty_ms"], "ms", 50, beside=beside)
+
+
+def _postgresql(found: Mapping[str, Any]) -> Iterator[Figure]:
+    beside = (
+        f"{found['per_second']:g}/s; floor {found['floor_per_second']:g}/s; {found['commits_ratio']:g} of "
+        f"{found['commits_per_second']:g}/s bare INSERT and COMMIT; p99 {found['p99_ms']:g} ms; "
+        f"{found['receiver_cpu_us']:g} µs CPU of the receiver each"
+    )
+    name = f"acknowledgements on PostgreSQL, {found['connections']} connections: share of the floor"
+    yield Figure(name, found["ratio"], "", 0.15, at_least=True, beside=beside)
+
+
+LEASE = 10  # seconds, the default
+
+
+def _workers(found: Mapping[str, Any]) -> Iterator[Figure]:
+    for store, each in found["stores"].items():
+        for way, words in (("same_process", "a webhook"), ("other_process", "another process's request")):
+            start = each["to_first_step"][way]
+            beside = f"worst of {start['n']}: {start['worst_ms']:g} ms"
+            name = f"{store}: from {words} to the first step, p50"
+            yield Figure(name, start["p50_ms"], "ms", 10, beside=beside)
+        idle = each["idle"]
+        beside = f"over {found['idle_s']:g} s"
+        if "server" in idle:
+            beside += f"; the database server {idle['server']:g} % for all"
+        for command in ("worker", "serve"):
+            yield Figure(f"{store}: CPU of an idle {command}", idle[command], "%", 1, beside=beside)
+        takeover = each["takeover"]
+        beside = f"of {len(takeover['all_s'])}; a lease is {LEASE} s"
+        name = f"{store}: takeover of a killed worker's deployment, worst"
+        yield Figure(name, takeover["worst_s"], "s", LEASE + 2, beside=beside)
+
+
+def _crowd(found: Mapping[str, Any]) -> Iterator[Figure]:
+    for store, each in found["stores"].items():
+        crowd, left = each["crowd"], each["recovery"]
+        name = f"{store}: {crowd['requests']} requests, 20 environments, 4 workers: lost or overlapping"
+        beside = f"{crowd['attempts']} attempts in {crowd['seconds']:g} s"
+        yield Figure(name, crowd["lost"] + crowd["overlaps"], "", 0, beside=beside)
+        beside = f"four shell scripts {crowd['floor_per_second']:g}/s"
+        yield Figure(f"{store}: deployments per second of them", crowd["per_second"], "/s", beside=beside)
+        name = f"{store}: {left['attempts']} interrupted attempts classified after a worker's start"
+        yield Figure(name, left["seconds"], "s", 5, beside="as many environments; its start-up included")
 
 
 def as_text(found: Mapping[str, Any], figures: Sequence[Figure]) -> str:

@@ -22,7 +22,8 @@ from typing import Any
 
 from tools.bench import machine
 from tools.bench_peer_sides import PEER, Repository, Side, deliver, ours, peer, within
-from tools.bench_receive import RESULTS, Pushes, load
+from tools.bench_pushes import Pushes, load
+from tools.bench_receive import RESULTS
 from tools.bench_startup import interleaved
 from tools.loadgen import Result
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.bench_receive import SECRET, Server
+from tools.bench_pushes import SECRET
+from tools.bench_servers import Server
 from tools.bench_startup import program
 
 PEER = "fraisier==0.84.2"

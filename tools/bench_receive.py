@@ -1,8 +1,7 @@
 """Durable acknowledgements per second beside the floor, and what they cost others: part of `make bench`.
 
-The floor is the same server and stack: an endpoint of Starlette that reads the body and answers 202,
-nothing else; `bare` is the same without Starlette. Rounds of all are interleaved; medians are shown. No
-worker performs anything; every delivery is distinct and was signed before the clock started.
+The floors are those of `bench_servers`. Rounds of all are interleaved; medians are shown. No worker performs
+anything; every delivery is distinct and was signed before the clock started.
 
     python -m tools.bench_receive [--rounds 5] [--quick]
 """
@@ -10,230 +9,24 @@ worker performs anything; every delivery is distinct and was signed before the c
 from __future__ import annotations
 
 import argparse
-import hmac
 import json
 import os
 import platform
 import sqlite3
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.loadgen import Result, packed
+from tools.bench_pushes import ROOT, Pushes, load
+from tools.bench_servers import server, write_config
+from tools.loadgen import Result
 
-SECRET = b"bench-secret"
-BODY = 10 * 1024  # bytes
 CONNECTIONS = {1: 1500, 10: 6000, 100: 9000}  # connections -> requests of one round
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench-results"
-CONFIG = """\
-git:
-  provider: github
-  github: {{webhook_secret: "{secret}"}}
-database: {{url: "sqlite://{folder}/fraisier.db"}}
-sweep_interval: 0
-state_folder: {folder}/state
-fraises:
-  orders:
-    type: api
-    repository: acme/orders
-    clone_url: file://{folder}/orders.git
-    environments:
-      production: {{branch: main, app_path: {folder}/app}}
-"""
-
-
-# ---------------------------------------------------------------------------------------------- requests
-
-
-class Pushes:
-    """Signed pushes to a mapped branch (or to `ref`), no two alike."""
-
-    def __init__(self, ref: str = "refs/heads/main") -> None:
-        self._number = 0
-        commits = [_commit(number) for number in range(14)]
-        payload = {
-            "ref": ref,
-            "before": "0" * 39 + "1",
-            "after": "@" * 40,
-            "created": False,
-            "deleted": False,
-            "forced": False,
-            "repository": {"id": 1, "full_name": "acme/orders", "private": True},
-            "pusher": {"name": "mona"},
-            "sender": {"login": "mona"},
-            "commits": commits,
-            "head_commit": commits[-1],
-            "padding": "",
-        }
-        payload["padding"] = "x" * (BODY - len(_compact(payload)))
-        self._template = _compact(payload)
-
-    def take(self, count: int, *, close: bool = False) -> list[bytes]:
-        """The next `count` requests, as bytes for the wire."""
-        return [self._one(close=close) for _ in range(count)]
-
-    def _one(self, *, close: bool) -> bytes:
-        self._number += 1
-        body = self._template.replace(b"@" * 40, b"%040x" % (self._number + (1 << 150)))
-        head = (
-            "POST /webhook HTTP/1.1\r\nHost: localhost\r\nUser-Agent: GitHub-Hookshot/bench\r\n"
-            "Accept: */*\r\nContent-Type: application/json\r\nX-GitHub-Event: push\r\n"
-            f"X-GitHub-Delivery: 72d3162e-cc78-11e3-81ab-{self._number:012x}\r\n"
-            "X-GitHub-Hook-ID: 292430182\r\n"
-            f"X-Hub-Signature-256: sha256={hmac.digest(SECRET, body, 'sha256').hex()}\r\n"
-            f"{'Connection: close' if close else 'Connection: keep-alive'}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
-
-
-def _compact(payload: Any) -> bytes:
-    """JSON as GitHub writes it."""
-    return json.dumps(payload, separators=(",", ":")).encode()
-
-
-def _commit(number: int) -> dict[str, Any]:
-    author = {"name": "Mona Lisa", "email": "mona@example.com", "username": "mona"}
-    return {
-        "id": f"{number:040x}",
-        "message": f"Change number {number}, and say why",
-        "timestamp": "2026-11-02T12:00:00+01:00",
-        "author": author,
-        "committer": author,
-        "added": [],
-        "removed": [],
-        "modified": [f"src/module_{number}.py"],
-    }
-
-
-# ----------------------------------------------------------------------------------------------- servers
-
-
-@dataclass
-class Server:
-    """A server in its own process. `peak` is read from the kernel."""
-
-    process: subprocess.Popen[str]
-    port: int
-
-    @property
-    def memory(self) -> float:
-        """Resident memory in MB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
-
-
-@contextmanager
-def server(kind: str, folder: Path) -> Iterator[Server]:
-    """Start `python -m tools.bench_receive --serve KIND`, or the real `fraisier serve`."""
-    if kind == "fraisier":
-        command = ["fraisier", "--config", str(folder / "fraises.yaml"), "serve", "--port", "0"]
-    else:
-        command = ["tools.bench_receive", "--serve", kind, "--folder", str(folder)]
-    process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    line = ""
-    while "http://" not in line:
-        line = process.stderr.readline()
-        if not line:
-            message = f"the {kind} server did not start"
-            raise SystemExit(message)
-    try:
-        yield Server(process, int(line.strip().rpartition(":")[2]))
-    finally:
-        process.terminate()
-        process.wait(20)
-        process.stderr.close()
-
-
-def serve_here(kind: str, folder: Path) -> None:
-    """Run one of the servers that are compared, in this process."""
-    from fraisier import wiring
-    from fraisier.cli.serving import SWITCH_INTERVAL, recorder
-    from fraisier.web.server import bounds_of, build_server, listen
-
-    configuration = wiring.load(str(folder / "fraises.yaml"))
-    sockets = listen("127.0.0.1", 0)
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    app: Any = bare if kind == "bare" else floor()
-    if kind == "receiver":
-        from fraisier.application.receive_push import ReceivePush
-        from fraisier.web.app import App, Parts
-
-        store = wiring.open_store(configuration)
-        wiring.assemble(configuration, store=store).publish()
-        forges = wiring.forges()
-        receive = ReceivePush(
-            configuration,
-            forges=forges,
-            find_forge=wiring.find_forge(),
-            record=recorder(store),
-            clock=wiring.SystemClock(),
-        )
-        app = App(Parts(receive_push=receive, forges=forges, store=store))
-    port = sockets[0].getsockname()[1]
-
-    def started() -> None:
-        print(f"http://127.0.0.1:{port}", file=sys.stderr, flush=True)
-
-    import uvloop
-
-    uvloop.run(build_server(app, bounds_of(configuration.settings), started).serve(sockets))
-
-
-def floor() -> Any:
-    """Starlette with one endpoint that reads the body and answers 202, nothing else."""
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse
-    from starlette.routing import Route
-
-    async def endpoint(request: Request) -> JSONResponse:
-        await request.body()
-        return JSONResponse({}, 202)
-
-    return Starlette(routes=[Route("/webhook", endpoint, methods=["POST"]), Route("/health", endpoint)])
-
-
-async def bare(_: Any, receive: Any, send: Any) -> None:
-    """The same without Starlette."""
-    while (await receive()).get("more_body"):
-        pass
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
-    await send({"type": "http.response.start", "status": 202, "headers": headers})
-    await send({"type": "http.response.body", "body": b"{}"})
-
-
-# ---------------------------------------------------------------------------------------------- measures
-
-
-def load(
-    port: int, connections: int, requests: Sequence[bytes], *, at_once: bool = False, status: str = "202"
-) -> Result:
-    """One round of the load generator, in a process of its own. Every answer has to be `status`."""
-    command = [sys.executable, "-m", "tools.loadgen", str(port), str(connections)]
-    done = subprocess.run(
-        command + ["--at-once"] * at_once,
-        input=packed(requests),
-        stdout=subprocess.PIPE,
-        check=True,
-        cwd=ROOT,
-    )
-    result = Result(**json.loads(done.stdout))
-    if result.statuses != {status: len(requests)}:
-        message = f"not every push was answered {status}: {result}"
-        raise SystemExit(message)
-    return result
 
 
 def throughput(folder: Path, pushes: Pushes, rounds: int, scale: float) -> list[dict[str, Any]]:
@@ -368,7 +161,7 @@ def measure(rounds: int, scale: float) -> dict[str, Any]:
     RESULTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=RESULTS, suffix=".tmp") as name:
         folder = Path(name)
-        (folder / "fraises.yaml").write_text(CONFIG.format(secret=SECRET.decode(), folder=folder))
+        write_config(folder)
         pushes = Pushes()
         return {
             "machine": machine(folder),
@@ -399,12 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="a tenth of the requests")
-    parser.add_argument("--serve", choices=["receiver", "floor", "bare"], help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        serve_here(arguments.serve, arguments.folder)
-        return
     found = measure(arguments.rounds, 0.1 if arguments.quick else 1.0)
     show(found)
     (RESULTS / "receive.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -27,7 +27,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tools.bench_receive import Pushes, Server, server
+from tools.bench_pushes import Pushes
+from tools.bench_servers import Server, server
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench-results"

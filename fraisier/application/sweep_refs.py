@@ -6,6 +6,7 @@ faster, the wish is void.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Mapping
@@ -71,6 +72,12 @@ class SweepRefs:
                 continue
             self._ask(source, published, seen, stop)
             self._plan(source, interval)
+
+    @property
+    def due_in(self) -> float:
+        """Seconds until the next repository is due of those that were asked; for ever if none was."""
+        moments = [due.monotonic for due in self._due.values()]
+        return max(0.0, min(moments) - self._clock.monotonic()) if moments else math.inf
 
     def _is_due(self, source: Source, *, hurry: bool) -> bool:
         due = self._due.get(source)

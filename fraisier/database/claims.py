@@ -143,14 +143,14 @@ def hold(tx: Transaction, claim: Claim) -> None:
 
 def let_go(tx: Transaction, claim: Claim) -> None:
     """Give up the lease; the deployment stays as it is."""
-    tx.execute(tx.sql.let_go, (claim.environment.fraise, claim.environment.environment))
+    tx.later(tx.sql.let_go, (claim.environment.fraise, claim.environment.environment))
     tx.wakes = True
 
 
 def raise_token_over(tx: Transaction, key: EnvironmentKey, token: int, by: str) -> int:
     """Give the environment the token after `token`, and note who wanted it."""
     raised = token + 1
-    tx.execute(_RAISE_TOKEN, (raised, key.fraise, key.environment))
+    tx.later(_RAISE_TOKEN, (raised, key.fraise, key.environment))
     tx.audit(actor=by, action="adopt", subject=str(key), detail={"token": raised})
     return raised
 

@@ -130,7 +130,7 @@ def change_deployment(
     if after.status is not before.status:
         before.status.check(after.status)
     duration = _duration(after)
-    tx.execute(
+    tx.later(
         tx.sql.change_deployment,
         {
             "id": after.id,

@@ -5,6 +5,7 @@ Every function is called with a claim whose token was checked in the same transa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from fraisier.database.deployment_rows import (
     load_deployment,
     superseded_by,
 )
-from fraisier.database.transaction import Transaction
+from fraisier.database.transaction import DatabaseRow, Transaction
 from fraisier.domain.deployment import REPLACEABLE, Deployment, Status
 from fraisier.domain.errors import Cause, Conflict
 from fraisier.domain.plan import Phase, StepName, StepState
@@ -37,6 +38,7 @@ _INTERRUPT_ATTEMPTS = """
 UPDATE tb_deployment_attempts SET ended_at = :now, outcome = 'interrupted'
  WHERE deployment = :deployment AND ended_at IS NULL
 """
+_RAISE_TOKEN = "UPDATE tb_environments SET token = token + 1 WHERE fraise = ? AND name = ?"
 _BEGIN_ATTEMPT = """
 INSERT INTO tb_deployment_attempts (deployment, number, worker, token, resolved, started_at)
 VALUES (?, ?, ?, ?, ?, ?)
@@ -91,19 +93,36 @@ SELECT d.id FROM tb_deployments d
 def begin_attempt(tx: Transaction, claim: Claim, resolved: str) -> int:
     """A new attempt; returns its number. What an earlier one left running is `interrupted`."""
     deployment = claim.deployment.id
-    left = {"deployment": deployment, "now": tx.at}
-    tx.execute(_INTERRUPT_STEPS, left)
-    tx.execute(_INTERRUPT_ATTEMPTS, left)
+    _interrupt(tx, deployment)
     last = tx.row(_LAST_ATTEMPT, (deployment,))
     number = (last[0] if last else 0) + 1
-    tx.execute(_BEGIN_ATTEMPT, (deployment, number, claim.worker, claim.token, resolved, tx.at))
+    tx.later(_BEGIN_ATTEMPT, (deployment, number, claim.worker, claim.token, resolved, tx.at))
     return int(number)
+
+
+def interrupt_left(tx: Transaction, left: Sequence[DatabaseRow]) -> int:
+    """End the attempts that dead workers left (`fraise`, `environment`, `deployment`); returns how many.
+
+    A new token first: whoever is not as dead as it seems must not go on with an attempt that has ended.
+    """
+    for row in left:
+        tx.later(_RAISE_TOKEN, (row["fraise"], row["environment"]))
+        tx.later(tx.sql.let_go, (row["fraise"], row["environment"]))
+        _interrupt(tx, row["deployment"])
+    tx.wakes = tx.wakes or bool(left)
+    return len(left)
+
+
+def _interrupt(tx: Transaction, deployment: str) -> None:
+    left = {"deployment": deployment, "now": tx.at}
+    tx.later(_INTERRUPT_STEPS, left)
+    tx.later(_INTERRUPT_ATTEMPTS, left)
 
 
 def next_release_number(tx: Transaction, claim: Claim) -> int:
     """A number that no release of the environment had."""
     place = _place(claim)
-    tx.execute(_NEXT_RELEASE, place)
+    tx.later(_NEXT_RELEASE, place)
     row = tx.row(_RELEASES, place)
     return int(row[0]) if row else 0
 
@@ -121,7 +140,7 @@ def pin(tx: Transaction, claim: Claim, commit: str, seen_tip: str) -> None:
     if not before.commit:
         change_deployment(tx, before, replace(before, commit=commit))
     if seen_tip:
-        tx.execute(_SEE_TIP, (seen_tip, *_place(claim)))
+        tx.later(_SEE_TIP, (seen_tip, *_place(claim)))
 
 
 def set_release(tx: Transaction, claim: Claim, release: str, previous: str) -> None:
@@ -157,7 +176,7 @@ def end_step(tx: Transaction, claim: Claim, step: int, *, state: StepState, tail
         message = f"cannot end step {step}: it does not run"
         raise Conflict(message, "Begin a new step; the journal keeps what was written")
     duration = max(0.0, round(tx.now - unix(row["started_at"]), 6))
-    tx.execute(_END_STEP, (state.value, tx.at, duration, tail, error, step))
+    tx.later(_END_STEP, (state.value, tx.at, duration, tail, error, step))
     tx.wakes = True
 
 
@@ -169,15 +188,15 @@ def write_output(tx: Transaction, claim: Claim, step: int, text: str) -> None:
         piece = text[start : start + _PIECE]
         size = len(piece.encode())
         part = "head" if not tail and not dropped and head + size <= KEPT_HEAD else "tail"
-        tx.execute(_WRITE, (claim.deployment.id, step, part, size, tx.at, piece))
+        tx.later(_WRITE, (claim.deployment.id, step, part, size, tx.at, piece))
         head, tail = (head + size, tail) if part == "head" else (head, tail + size)
     before = dropped
     while tail > KEPT_TAIL:
         size = _drop_oldest(tx, step)
         tail, dropped = tail - size, dropped + size
     if dropped != before:
-        tx.execute(_DESCRIBE_GAP, (f"\n[... {dropped:,} bytes of output were not kept ...]\n", step))
-    tx.execute(_NOTE_VOLUME, (step, head, tail, dropped))
+        tx.later(_DESCRIBE_GAP, (f"\n[... {dropped:,} bytes of output were not kept ...]\n", step))
+    tx.later(_NOTE_VOLUME, (step, head, tail, dropped))
 
 
 def _drop_oldest(tx: Transaction, step: int) -> int:
@@ -187,7 +206,7 @@ def _drop_oldest(tx: Transaction, step: int) -> int:
         message = f"the output of step {step} is not what was noted of it"
         raise LookupError(message)
     gap = tx.row(_GAP, (step,))
-    tx.execute(_MAKE_GAP if gap is None else _DROP, (oldest["seq"],))
+    tx.later(_MAKE_GAP if gap is None else _DROP, (oldest["seq"],))
     return int(oldest["bytes"])
 
 
@@ -204,7 +223,7 @@ def finish(tx: Transaction, claim: Claim, attempt: int, ending: Ending) -> Deplo
     if ending.serving is not None:
         _serve(tx, claim, ending.serving, succeeded=ending.status is Status.success)
     if ending.status is Status.success:
-        tx.execute(_DEPLOYED, (tx.at, *_place(claim)))
+        tx.later(_DEPLOYED, (tx.at, *_place(claim)))
         _lift(tx, claim, after.commit)
     if after.commit and (ending.quarantine or ending.cause is Cause.force_push_refused):
         _bar(tx, claim, after)
@@ -213,8 +232,8 @@ def finish(tx: Transaction, claim: Claim, attempt: int, ending: Ending) -> Deplo
 
 
 def _end_attempt(tx: Transaction, claim: Claim, attempt: int, *, outcome: str, error: str) -> None:
-    tx.execute(_INTERRUPT_STEPS, {"deployment": claim.deployment.id, "now": tx.at})
-    tx.execute(_END_ATTEMPT, (tx.at, outcome, error, claim.deployment.id, attempt))
+    tx.later(_INTERRUPT_STEPS, {"deployment": claim.deployment.id, "now": tx.at})
+    tx.later(_END_ATTEMPT, (tx.at, outcome, error, claim.deployment.id, attempt))
 
 
 def _serve(tx: Transaction, claim: Claim, serving: Serving, *, succeeded: bool) -> None:
@@ -229,7 +248,7 @@ def _serve(tx: Transaction, claim: Claim, serving: Serving, *, succeeded: bool) 
         "fraise": claim.environment.fraise,
         "environment": claim.environment.environment,
     }
-    tx.execute(tx.sql.serves, values)
+    tx.later(tx.sql.serves, values)
 
 
 def _bar(tx: Transaction, claim: Claim, deployment: Deployment) -> None:
@@ -237,14 +256,14 @@ def _bar(tx: Transaction, claim: Claim, deployment: Deployment) -> None:
     quarantine = _quarantine(tx, claim)
     cause = deployment.cause.value if deployment.cause else ""
     quarantine[deployment.commit] = {"at": tx.at, "deployment": deployment.id, "cause": cause}
-    tx.execute(_QUARANTINE, (orjson.dumps(quarantine).decode(), *_place(claim)))
+    tx.later(_QUARANTINE, (orjson.dumps(quarantine).decode(), *_place(claim)))
 
 
 def _lift(tx: Transaction, claim: Claim, commit: str) -> None:
     """What has succeeded is not barred any more."""
     quarantine = _quarantine(tx, claim)
     if quarantine.pop(commit, None) is not None:
-        tx.execute(_QUARANTINE, (orjson.dumps(quarantine).decode(), *_place(claim)))
+        tx.later(_QUARANTINE, (orjson.dumps(quarantine).decode(), *_place(claim)))
 
 
 def _quarantine(tx: Transaction, claim: Claim) -> dict[str, Any]:

@@ -34,7 +34,7 @@ import psycopg
 
 from fraisier.application.ports import Claim, Row
 from fraisier.application.settings import Settings
-from fraisier.database import house, postgresql_queue, views
+from fraisier.database import house, journal, postgresql_queue, views
 from fraisier.database.clocks import iso
 from fraisier.database.jobs import Job, Work
 from fraisier.database.migration_files import load_migrations, migrations_folder, newest_number
@@ -170,6 +170,13 @@ class PostgresqlStore(SqlStore):
             lambda tx: postgresql_queue.claim(tx, worker, lease, environments, labels)
         )
         return found
+
+    def interrupt_left(self) -> int:
+        """End what dead workers left under way as `interrupted`; returns how many attempts."""
+        if not postgresql_queue.is_anything_left(self._reader):
+            return 0
+        ended: int = self._write(lambda tx: journal.interrupt_left(tx, postgresql_queue.left(tx)))
+        return ended
 
     def raise_token(self, environment: EnvironmentKey, *, above: int, by: str) -> int:
         """A token over the environment's own and `above`; raises Conflict, NotFound."""

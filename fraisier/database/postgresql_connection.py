@@ -336,12 +336,15 @@ class _Watch:
         self._changed = threading.Condition()
         self._until: dict[ServerConnection, float] = {}
         self._thread: threading.Thread | None = None
+        self._resting = False  # it waits until something is watched again
         self._closed = False
 
     def begin(self, connection: ServerConnection, until: float) -> None:
         """Cut it at `until` (monotonic seconds), unless it was ended."""
         with self._changed:
             self._until[connection] = until
+            if self._resting:
+                self._changed.notify()
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="store-watch", daemon=True)
                 self._thread.start()
@@ -364,7 +367,8 @@ class _Watch:
                 for connection in [each for each, until in self._until.items() if until <= now]:
                     del self._until[connection]
                     connection.cut()
-                self._changed.wait(GRACE / 4)
+                self._resting = not self._until
+                self._changed.wait(None if self._resting else GRACE / 4)
 
 
 class Reading:

@@ -22,11 +22,16 @@ from fraisier.domain.fraise import EnvironmentKey
 
 _MOST_LOOKS = 5  # at environments of which another worker has just taken what was due
 
+_FREE = """
+       (e.lease_worker = '' OR e.lease_until IS NULL OR e.lease_until <= clock_timestamp()
+        OR e.lease_worker IN (SELECT w.id FROM tb_workers w WHERE w.retired_at IS NOT NULL))
+"""
+
 # What both looks at the queue share: a free environment, and what is due in it: an interrupted deployment
 # first, then rollbacks, then the oldest that waits. An interrupted deployment is recovered even where the
 # environment is paused. What was asked for in an environment that the configuration no longer has is claimed
 # too: somebody has to bring it to its end. Labels: as `domain.labels.may_take` says.
-_FREE_AND_DUE = """
+_FREE_AND_DUE = f"""
   FROM tb_environments e
  CROSS JOIN LATERAL (
        SELECT d.* FROM tb_deployments d
@@ -34,8 +39,7 @@ _FREE_AND_DUE = """
           AND (d.status = 'running'
                OR NOT e.paused AND (d.not_before IS NULL OR d.not_before <= clock_timestamp()))
         ORDER BY d.status = 'running' DESC, d.trigger = 'rollback' DESC, d.pk LIMIT 1) d
- WHERE (e.lease_worker = '' OR e.lease_until IS NULL OR e.lease_until <= clock_timestamp()
-        OR e.lease_worker IN (SELECT w.id FROM tb_workers w WHERE w.retired_at IS NOT NULL))
+ WHERE {_FREE}
    AND CASE WHEN d.status = 'running' AND e.bound_labels <> '[]' THEN e.bound_labels <@ CAST(:labels AS jsonb)
             WHEN e.labels = '[]' THEN CAST(:labels AS jsonb) = '[]'
             ELSE e.labels <@ CAST(:labels AS jsonb) END
@@ -58,6 +62,17 @@ _HEAD = f"""
 SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, e.quarantine {_FREE_AND_DUE}
    AND e.fraise = :fraise AND e.name = :name
 """
+
+# Attempts that are under way in environments that nobody holds any more.
+_LEFT = f"""
+SELECT e.fraise, e.name AS environment, d.id AS deployment
+  FROM tb_environments e
+  JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name AND d.status = 'running'
+ WHERE {_FREE}
+   AND EXISTS (SELECT 1 FROM tb_deployment_attempts a WHERE a.deployment = d.id AND a.ended_at IS NULL)
+"""  # noqa: S608 - texts of this file
+_IS_ANYTHING_LEFT = f"SELECT EXISTS ({_LEFT})"
+_LOCK_LEFT = f"{_LEFT} ORDER BY e.fraise, e.name FOR NO KEY UPDATE OF e SKIP LOCKED"
 
 _TAKE = """
 UPDATE tb_environments
@@ -147,10 +162,20 @@ def claim(
         found = {"fraise": place["fraise"], "name": place["name"], "labels": wanted["labels"]}
         row = tx.row(_HEAD, found)
         if row is not None:
-            tx.execute(_TAKE, (worker, lease, row["status"], place["fraise"], place["name"]))
+            tx.later(_TAKE, (worker, lease, row["status"], place["fraise"], place["name"]))
             return claim_of(tx, worker, row)
         taken.append(EnvironmentKey(place["fraise"], place["name"]))
     return None
+
+
+def is_anything_left(connection: Connection) -> bool:
+    """Whether `left` would find something: a look that locks nothing."""
+    return bool(connection.execute(_IS_ANYTHING_LEFT).fetchone()[0])
+
+
+def left(tx: PostgresqlTransaction) -> list[Any]:
+    """What dead workers left under way, locked. An environment that another transaction holds is left out."""
+    return tx.execute(_LOCK_LEFT).fetchall()
 
 
 def raise_token(tx: PostgresqlTransaction, key: EnvironmentKey, above: int, by: str) -> int:
@@ -184,9 +209,9 @@ def renew(
         place = {"fraise": key.fraise, "environment": key.environment}
         if tx.execute(_RENEW, {**place, "lease": lease, "token": each.token, "worker": worker}).rowcount:
             kept.add(key)
-    tx.execute(_SIGN_OF_LIFE, {"lease": lease, "worker": worker})
-    tx.execute(_SHORTEN_LEASES)
-    tx.execute(_SHORTEN_PAUSES)
+    tx.later(_SIGN_OF_LIFE, {"lease": lease, "worker": worker})
+    tx.later(_SHORTEN_LEASES)
+    tx.later(_SHORTEN_PAUSES)
     return frozenset(kept)
 
 

@@ -71,7 +71,7 @@ class PostgresqlTransaction(Transaction):
     `serial` is the receipt's, -1 as long as it has not begun.
     """
 
-    __slots__ = ("_first", "_later", "serial")
+    __slots__ = ("_kept", "serial")
 
     sql = POSTGRESQL
     connection: ServerConnection
@@ -79,8 +79,7 @@ class PostgresqlTransaction(Transaction):
     def __init__(self, connection: ServerConnection) -> None:
         super().__init__(connection)
         self.serial = -1
-        self._first: list[Statement] = []
-        self._later: list[Statement] = []
+        self._kept: list[Statement] = []
 
     @property
     def now(self) -> float:
@@ -100,21 +99,21 @@ class PostgresqlTransaction(Transaction):
             self._run()
 
     def execute(self, sql: str, values: Values = ()) -> psycopg.Cursor[Any]:
-        """Run one statement, after what has to come before it."""
-        if self.serial >= 0 and not self._first:
+        """Run one statement, after those that were kept."""
+        if self.serial >= 0 and not self._kept:
             return self.connection.execute(sql, values)
         return self._run((sql, values))[-1]
 
     def _run(self, *statements: Statement) -> list[psycopg.Cursor[Any]]:
-        """Begin if need be, lock what is to be locked, run the statements: in one round trip."""
+        """Begin if need be, run what was kept, then the statements: in one round trip."""
         begun = self.serial >= 0
-        sent = [*([] if begun else [("BEGIN", ()), (_COUNT_UP, ())]), *self._first, *statements]
+        sent = [*([] if begun else [("BEGIN", ()), (_COUNT_UP, ())]), *self._kept, *statements]
         found = self._pipelined(sent)
         if not begun and not self._has_begun(found[1]):
             self.connection.script("ROLLBACK")
             self.connection.execute(_FIRST_RECEIPT)
             return self._run(*statements)
-        self._first = []
+        self._kept = []
         return found
 
     def _has_begun(self, counted: psycopg.Cursor[Any]) -> bool:
@@ -138,8 +137,8 @@ class PostgresqlTransaction(Transaction):
         return part
 
     def later(self, sql: str, values: Values) -> None:
-        """Keep a statement for `finish`."""
-        self._later.append((sql, values))
+        """Keep a statement until the next one that somebody needs the rows of: they go together."""
+        self._kept.append((sql, values))
 
     def insert(self, into: str, width: int, rows: Sequence[Sequence[Any]]) -> None:  # noqa: ARG002
         """Insert any number of rows with one statement that stays prepared: they go as one JSON text."""
@@ -150,18 +149,17 @@ class PostgresqlTransaction(Transaction):
     def finish(self, *last: str) -> None:
         """Write what was counted, run all that was kept, then `last`: in one round trip to the server."""
         self.flush()
-        kept = [*self._first, *self._later]
-        self._first, self._later = [], []
-        self._pipelined([*kept, *((sql, ()) for sql in last)])
+        self._run(*((sql, ()) for sql in last))
 
     def lock(self, places: Collection[Place]) -> None:
-        """Lock the rows of the environments, in everybody's order, with the next statement."""
+        """Lock the rows of the environments, in the order that everybody keeps to."""
         if places:
-            self._first.append((_LOCK, (as_json(places),)))
+            self.later(_LOCK, (as_json(places),))
 
     def lock_all(self) -> None:
-        """Lock the installation, then every environment, with the next statement."""
-        self._first += [(_LOCK_PUBLISHING, ()), (_LOCK_ALL, ())]
+        """Lock the installation, then every environment."""
+        self.later(_LOCK_PUBLISHING, ())
+        self.later(_LOCK_ALL, ())
 
     def moment(self, ahead: float) -> Mapping[str, Any]:
         """A time by the server's clock."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from fraisier.application.ports import Claim, Row
 from fraisier.application.settings import Settings
-from fraisier.database import house, migration_files, receiving, sqlite_migrate, sqlite_queue, views
+from fraisier.database import house, journal, migration_files, receiving, sqlite_migrate, sqlite_queue, views
 from fraisier.database.clocks import Clocks, system_clocks
 from fraisier.database.jobs import Job, Work
 from fraisier.database.prepared_delivery import prepared
@@ -133,6 +133,17 @@ class SqliteStore(SqlStore):
                 return None
         found: Claim | None = self._write(lambda tx: sqlite_queue.claim(tx, worker, lease, look))
         return found
+
+    def interrupt_left(self) -> int:
+        """End what dead workers left under way as `interrupted`; returns how many attempts."""
+        clocks, is_dead = self._clocks, self._locks.is_dead
+        with self._readers.lend() as connection:
+            if not sqlite_queue.left(connection, clocks, is_dead):
+                return 0
+        ended: int = self._write(
+            lambda tx: journal.interrupt_left(tx, sqlite_queue.left(tx, clocks, is_dead))
+        )
+        return ended
 
     def raise_token(self, environment: EnvironmentKey, *, above: int, by: str) -> int:
         """A token over the environment's own and `above`; raises Conflict, NotFound."""

@@ -48,6 +48,17 @@ SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, 
  LIMIT 1
 """
 
+# Attempts that are under way in environments that nobody holds any more.
+_LEFT = """
+SELECT e.fraise, e.name AS environment, d.id AS deployment
+  FROM tb_environments e
+ CROSS JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name AND d.status = 'running'
+ WHERE (e.lease_worker = '' OR e.lease_boot <> :boot OR e.lease_until <= :boottime
+        OR e.lease_worker IN (SELECT value FROM json_each(:dead))
+        OR e.lease_worker IN (SELECT id FROM tb_workers WHERE retired_at IS NOT NULL))
+   AND EXISTS (SELECT 1 FROM tb_deployment_attempts a WHERE a.deployment = d.id AND a.ended_at IS NULL)
+"""
+
 _TAKE = """
 UPDATE tb_environments
    SET token = token + 1, lease_worker = ?, lease_until = ?, lease_boot = ?,
@@ -127,6 +138,16 @@ def claim(tx: SqliteTransaction, worker: str, lease: float, look: Look) -> Claim
     until, boot, was = clocks.boottime() + lease, clocks.boot_id, row["status"]
     tx.execute(_TAKE, (worker, until, boot, was, key.fraise, key.environment))
     return claim_of(tx, worker, row)
+
+
+def left(
+    connection: sqlite3.Connection | SqliteTransaction, clocks: Clocks, is_dead: IsDead
+) -> list[sqlite3.Row]:
+    """What dead workers left under way."""
+    holders = [row[0] for row in connection.execute(_LEASE_HOLDERS)]
+    dead = as_json([worker for worker in holders if is_dead(worker)])
+    at = {"boot": clocks.boot_id, "boottime": clocks.boottime(), "dead": dead}
+    return connection.execute(_LEFT, at).fetchall()
 
 
 def raise_token(tx: SqliteTransaction, key: EnvironmentKey, above: int, by: str, is_dead: IsDead) -> int:

@@ -168,6 +168,10 @@ class SqlStore(ABC):
         """Give up the lease and leave the deployment as it is."""
         self._held(claim, lambda tx: claims.let_go(tx, claim))
 
+    @abstractmethod
+    def interrupt_left(self) -> int:
+        """End what dead workers left under way as `interrupted`; returns how many attempts."""
+
     # -- configuration and workers
     def publish(
         self, fraises: Sequence[Fraise], *, digest: str, documents: Mapping[EnvironmentKey, Row]

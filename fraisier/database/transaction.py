@@ -125,7 +125,7 @@ class Transaction(ABC):
         return self.connection.execute(sql, values)
 
     def later(self, sql: str, values: Values) -> None:
-        """Run a statement before the transaction ends, when it suits; nobody needs what it gives."""
+        """Run a statement that nobody needs the rows of: now, or with the next one that is executed."""
         self.execute(sql, values)
 
     def row(self, sql: str, values: Values = ()) -> DatabaseRow | None:

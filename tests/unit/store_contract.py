@@ -508,6 +508,22 @@ class JournalContract:
         assert store.steps(claim.deployment.id)[0]["state"] == "interrupted"
         assert store.deployment(claim.deployment.id)["attempts"] == 2
 
+    def test_what_dead_workers_left_is_interrupted_before_anybody_resumes_it(self, store: Store) -> None:
+        asked = [store.request(wish(environment=key)).deployment for key in (KEY, STAGING)]
+        left, held = claimed(store, "w1", KEY), claimed(store, "w2", STAGING)
+        for claim in (left, held):
+            attempt = store.begin_attempt(claim, resolved="{}")
+            store.begin_step(claim, attempt, phase=Phase.deploy, name=StepName.build, release="1-a")
+        store.hand_back(left)
+        assert (store.interrupt_left(), store.interrupt_left()) == (1, 0)
+        states = [store.steps(each.id)[0]["state"] for each in asked if each]
+        assert states == ["interrupted", "running"]
+        assert status_of(store, left.deployment.id) == "running"
+        again = claimed(store, "w3", KEY)
+        assert (again.token, again.attempts, again.interruptions) == (left.token + 2, 1, 1)
+        with pytest.raises(TokenOutdated):
+            store.begin_attempt(left, resolved="{}")
+
     def test_a_commit_is_pinned_once(self, store: Store) -> None:
         store.request(wish(commit="", tip="", trigger=Trigger.manual))
         claim = claimed(store)

@@ -150,6 +150,13 @@ class Store(Protocol):
         """Give up the lease and leave the deployment as it is (shutdown): the next worker resumes it."""
         ...
 
+    def interrupt_left(self) -> int:
+        """End what dead workers left under way as `interrupted`, with a new token; returns how many attempts.
+
+        The deployments stay as they are, to be claimed.
+        """
+        ...
+
     # -- configuration and workers
     def publish(
         self, fraises: Sequence[Fraise], *, digest: str, documents: Mapping[EnvironmentKey, Row]
