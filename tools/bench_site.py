@@ -64,7 +64,7 @@ class Site:
         _git("init", "--quiet", "--initial-branch=main", str(work))
         (work / "app.txt").write_text("app\n")
         _git("-C", str(work), "add", ".")
-        _git("clone", "--quiet", "--bare", str(work), str(self.folder / "orders.git"))
+        _git("init", "--quiet", "--bare", str(self.folder / "orders.git"))
         self.add_commit()
 
     def add_commit(self) -> str:

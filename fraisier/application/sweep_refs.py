@@ -59,12 +59,15 @@ class SweepRefs:
         """
         interval = configuration.settings.sweep_interval
         if not interval:
+            self._due.clear()
             return
         seen = {
             EnvironmentKey(row["fraise_id"], row["environment"]): row["seen_tip"]
             for row in self._store.fraise_status()
         }
-        for source, followers in _followers(configuration).items():
+        by_source = _followers(configuration)
+        self._due = {source: due for source, due in self._due.items() if source in by_source}
+        for source, followers in by_source.items():
             published = {key: branch for key, branch in followers.items() if key in seen}
             # After a person's decision the tip of that moment is to be known soon.
             hurry = any(seen[key] == UNSEEN_TIP for key in published)

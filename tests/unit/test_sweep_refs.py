@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Event
@@ -153,6 +154,17 @@ def test_a_repository_is_asked_at_the_start_and_then_once_an_interval(world):
     for _ in range(30):
         world.look(after=INTERVAL / 10)
     assert 3 <= len(world.remote.asked) <= 4  # at 0, 1 and 2 intervals, each 10 % sooner or later
+
+
+def test_it_says_how_long_nobody_need_look(world):
+    assert world.sweep.due_in == math.inf
+    world.look()
+    assert INTERVAL / 2 < world.sweep.due_in < INTERVAL * 2
+    world.clock.passes(INTERVAL * 2)
+    assert world.sweep.due_in == 0
+    world.configure(interval=0)
+    world.look()
+    assert world.sweep.due_in == math.inf
 
 
 def test_a_gap_is_noticed_by_the_clock_that_runs_on_in_a_suspend(world):
