@@ -210,8 +210,8 @@ def renew(
         if tx.execute(_RENEW, {**place, "lease": lease, "token": each.token, "worker": worker}).rowcount:
             kept.add(key)
     tx.later(_SIGN_OF_LIFE, {"lease": lease, "worker": worker})
-    tx.later(_SHORTEN_LEASES)
-    tx.later(_SHORTEN_PAUSES)
+    tx.later(_SHORTEN_LEASES, ())
+    tx.later(_SHORTEN_PAUSES, ())
     return frozenset(kept)
 
 
