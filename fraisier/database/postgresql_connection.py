@@ -63,9 +63,10 @@ SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', fals
        set_config('fraisier.connection', %s, false)
 """
 
-# Errors that go away by themselves: deadlock, serialization, and the same delivery at two doors at once,
-# which is found stored when it is looked at again.
-_PASSING = frozenset({"40001", "40P01", "23505"})
+# Errors that go away by themselves: deadlock, serialization, the same delivery at two doors at once, which is
+# found stored when it is looked at again, and a prepared statement whose table a newer Fraisier has migrated,
+# which is prepared anew.
+_PASSING = frozenset({"40001", "40P01", "23505", "0A000"})
 # Classes of errors of the server and not of a statement: connection, resources, intervention, system, and
 # a server that is read-only.
 _OF_THE_SERVER = ("08", "53", "57", "58", "F0", "XX", "25006", "55P03", "28", "3D")
@@ -194,6 +195,8 @@ class ServerConnection:
             raise StoreUnavailable(message, "Create it with: createdb --encoding UTF8 --template template0")
         _adapt(self.raw.adapters)
         self.raw.row_factory = _rows
+        # Sessions last, and each statement comes again: planning it five times first is what psycopg would do.
+        self.raw.prepare_threshold = 0
         self.raw.prepared_max = 300
         limits = (f"{PATIENCE:.0f}s", f"{STATEMENT_PATIENCE:.0f}s", self.id)
         self.raw.execute(_SETTINGS, limits)
@@ -389,6 +392,8 @@ class Reading:
             try:
                 return connection.execute(sql, values)
             except psycopg.Error as error:
+                if is_passing(error) and time.monotonic() < latest:
+                    continue
                 if not is_of_the_server(error):
                     raise
                 if not connection.is_lost or time.monotonic() > latest:

@@ -214,3 +214,27 @@ def test_a_store_that_is_opened_while_sessions_are_ended_opens(database: str) ->
     assert first.history() == []
     first.ping()
     first.close()
+
+
+def test_a_newer_fraisier_may_migrate_what_others_work_with(database: str) -> None:
+    """Of a table that has another column, what was prepared before gives an error, once for each session."""
+    store = open_postgresql(database)
+    publish(store)
+    store.register_worker("w1", info={})
+
+    def deploy(commit: str) -> None:
+        store.request(wish(commit))
+        claim = store.claim("w1", lease=LEASE, environments=[KEY])
+        assert claim is not None
+        attempt = store.begin_attempt(claim, resolved="{}")
+        store.finish(claim, attempt, Ending(status=Status.failed, error="no"))
+        assert store.history(limit=1)[0]["commit"] == commit
+
+    deploy("1" * 40)
+    with psycopg.connect(database, autocommit=True) as newer:
+        for table in ("tb_deployments", "tb_deployment_steps", "tb_environments", "tb_workers"):
+            newer.execute(f"ALTER TABLE {table} ADD COLUMN novelty integer".encode())
+        newer.execute("ALTER VIEW v_deployment_history RENAME TO v_older")
+        newer.execute("CREATE VIEW v_deployment_history AS SELECT *, 1 AS novelty FROM v_older")
+    deploy("2" * 40)
+    store.close()
