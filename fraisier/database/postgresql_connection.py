@@ -195,7 +195,7 @@ class ServerConnection:
             raise StoreUnavailable(message, "Create it with: createdb --encoding UTF8 --template template0")
         _adapt(self.raw.adapters)
         self.raw.row_factory = _rows
-        # Sessions last, and each statement comes again: planning it five times first is what psycopg would do.
+        # Sessions last, and each statement comes again: psycopg would plan it five times before it keeps one.
         self.raw.prepare_threshold = 0
         self.raw.prepared_max = 300
         limits = (f"{PATIENCE:.0f}s", f"{STATEMENT_PATIENCE:.0f}s", self.id)
