@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import settings
+
+settings.register_profile("fraisier", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("fraisier")
+
 
 def pytest_configure() -> None:
     """Ignore no signal that tests send to the processes that they start.
