@@ -125,11 +125,13 @@ UPDATE tb_environments e SET lease_until = clock_timestamp() + (w.alive_until - 
 _SHORTEN_PAUSES = """
 UPDATE tb_deployments SET not_before = clock_timestamp()
  WHERE pk IN (
-       SELECT d.pk FROM tb_deployments d
-        WHERE d.status = 'pending' AND d.not_before > clock_timestamp()
+       SELECT d.pk
+         FROM tb_environments e
+         JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name AND d.status = 'pending'
+        WHERE d.not_before > clock_timestamp()
           AND EXISTS (SELECT 1 FROM tb_deployment_attempts a
                        WHERE a.deployment = d.id AND a.ended_at > clock_timestamp())
-          FOR NO KEY UPDATE SKIP LOCKED)
+          FOR NO KEY UPDATE OF d SKIP LOCKED)
 """
 _HOLDER = """
 SELECT token, lease_worker, lease_worker <> '' AND lease_until > clock_timestamp() AS held
