@@ -1,6 +1,6 @@
 """Rows of tb_deployments: to and from the domain's object, and how one is changed.
 
-Only superseding is elsewhere (`sqlite_deciding`), where one statement does it to many.
+Only superseding is elsewhere (`deciding`), where one statement does it to many.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The journal of a deployment: attempts, steps, output, and how it ended.
 
-Every function is called with a claim whose token was checked in the same transaction (`claims.hold`).
+Who gives a claim has checked its token in the same transaction (`claims.hold`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -25,7 +24,7 @@ from fraisier.database.postgresql_connection import (
     is_of_the_server,
     without_nul,
 )
-from fraisier.database.sql_database import Filling, Snapshot, SqlDatabase
+from fraisier.database.sql_database import Filling, Snapshot, SqlDatabase, quoted
 from fraisier.database.tables import TABLES, Kind, Table
 from fraisier.domain.errors import StoreUnavailable, UnusableExport
 
@@ -116,6 +115,7 @@ class PostgresqlDatabase(SqlDatabase):
 class PostgresqlSnapshot(Snapshot):
     """See `Snapshot`."""
 
+    tables_sql = _TABLES
     connection: ServerConnection
 
     def __init__(self, connection: ServerConnection) -> None:
@@ -130,13 +130,6 @@ class PostgresqlSnapshot(Snapshot):
     def _value(self, sql: str) -> Any:
         (row,) = self.connection.execute(sql).fetchall()
         return row[0]
-
-    def tables(self) -> Mapping[str, Sequence[str]]:
-        """The columns of each table, fraiseql-server's included."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for table, column in self.connection.execute(_TABLES):
-            found[table].append(column)
-        return found
 
     def applied(self) -> Sequence[Applied]:
         """The migrations that it has had."""
@@ -153,7 +146,7 @@ class PostgresqlSnapshot(Snapshot):
     def rows(self, table: Table, columns: Sequence[str]) -> Iterator[Sequence[Any]]:
         """Row by row, as the server sends them."""
         source = _SOURCES.get(table.name, table.name)
-        sql = f"SELECT {_quoted(columns)} FROM {source} ORDER BY {table.key}"  # noqa: S608 - names of ours
+        sql = f"SELECT {quoted(columns)} FROM {source} ORDER BY {table.key}"  # noqa: S608 - names of ours
         with self.connection.raw.cursor(row_factory=tuple_row) as cursor:
             yield from cursor.stream(sql)
 
@@ -169,7 +162,7 @@ class PostgresqlFilling(PostgresqlSnapshot, Filling):
     def insert(self, table: Table, columns: Sequence[str], rows: Iterable[Values]) -> None:
         """COPY, which takes the numbers of identity columns as they are given."""
         constants = _CONSTANTS.get(table.name, {})
-        sql = f"COPY {table.name} ({_quoted([*columns, *constants])}) FROM STDIN"
+        sql = f"COPY {table.name} ({quoted([*columns, *constants])}) FROM STDIN"
         json = [table.columns[name] is Kind.json for name in columns]
         rest = tuple(constants.values())
         try:
@@ -197,7 +190,3 @@ def _storable(value: Any, is_json: bool) -> Any:  # noqa: FBT001 - called for ev
     if is_json and isinstance(value, str):
         return _NUL.sub(r"\1\\ufffd", value) if "\\u0000" in value else value
     return without_nul(value)
-
-
-def _quoted(columns: Iterable[str]) -> str:
-    return ", ".join(f'"{column}"' for column in columns)

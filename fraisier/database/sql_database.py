@@ -7,6 +7,7 @@ one transaction: whatever ends it early, the database is as empty as before.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
@@ -48,14 +49,18 @@ class Snapshot(ABC):
 
     server: str  # the product and its version
     connection: Connection
+    tables_sql: str  # gives the names of table and column, for each column that there is
 
     @abstractmethod
     def now(self) -> str:
         """The time, as rows have it."""
 
-    @abstractmethod
     def tables(self) -> Mapping[str, Sequence[str]]:
         """The columns of each table that there is."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for table, column in self.connection.execute(self.tables_sql):
+            found[table].append(column)
+        return found
 
     @abstractmethod
     def applied(self) -> Sequence[Applied]:
@@ -76,6 +81,11 @@ class Snapshot(ABC):
     def count(self, table: str) -> int:
         """How many rows a table has."""
         return int(self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+
+
+def quoted(columns: Iterable[str]) -> str:
+    """Names of columns for a statement."""
+    return ", ".join(f'"{column}"' for column in columns)
 
 
 class Filling(Snapshot):

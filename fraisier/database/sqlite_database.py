@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from fraisier.database import sqlite_migrate, sqlite_queue, views
 from fraisier.database.clocks import iso, system_clocks
 from fraisier.database.export_values import Values
 from fraisier.database.migration_files import Applied
-from fraisier.database.sql_database import Filling, Snapshot, SqlDatabase
+from fraisier.database.sql_database import Filling, Snapshot, SqlDatabase, quoted
 from fraisier.database.sqlite import bring_up_to_date
 from fraisier.database.sqlite_connection import (
     READ_PATIENCE,
@@ -106,6 +105,7 @@ class SqliteSnapshot(Snapshot):
     """See `Snapshot`."""
 
     server = _SERVER
+    tables_sql = _TABLES
     connection: sqlite3.Connection
 
     def __init__(self, connection: sqlite3.Connection, path: Path, locks: WorkerLocks) -> None:
@@ -115,13 +115,6 @@ class SqliteSnapshot(Snapshot):
     def now(self) -> str:
         """The machine's time."""
         return iso(time.time())
-
-    def tables(self) -> Mapping[str, Sequence[str]]:
-        """The columns of each table."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for table, column in self.connection.execute(_TABLES):
-            found[table].append(column)
-        return found
 
     def applied(self) -> Sequence[Applied]:
         """The migrations that it has had."""
@@ -141,7 +134,7 @@ class SqliteSnapshot(Snapshot):
         """Row by row."""
         cursor = self.connection.cursor()
         cursor.row_factory = None
-        yield from cursor.execute(f"SELECT {_quoted(columns)} FROM {table.name} ORDER BY {table.key}")  # noqa: S608
+        yield from cursor.execute(f"SELECT {quoted(columns)} FROM {table.name} ORDER BY {table.key}")  # noqa: S608
 
 
 class SqliteFilling(SqliteSnapshot, Filling):
@@ -157,7 +150,7 @@ class SqliteFilling(SqliteSnapshot, Filling):
 
     def insert(self, table: Table, columns: Sequence[str], rows: Iterable[Values]) -> None:
         """Insert row by row."""
-        sql = f"INSERT INTO {table.name} ({_quoted(columns)}) VALUES ({','.join('?' * len(columns))})"  # noqa: S608
+        sql = f"INSERT INTO {table.name} ({quoted(columns)}) VALUES ({','.join('?' * len(columns))})"  # noqa: S608
         references = [i for i, name in enumerate(columns) if table.columns[name] is Kind.reference]
         try:
             self.connection.executemany(sql, _filled(rows, references))
@@ -183,7 +176,3 @@ def _filled(rows: Iterable[Values], references: Sequence[int]) -> Iterator[Seque
         for index in references:
             values[index] = values[index] or ""
         yield values
-
-
-def _quoted(columns: Iterable[str]) -> str:
-    return ", ".join(f'"{column}"' for column in columns)

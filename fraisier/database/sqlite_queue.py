@@ -15,12 +15,18 @@ from fraisier.domain.fraise import EnvironmentKey
 
 _LEASE_HOLDERS = "SELECT DISTINCT lease_worker FROM tb_environments WHERE lease_worker <> ''"
 
+# :dead are workers whose lock is free; a lease of another boot has ended.
+_FREE = """
+       (e.lease_worker = '' OR e.lease_boot <> :boot OR e.lease_until <= :boottime
+        OR e.lease_worker IN (SELECT value FROM json_each(:dead))
+        OR e.lease_worker IN (SELECT id FROM tb_workers WHERE retired_at IS NOT NULL))
+"""
+
 # The head of the queue among free environments: an interrupted deployment first, then rollbacks, then the
-# oldest that waits. :dead are workers whose lock is free; a lease of another boot has ended. An interrupted
-# deployment is recovered even where the environment is paused. What was asked for in an environment that the
-# configuration no longer has is claimed too: somebody has to bring it to its end. Labels: as
-# `domain.labels.may_take` says.
-_NEXT = """
+# oldest that waits. An interrupted deployment is recovered even where the environment is paused. What was
+# asked for in an environment that the configuration no longer has is claimed too: somebody has to bring it to
+# its end. Labels: as `domain.labels.may_take` says.
+_NEXT = f"""
 SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, e.quarantine
   FROM (SELECT json_extract(value, '$[0]') AS fraise, json_extract(value, '$[1]') AS name
           FROM json_each(:keys)
@@ -29,9 +35,7 @@ SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, 
  CROSS JOIN tb_environments e ON e.fraise = k.fraise AND e.name = k.name
   CROSS JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name
                              AND d.status IN ('running', 'pending')
- WHERE (e.lease_worker = '' OR e.lease_boot <> :boot OR e.lease_until <= :boottime
-        OR e.lease_worker IN (SELECT value FROM json_each(:dead))
-        OR e.lease_worker IN (SELECT id FROM tb_workers WHERE retired_at IS NOT NULL))
+ WHERE {_FREE}
    AND (d.status = 'running'
         OR NOT e.paused
            -- Also where the labels keep us from going on with what runs, nothing else begins.
@@ -46,18 +50,16 @@ SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, 
                               WHERE value NOT IN (SELECT value FROM json_each(:labels))) END
  ORDER BY d.status = 'running' DESC, d.trigger = 'rollback' DESC, d.pk
  LIMIT 1
-"""
+"""  # noqa: S608 - a text of this file
 
 # Attempts that are under way in environments that nobody holds any more.
-_LEFT = """
+_LEFT = f"""
 SELECT e.fraise, e.name AS environment, d.id AS deployment
   FROM tb_environments e
  CROSS JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name AND d.status = 'running'
- WHERE (e.lease_worker = '' OR e.lease_boot <> :boot OR e.lease_until <= :boottime
-        OR e.lease_worker IN (SELECT value FROM json_each(:dead))
-        OR e.lease_worker IN (SELECT id FROM tb_workers WHERE retired_at IS NOT NULL))
+ WHERE {_FREE}
    AND EXISTS (SELECT 1 FROM tb_deployment_attempts a WHERE a.deployment = d.id AND a.ended_at IS NULL)
-"""
+"""  # noqa: S608 - a text of this file
 
 _TAKE = """
 UPDATE tb_environments
