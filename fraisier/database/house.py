@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -11,7 +11,7 @@ from fraisier.application.ports import Row
 from fraisier.database.transaction import Connection, Transaction, as_json
 from fraisier.database.uuids import time_ordered_uuid
 from fraisier.domain.errors import Conflict
-from fraisier.domain.fraise import EnvironmentKey, Fraise
+from fraisier.domain.fraise import Environment, EnvironmentKey, Fraise
 
 SIGN_OF_LIFE = 15.0  # seconds that a worker counts as alive after it registered, until it renews
 
@@ -21,14 +21,16 @@ _PUBLISHED = "UPDATE tb_installation SET digest = ?, published_at = ?"
 
 _HIDE_FRAISES = "UPDATE tb_fraises SET published = FALSE WHERE published"
 _HIDE_ENVIRONMENTS = "UPDATE tb_environments SET published = FALSE WHERE published"
+_FRAISES = "SELECT name, type, description, forge, repository FROM tb_fraises WHERE published"
+_ENVIRONMENTS = "SELECT fraise, name, document, labels FROM tb_environments WHERE published"
 _PUBLISH_FRAISE = """
-INSERT INTO tb_fraises (name, id, type, description, forge, repository) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO tb_fraises (id, name, type, description, forge, repository) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (name) DO UPDATE
    SET type = excluded.type, description = excluded.description, forge = excluded.forge,
        repository = excluded.repository, published = TRUE
 """
 _PUBLISH_ENVIRONMENT = """
-INSERT INTO tb_environments (fraise, name, id, document, labels) VALUES (?, ?, ?, ?, ?)
+INSERT INTO tb_environments (id, fraise, name, document, labels) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (fraise, name) DO UPDATE
    SET document = excluded.document, labels = excluded.labels, published = TRUE
 """
@@ -67,25 +69,46 @@ def published_digest(connection: Connection) -> str:
 def publish(
     tx: Transaction, fraises: Sequence[Fraise], digest: str, documents: Mapping[EnvironmentKey, Row]
 ) -> None:
-    """Replace what is published. What is no longer there is hidden, with its history kept."""
+    """Replace what is published. What is no longer there is hidden, with its history kept.
+
+    Nothing is written where all of it is published already, as at every start with the same file.
+    """
     tx.lock_all()
+    rows = [(f.name, f.type.value, f.description, f.source.forge, f.source.repository) for f in fraises]
+    environments = [_environment_row(each, documents) for f in fraises for each in f.environments.values()]
+    if published_digest(tx) == digest and _are_published(tx, rows, environments):
+        return
     tx.execute(_HIDE_ENVIRONMENTS)
     tx.execute(_HIDE_FRAISES)
-    for fraise in fraises:
-        source, new_id = fraise.source, time_ordered_uuid(tx.now)
-        tx.execute(
-            _PUBLISH_FRAISE,
-            (fraise.name, new_id, fraise.type.value, fraise.description, source.forge, source.repository),
-        )
-        for name, environment in fraise.environments.items():
-            document = documents.get(environment.key, {})
-            text, labels = orjson.dumps(document, default=str).decode(), as_json(environment.labels)
-            tx.execute(_PUBLISH_ENVIRONMENT, (fraise.name, name, time_ordered_uuid(tx.now), text, labels))
+    for fraise in rows:
+        tx.execute(_PUBLISH_FRAISE, (time_ordered_uuid(tx.now), *fraise))
+    for environment in environments:
+        tx.execute(_PUBLISH_ENVIRONMENT, (time_ordered_uuid(tx.now), *environment))
     tx.execute(_PUBLISHED, (digest, tx.at))
     tx.audit(
         actor="fraisier", action="publish", subject=digest, detail={"fraises": [f.name for f in fraises]}
     )
     tx.wakes = True
+
+
+def _environment_row(
+    environment: Environment, documents: Mapping[EnvironmentKey, Row]
+) -> tuple[str, str, str, str]:
+    text = orjson.dumps(documents.get(environment.key, {}), default=str).decode()
+    return environment.fraise, environment.name, text, as_json(environment.labels)
+
+
+def _are_published(
+    tx: Transaction, fraises: Iterable[Sequence[str]], environments: Iterable[Sequence[str]]
+) -> bool:
+    if set(map(tuple, tx.execute(_FRAISES))) != set(map(tuple, fraises)):
+        return False
+    return _read(tx.execute(_ENVIRONMENTS)) == _read(environments)
+
+
+def _read(environments: Iterable[Sequence[str]]) -> dict[tuple[str, str], tuple[Any, Any]]:
+    """By fraise and name: document and labels, whose text a database may write in its own way."""
+    return {(row[0], row[1]): (orjson.loads(row[2]), orjson.loads(row[3])) for row in environments}
 
 
 def register_worker(tx: Transaction, worker: str, info: Row) -> None:

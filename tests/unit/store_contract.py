@@ -6,6 +6,7 @@ A test module subclasses these and provides two fixtures: `store`, an empty stor
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -202,6 +203,23 @@ class RequestingContract:
         with pytest.raises(NotFound):
             store.request(wish(environment=STAGING))
         assert store.published_digest() == "digest-2"
+
+    def test_publishing_what_is_published_changes_nothing(self, store: Store) -> None:
+        told = threading.Event()
+        stop = store.subscribe(told.set)
+        documents = {KEY: {"branch": "main", "port": 1.0}, STAGING: {}}
+        store.publish(
+            published(), digest="digest-1", documents=documents
+        )  # another document, the same digest
+        assert told.wait(PATIENCE)
+        while told.is_set():
+            told.clear()
+            time.sleep(0.2)
+        store.publish(published(), digest="digest-1", documents=documents)
+        assert not told.wait(0.3)
+        store.publish([factories.fraise()], digest="digest-1", documents={})
+        assert told.wait(PATIENCE)
+        stop()
 
     def test_people_do_not_supersede_each_other(self, store: Store) -> None:
         first = store.request(wish(trigger=Trigger.manual))
