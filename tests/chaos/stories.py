@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import signal
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ from tests.chaos.points import LASTS, Passed
 from tests.chaos.processes import Client, Process, Server
 from tests.chaos.site import ChaosSite
 from tests.integration.site import KEY
-from tests.unit.signing import SECRET, SignedDelivery, sign
+from tests.unit.signing import SignedDelivery, github_push
 
 ANSWER_WITHIN = 1.0  # seconds; a forge waits longer, but asks again in the end as well
 MIGRATION_CUT = "failed (migration_interrupted)"
@@ -40,7 +39,7 @@ class Scene:
     # -- what somebody does
     def push(self, version: str, kind: str = "good") -> None:
         """Push a version to the repository, which tells the server."""
-        self.deliver(delivery_of(self.site.push_version(version, kind)))
+        self.deliver(github_push(self.site.push_version(version, kind)))
 
     def deliver(self, delivery: SignedDelivery) -> None:
         """Deliver; what is not answered is delivered again later, as forges do."""
@@ -112,23 +111,6 @@ class Story:
     ends: tuple[str, ...]
     before: tuple[str, ...] = ("one",)
     extra: Act = lambda _: None  # after the fault: what a person would do then
-
-
-def delivery_of(commit: str, *, branch: str = "main") -> SignedDelivery:
-    """The delivery of a push."""
-    payload = {
-        "ref": f"refs/heads/{branch}",
-        "before": "0" * 40,
-        "after": commit,
-        "created": False,
-        "deleted": False,
-        "forced": False,
-        "repository": {"full_name": "acme/orders"},
-        "sender": {"login": "ada"},
-        "head_commit": {"id": commit},
-        "commits": [],
-    }
-    return sign("github", payload, SECRET, delivery_id=str(uuid.uuid4()))
 
 
 def post(port: int, delivery: SignedDelivery, path: str = "/webhook") -> tuple[int, Any]:

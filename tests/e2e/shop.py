@@ -7,13 +7,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.servers import Server
-from tests.unit.signing import SECRET, SignedDelivery, sign
+from tests.unit.signing import SECRET, github_push
 
 ROOT = Path(__file__).parents[2]
 APP, PORT, CONFIG = "/var/www/shop", 8000, "/etc/fraisier/fraises.yaml"
@@ -149,19 +148,7 @@ class Shop:
 
     def webhook(self, commit: str) -> dict[str, Any]:
         """Deliver the signed push of a commit, as GitHub does; returns the answer."""
-        payload = {
-            "ref": "refs/heads/main",
-            "before": "0" * 40,
-            "after": commit,
-            "created": False,
-            "deleted": False,
-            "forced": False,
-            "repository": {"full_name": "acme/orders"},
-            "sender": {"login": "ada"},
-            "head_commit": {"id": commit},
-            "commits": [],
-        }
-        delivery: SignedDelivery = sign("github", payload, SECRET, delivery_id=str(uuid.uuid4()))
+        delivery = github_push(commit)
         request = urllib.request.Request(
             f"http://{self.server.address}:8080/webhook", delivery.body, dict(delivery.headers), method="POST"
         )

@@ -10,14 +10,13 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.integration.site import Site, free_port, until
-from tests.unit.signing import SECRET, sign
+from tests.unit.signing import github_push
 
 FINAL = {"success", "failed", "rolled_back", "rollback_failed", "cancelled", "superseded"}
 
@@ -79,19 +78,7 @@ class Serve:
         self, commit: str, branch: str = "main", *, before: str = "0" * 40, delivery_id: str = ""
     ) -> tuple[int, Any]:
         """Deliver the push of a commit; the status (0: no answer) and the answer."""
-        payload = {
-            "ref": f"refs/heads/{branch}",
-            "before": before,
-            "after": commit,
-            "created": False,
-            "deleted": False,
-            "forced": False,
-            "repository": {"full_name": "acme/orders"},
-            "sender": {"login": "ada"},
-            "head_commit": {"id": commit},
-            "commits": [],
-        }
-        delivery = sign("github", payload, SECRET, delivery_id=delivery_id or str(uuid.uuid4()))
+        delivery = github_push(commit, branch=branch, before=before, delivery_id=delivery_id)
         url = f"http://127.0.0.1:{self.port}/webhook"
         request = urllib.request.Request(url, delivery.body, dict(delivery.headers), method="POST")
         try:

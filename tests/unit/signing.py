@@ -97,6 +97,25 @@ def sign(
     return SignedDelivery(headers | _HEADERS[forge](message), body)
 
 
+def github_push(
+    commit: str, *, branch: str = "main", before: str = "0" * 40, delivery_id: str = ""
+) -> SignedDelivery:
+    """The push of a commit to acme/orders, with no more in it than Fraisier reads."""
+    payload = {
+        "ref": f"refs/heads/{branch}",
+        "before": before,
+        "after": commit,
+        "created": False,
+        "deleted": False,
+        "forced": False,
+        "repository": {"full_name": "acme/orders"},
+        "sender": {"login": "ada"},
+        "head_commit": {"id": commit},
+        "commits": [],
+    }
+    return sign("github", payload, delivery_id=delivery_id)
+
+
 @dataclass(frozen=True)
 class Message:
     """What the headers are made of. `inner` is the JSON, also where `body` is a form."""
