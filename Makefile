@@ -7,6 +7,9 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 CODE := fraisier schema tests tools
 
+# The certificates that the rest of the machine trusts, e.g. those of a company's proxy; uv brings its own.
+export UV_SYSTEM_CERTS ?= 1
+
 help:            ## what can be made
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
