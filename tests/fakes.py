@@ -192,7 +192,9 @@ class FakeHost:
         data = io.BytesIO(b"".join(archive))
         try:
             with tarfile.open(fileobj=data) as tar:
-                tar.extractall(folder, filter="tar")
+                # Not as an argument: Python knows it from 3.11.4 on, and Debian 12 has an older one.
+                tar.extraction_filter = lambda member, _: member
+                tar.extractall(folder)
         except tarfile.TarError as error:
             raise StepFailed(Cause.host, f"cannot unpack into {folder}: {error}") from error
 
