@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import traceback
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -24,7 +24,7 @@ class OutputClosed(Exception):
 def report(error: Exception, *, as_json: bool) -> int:
     """Print `error` on stderr, as one JSON document if asked for; returns the exit status."""
     if isinstance(error, OutputClosed | BrokenPipeError):
-        _forget_stdout()
+        _forget(sys.stdout)
         return EXIT_OUTPUT_CLOSED
     if isinstance(error, click.exceptions.Abort):
         return EXIT_INTERRUPTED
@@ -88,9 +88,21 @@ def _coloured() -> bool:
     return sys.stderr is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _forget_stdout() -> None:
+def flush() -> None:
+    """Write what is still buffered, or forget it: an output that is gone must not change the exit status.
+
+    Python would end with 120: https://docs.python.org/3/library/sys.html#sys.exit
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _forget(stream)
+
+
+def _forget(stream: IO[str]) -> None:
     """Send what is still buffered nowhere, or the interpreter complains when it ends."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except (OSError, ValueError):
         return  # not a real file: nothing will be flushed to it

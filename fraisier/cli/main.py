@@ -116,11 +116,16 @@ def _exit(call: Callable[[], Any], args: list[str]) -> None:
             stream.reconfigure(errors="replace")  # a terminal that knows no ✓ shows ? and goes on
     try:
         result = call()
+        status = result if isinstance(result, int) else 0
     except Exception as error:  # noqa: BLE001 - the boundary
         from fraisier.cli.boundary import report
 
-        sys.exit(report(error, as_json="--json" in args))
-    sys.exit(result if isinstance(result, int) else 0)
+        status = report(error, as_json="--json" in args)
+    if status:
+        from fraisier.cli.boundary import flush
+
+        flush()
+    sys.exit(status)
 
 
 @click.group(

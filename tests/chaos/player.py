@@ -177,8 +177,10 @@ class Player:
             found = _wake(scene, woken) if woken else []
             settled = scene.site.settles(_SETTLES_IN)
             found += [] if settled else [f"did not settle: {_last_words(site)}"]
-            ended = _ending(site.deployments())
-            found += violations(site, scene.promises) + _unexpected(played, story, ended)
+            rows = site.deployments()
+            ended = _ending(rows)
+            found += violations(site, scene.promises)
+            found += [f"{each}: {rows[-1]['error_message']}" for each in _unexpected(played, story, ended)]
             found += self._next_deployment(scene) if settled else []
             for each in struck:
                 each.end()

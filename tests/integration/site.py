@@ -142,7 +142,7 @@ fraises:
 file={socket_path}
 [supervisord]
 nodaemon=true
-user={"root" if os.geteuid() == 0 else ""}
+{"user=root" if os.geteuid() == 0 else ""}
 logfile={self.folder}/supervisord.log
 pidfile={self.folder}/supervisord.pid
 [rpcinterface:supervisor]

@@ -49,7 +49,9 @@ def fetch(major: int, folder: Path) -> Path:
         package.unlink()
         raise Unobtainable(f"{package.name} is not the package that was tried")
     with tarfile.open(package) as archive:
-        archive.extractall(folder, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Debian 12's Python has none
+            archive.extraction_filter = tarfile.data_filter
+        archive.extractall(folder)
     return _linked(folder / "package")
 
 
