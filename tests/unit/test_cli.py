@@ -445,7 +445,9 @@ def test_the_production_key_is_the_one_that_the_tests_speak_of() -> None:
 
 
 def test_an_output_that_is_gone_does_not_change_the_exit_status() -> None:
-    code = "import sys; from fraisier.cli.boundary import flush; sys.stdout.write('x'); flush(); sys.exit(129)"
+    code = (
+        "import sys; from fraisier.cli.boundary import flush; sys.stdout.write('x'); flush(); sys.exit(129)"
+    )
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("w") as gone:
         ended = subprocess.run([sys.executable, "-c", code], stdout=gone, env=buffered, check=False)
