@@ -23,6 +23,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help="so many, drawn; 0 = all ($FRAISIER_ROUNDS)"
     )
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first so many: they were played")
     parser.add_argument("--store", choices=STORES, action="append", help="only on this one")
     parser.add_argument(
         "--only", default="", help="only rounds with this in their line, e.g. 'kill · update · build'"
@@ -43,7 +44,7 @@ def main() -> int:
     with troupe(stores, asked.jobs) as players:
         named = tuple(story for story in STORIES if f" · {story.name} · " in asked.only)
         found = [e for e in planned(players, stores, named or STORIES, asked.seed) if asked.only in e.name]
-        found = found[: asked.rounds or None]
+        found = found[asked.skip :][: asked.rounds or None]
         if asked.list:
             print(*sorted(each.name for each in found), sep="\n")
             return 0
