@@ -60,7 +60,16 @@ DATABASES = {
     "postgresql": "fraisier.database.postgresql_database:open_database",
 }
 MIGRATIONS = {"command": "fraisier.migrations.command:CommandMigrations"}
-GROUPS = {"fraisier.forges": FORGES, "fraisier.targets": TARGETS, "fraisier.migrations": MIGRATIONS}
+PROXIES = {
+    "haproxy": "fraisier.proxies.haproxy:HAProxy",
+    "caddy": "fraisier.proxies.caddy:Caddy",
+}
+GROUPS = {
+    "fraisier.forges": FORGES,
+    "fraisier.targets": TARGETS,
+    "fraisier.migrations": MIGRATIONS,
+    "fraisier.proxies": PROXIES,
+}
 
 
 class SystemClock:
@@ -185,6 +194,7 @@ class Fraisier:
             targets=make(TARGETS, "fraisier.targets"),
             probers=make(PROBERS),
             migrations=make(MIGRATIONS, "fraisier.migrations"),
+            proxies=make(PROXIES, "fraisier.proxies"),
             repository=Mirrors(mirrors, LocalProcesses()),
             clock=SystemClock(),
             labels=self.configuration.settings.labels,
@@ -279,7 +289,9 @@ class Fraisier:
         """What would keep a deployment of `environment` from working."""
         from fraisier.application.preflight import preflight
 
-        return list(preflight(environment, self.tools.host(environment), self.tools.target(environment)))
+        tools = self.tools
+        target, proxy = tools.target(environment), tools.proxy(environment)
+        return list(preflight(environment, tools.host(environment), target, proxy))
 
 
 def assemble(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
+from fraisier.application import instances
 from fraisier.application.control import Control, Reason, Stopped
 from fraisier.application.journal import Journal, explain
 from fraisier.application.patience import Patience
@@ -18,9 +19,9 @@ from fraisier.deployers import api
 from fraisier.deployers.common import Candidate, Parts, candidate
 from fraisier.domain.deployment import Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
-from fraisier.domain.fraise import Environment, OnForcePush
+from fraisier.domain.fraise import Cutover, Environment, OnForcePush
 from fraisier.domain.lineage import Lineage, Refusal, judge, watches_paths
-from fraisier.domain.plan import QUARANTINING, Fetch, Phase, Plan, Step, StepName
+from fraisier.domain.plan import BRING_IN, QUARANTINING, Act, Fetch, Phase, Plan, Step, StepName
 from fraisier.domain.recovery import STOPPED_MIGRATION, Course, Resumption
 from fraisier.domain.release import release_name, release_number
 
@@ -63,6 +64,7 @@ class Attempt:
         # A reboot stops builds and units before, or after, it stops us: that must not look like a failure.
         journal.is_going_down = self._stage.host.is_going_down
         self._patience = Patience(claim, control, tools, retry_for=environment.retry_for)
+        self._adopted = False  # the environment on its host is ours
         self._switched = False
         self._migrated = False
         self._torn = False  # the way down was interrupted: it is not taken again
@@ -94,7 +96,7 @@ class Attempt:
     def _follow(self, resumption: Resumption) -> Deployment | None:
         if resumption.course is Course.start_over:
             return self._forward(self._from_the_start)
-        self._switched = resumption.course is not Course.conclude
+        self._switched = resumption.switched
         self._resume_at(resumption)
         failure = StepFailed(resumption.cause or Cause.interrupted, resumption.error)
         if resumption.course is Course.conclude:
@@ -123,9 +125,10 @@ class Attempt:
         release = deployment.release or resumption.release
         self._stage.candidate = candidate(self._environment, release, deployment.commit, deployment.ref)
         self._stage.previous = deployment.previous_release
-        self._step = StepName.activate
+        self._step = BRING_IN[self._environment.cutover][0]
         if release:
             self._patience.insist(self._perform.adopt)  # what is half done has no other way on
+            self._adopted = True
 
     # ------------------------------------------------------------------------------------ forward
     def _from_the_start(self) -> None:
@@ -134,6 +137,7 @@ class Attempt:
             self._return_to_a_release()
             return
         self._run_step(self._plan().steps[0])
+        self._adopted = True
         self._fetch_and_pin(self._plan())
         self._name_release()
         later = self._plan().after(StepName.prepare)
@@ -148,11 +152,12 @@ class Attempt:
         stage.candidate = candidate(self._environment, marker.release, marker.commit, marker.ref)
         plan = api.plan_return(self._environment, stage.candidate, self._parts(stage.candidate))
         self._run_step(plan.steps[0])
+        self._adopted = True
         self._remember_previous()
         self._run_steps(plan.steps[1:])
 
     def _bring_in(self) -> None:
-        self._run_steps(self._plan().after(StepName.activate))
+        self._run_steps(self._plan().after(BRING_IN[self._environment.cutover][0]))
 
     def _fetch_and_pin(self, plan: Plan) -> None:
         step = plan.steps[1]
@@ -281,6 +286,7 @@ class Attempt:
             return self._go_back(failure)
         # A migration that failed may have done half its work: like an interrupted one it is not repeated.
         if failure.cause.is_retried and self._step is not StepName.migrate and self._patience.lasts():
+            self._clean_up()
             return self._retry(failure)
         return self._give_up(failure)
 
@@ -296,11 +302,27 @@ class Attempt:
 
     def _give_up(self, failure: StepFailed) -> Deployment:
         """Before the switch: the old release serves on; only the database may need its way back."""
-        error = failure.message + (TORN if self._torn else "")
+        error = failure.message + (TORN if self._torn else "") + self._clean_up()
         if self._migrated:
             error += self._undo_migration()
         status = Status.cancelled if failure.cause is Cause.cancelled else Status.failed
         return self._end(status, failure, error=error)
+
+    def _clean_up(self) -> str:
+        """Before the switch: an instance that was started beside the one that serves is stopped."""
+        stage = self._stage
+        if not self._adopted or not self._environment.is_blue_green:
+            return ""
+        try:
+            running = running_release(stage.host, stage.layout)
+            if set(instances.recorded(stage.host, stage.layout)) - {running}:
+                self._insist_on(api.plan_clean_up())
+        except (Stopped, *_UNJOURNALED):
+            raise
+        except Exception as failed:  # noqa: BLE001 - a boundary: the deployment has to end
+            self._control.check_halt()
+            return f". Its instance could not be stopped: {explain(failed).message}"
+        return ""
 
     def _undo_migration(self) -> str:
         parts = self._parts(self._stage.candidate)
@@ -322,8 +344,7 @@ class Attempt:
         down = self._parts(new).migrate_down if self._migrated else ()
         marker = read_marker(stage.host, stage.layout, stage.previous)
         old = candidate(self._environment, stage.previous, marker.commit if marker else "")
-        parts = Parts(target=self._parts(old if marker else new).target, migrate_down=down)
-        plan = api.plan_rollback(self._environment, old.name if marker else "", parts)
+        plan = self._way_back(old if marker else None, down)
         troubles = [StepFailed(Cause.migration_interrupted, TORN.strip(". "))] if self._torn else []
         for step in plan.steps:
             stage.candidate = new if step.name is StepName.migrate else old
@@ -338,6 +359,22 @@ class Attempt:
         return self._went_back(
             failure, troubles, Serving(release=old.name, commit=old.commit, healthy=not troubles)
         )
+
+    def _way_back(self, old: Candidate | None, down: tuple[Act, ...]) -> Plan:
+        """To what `old` was served by, which the configuration may have changed since."""
+        stage, environment = self._stage, self._environment
+        if old is None:
+            parts = Parts(target=self._parts(stage.candidate).target, migrate_down=down)
+            return api.plan_rollback(environment, "", parts)
+        as_instance = old.name in instances.recorded(stage.host, stage.layout)
+        served_by = environment
+        if as_instance is not environment.is_blue_green:
+            cutover = Cutover.blue_green if as_instance else Cutover.restart
+            served_by = replace(environment, cutover=cutover)
+        parts = Parts(target=self._tools.parts(served_by, old).target, migrate_down=down)
+        if as_instance:
+            return api.plan_rollback(served_by, old.name, parts, as_instance=True)
+        return api.plan_rollback(environment, old.name, parts)
 
     def _went_back(self, failure: StepFailed, troubles: list[StepFailed], serving: Serving) -> Deployment:
         if troubles:

@@ -11,11 +11,14 @@ from urllib.parse import unquote, urlsplit
 
 from fraisier.application.check_access import can_read, mode_of, user_of
 from fraisier.application.find_workers import FindWorkers, labels_of
+from fraisier.application.instances import recorded
 from fraisier.application.ports import Configuration, EnvironmentCodec, Host, Row, Store
 from fraisier.application.preflight import preflight
+from fraisier.application.release_marker import running_release
 from fraisier.application.tools import Tools
+from fraisier.domain.cutover_cost import BETTER, cost_of
 from fraisier.domain.errors import FraisierError, LivesElsewhere, StoreUnavailable
-from fraisier.domain.fraise import Environment, EnvironmentKey, HealthCheck
+from fraisier.domain.fraise import Cutover, Environment, EnvironmentKey, HealthCheck
 from fraisier.domain.labels import in_words
 from fraisier.domain.release import Layout
 
@@ -253,6 +256,7 @@ class CheckEnvironments:
         yield self._owner(subject, environment, host)
         yield from self._isolation(subject, environment, host)
         yield self._unit(subject, environment, host)
+        yield from self._cutover(subject, environment)
 
     def _webhook_secret(self, subject: str, environment: Environment) -> Finding:
         check = Checker(subject, "webhook secret")
@@ -266,7 +270,8 @@ class CheckEnvironments:
 
     def _prerequisites(self, subject: str, environment: Environment, host: Host) -> Iterator[Finding]:
         check = Checker(subject, "prerequisites")
-        problems = preflight(environment, host, self._tools.target(environment))
+        target, proxy = self._tools.target(environment), self._tools.proxy(environment)
+        problems = preflight(environment, host, target, proxy)
         for problem in problems:
             yield check.problem(problem.message, problem.hint, fatal=problem.fatal)
         if not any(problem.fatal for problem in problems):
@@ -321,15 +326,25 @@ class CheckEnvironments:
         target = self._tools.target(environment)
         if environment.target is None or target is None:
             return check.ok("no unit is named: files are switched, nothing is restarted")
-        name = environment.target.unit
         try:
-            state = target.state(environment.target, host)
+            serving = running_release(host, Layout(environment.app_path))
+            instance = serving in recorded(host, Layout(environment.app_path))
+            unit = self._tools.unit(environment, serving if instance else "") or environment.target
+            state = target.state(unit, host)
         except FraisierError as error:
             return check.problem(error.message, error.hint)
-        if not state.known and not environment.unit_file:
+        name = unit.unit
+        if environment.is_blue_green and not instance and not state.known:
+            return check.ok("no release runs as an instance yet")
+        if not state.known and not (environment.unit_file or environment.run):
             return check.problem(f"{name} is unknown", "Install the unit, or name it as `unit_file:`")
         word = "runs" if state.running else "does not run"
         return check.ok(f"{name} {word}{f' ({state.detail})' if state.detail else ''}")
+
+    def _cutover(self, subject: str, environment: Environment) -> Iterator[Finding]:
+        if cost := cost_of(environment):
+            better = f". {BETTER}" if environment.cutover is Cutover.restart else ""
+            yield Checker(subject, "cutover").ok(cost + better)
 
     def _repository(self, subject: str, environment: Environment) -> Finding:
         check = Checker(subject, "repository")

@@ -48,7 +48,7 @@ class CheckHealth:
         deadline = began + watch.timeout
         row, seen, last = 0, ("", 0), ""
         while True:
-            state, health = _observe(watch)
+            state, health = observe(watch)
             if (state.invocation, state.restarts) != seen:
                 row, seen = 0, (state.invocation, state.restarts)
             row = row + 1 if health.passed else 0
@@ -80,7 +80,8 @@ def _until_next(passed: float, interval: float) -> float:
     return min(interval, max(SOONEST, passed / 5))
 
 
-def _observe(watch: Watch) -> tuple[UnitState, Health]:
+def observe(watch: Watch) -> tuple[UnitState, Health]:
+    """What the manager and the service say now."""
     state = watch.look() if watch.look else UnitState(known=True, running=True)
     if not state.running or not state.settled:
         return state, Health(passed=False, detail=state.detail or "the unit is starting")

@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fraisier.application import instances
+from fraisier.application.bake import BakeRelease
 from fraisier.application.check_health import CheckHealth as WatchHealth
 from fraisier.application.check_health import Watch
 from fraisier.application.control import Control
-from fraisier.application.ports import Ground, Health, Host, Job, UnitState, Unpacking
+from fraisier.application.cut_over import CutOver
+from fraisier.application.ports import Ground, Health, Host, Job, Unpacking
 from fraisier.application.preflight import preflight, require
 from fraisier.application.release_marker import Marker, read_marker, running_release, write_marker
 from fraisier.application.step_output import StepOutput
@@ -21,6 +24,8 @@ from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment, HealthCheck
 from fraisier.domain.plan import (
     Act,
+    Allot,
+    Bake,
     CheckHealth,
     Command,
     InstallFile,
@@ -28,11 +33,15 @@ from fraisier.domain.plan import (
     Preflight,
     Prove,
     Prune,
+    RemoveFile,
+    Retire,
+    Route,
     Seal,
     StepName,
     Switch,
     UnitCommand,
     Unpack,
+    WriteFile,
 )
 from fraisier.domain.release import Layout, is_release_name, releases_to_prune
 
@@ -89,6 +98,7 @@ class Perform:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
+        self._cut_over = over = CutOver(stage, self)
         self._table: dict[type, Callable[[Any, Scene], None]] = {
             Preflight: self._preflight,
             Unpack: self._unpack,
@@ -98,7 +108,13 @@ class Perform:
             Switch: self._switch,
             InstallFile: self._install_file,
             UnitCommand: self._unit_command,
+            WriteFile: over.write_file,
+            RemoveFile: over.remove_file,
+            Allot: over.allot,
+            Route: over.route,
+            Retire: over.retire,
             CheckHealth: self._check_health,
+            Bake: self._bake,
             Prove: self._prove,
             Prune: self._prune,
         }
@@ -119,7 +135,8 @@ class Perform:
 
     def _preflight(self, _: Preflight, scene: Scene) -> None:
         stage = self._stage
-        problems = preflight(stage.environment, stage.host, stage.tools.target(stage.environment))
+        target, proxy = stage.tools.target(stage.environment), stage.tools.proxy(stage.environment)
+        problems = preflight(stage.environment, stage.host, target, proxy)
         for problem in problems:
             scene.output.line(f"{problem.message}{'. ' + problem.hint if problem.hint else ''}")
         require(problems)
@@ -221,7 +238,8 @@ class Perform:
             message = f"cannot switch to release {act.release}: it is not whole"
             raise StepFailed(Cause.host, message, "Deploy the commit again: fraisier deploy … --commit")
         # Health counts only for what starts after this.
-        stage.invocation_before = self._look().invocation if act.release else ""
+        state = stage.tools.state(stage.environment, "") if act.release and act.restarts else None
+        stage.invocation_before = state.invocation if state else ""
         with stage.host.guard(stage.ground):
             if act.release:
                 stage.host.point(act.current, act.to)
@@ -232,6 +250,8 @@ class Perform:
     def _install_file(self, act: InstallFile, scene: Scene) -> None:
         """Read as the environment's user: a link in the release must not make root read anything else."""
         stage, found = self._stage, bytearray()
+        if act.once and stage.host.kind(act.destination) == "file":
+            return
         reader = Job(stop=scene.job.stop, output=found.extend)
         argv = ("head", "-c", str(_LARGEST_FILE + 1), "--", act.source)  # a link may lead to /dev/zero
         command = Command(argv=argv, cwd="/", user=stage.environment.user, timeout=10.0)
@@ -248,6 +268,8 @@ class Perform:
 
     def _unit_command(self, act: UnitCommand, scene: Scene) -> None:
         stage = self._stage
+        if self._cut_over.is_needless(act):
+            return
         with stage.host.guard(stage.ground):
             finished = stage.host.act(act.argv, timeout=act.timeout)
         scene.output.line(f"$ {shlex.join(act.argv)}")
@@ -261,32 +283,40 @@ class Perform:
         target, host = self._stage.environment.target, self._stage.host.name
         return f"Look at the unit on {host}: systemctl status {target.unit}" if target else ""
 
-    def _look(self) -> UnitState:
-        stage = self._stage
-        target = stage.tools.target(stage.environment)
-        if target is None or stage.environment.target is None:
-            return UnitState(known=False, running=False)
-        return target.state(stage.environment.target, stage.host)
-
     def _check_health(self, act: CheckHealth, scene: Scene) -> None:
         stage = self._stage
         check = act.check or HealthCheck(timeout=stage.environment.restart_timeout)
-        has_target = stage.environment.target is not None
-        watch = Watch(
-            look=self._look if has_target else None,
-            probe=self._probe(act.check, scene) if act.check else None,
-            old=stage.invocation_before,
-            passes=check.passes,
-            interval=check.interval,
-            timeout=check.timeout,
-        )
+        watch = self._watch(act.check, act.release, scene)
         wait = scene.job.stop.wait
+        watch = replace(watch, old=stage.invocation_before, timeout=check.timeout)
         WatchHealth(stage.tools.clock, wait)(watch, scene.output.line, stage.control)
 
-    def _probe(self, check: HealthCheck, scene: Scene) -> Callable[[], Health]:
+    def _bake(self, act: Bake, scene: Scene) -> None:
+        stage = self._stage
+        scene.output.line(f"watching for {act.seconds:g} s more")
+        watch = replace(self._watch(act.check, act.release, scene), timeout=act.seconds)
+        BakeRelease(stage.tools.clock, scene.job.stop.wait)(watch, scene.output.line, stage.control)
+
+    def _watch(self, check: HealthCheck | None, release: str, scene: Scene) -> Watch:
+        """An instance without a check has to accept connections at least: traffic is about to come."""
+        stage = self._stage
+        address = instances.address_of(stage.host, stage.layout, release) if release else ""
+        if address:
+            check = replace(check or HealthCheck(tcp=address, interval=0.2), at=address)
+        shape = check or HealthCheck()
+        has_target = stage.environment.target is not None
+        return Watch(
+            look=(lambda: stage.tools.state(stage.environment, release)) if has_target else None,
+            probe=self._probe(check, release, scene) if check else None,
+            passes=shape.passes,
+            interval=shape.interval,
+        )
+
+    def _probe(self, check: HealthCheck, release: str, scene: Scene) -> Callable[[], Health]:
         stage = self._stage
         prober = stage.tools.probers[check.kind]
-        env = command_env(stage.environment, stage.candidate)
+        own = instances.variables_of(stage.host, stage.layout, release) if release else {}
+        env = {**command_env(stage.environment, stage.candidate), **own}
 
         def run(command: Command) -> int:
             return stage.host.run(stage.ground, command, scene.job)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fraisier.application.ports import Host, Problem, Target
+from fraisier.application.ports import Host, Problem, Proxy, Target
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.fraise import Environment
+from fraisier.domain.fraise import Cutover, Environment
 from fraisier.domain.release import Layout
 
 
-def preflight(environment: Environment, host: Host, target: Target | None) -> Sequence[Problem]:
+def preflight(
+    environment: Environment, host: Host, target: Target | None, proxy: Proxy | None = None
+) -> Sequence[Problem]:
     """Everything that would keep a deployment of this environment from working."""
     layout = Layout(environment.app_path)
     return [
@@ -19,7 +21,9 @@ def preflight(environment: Environment, host: Host, target: Target | None) -> Se
         *_disk(environment, host),
         *_shared(environment, layout, host),
         *_env_file(environment, host),
+        *_cutover(environment, target),
         *(target.problems(environment, host) if target is not None else ()),
+        *(proxy.problems(environment) if proxy is not None else ()),
     ]
 
 
@@ -88,7 +92,7 @@ def _linked_folder(layout: Layout, host: Host) -> Iterator[Problem]:
 
 def _foreign_content(layout: Layout, host: Host) -> Iterator[Problem]:
     names = host.list(layout.app_path)
-    ours = {"releases", "shared", "current", ".fraisier"}
+    ours = {"releases", "shared", "current", "current.sock", ".fraisier"}
     foreign = sorted(set(names) - ours)
     if foreign and not {"releases", ".fraisier"} & set(names):
         listed = ", ".join(foreign[:4]) + (", …" if len(foreign) > 4 else "")
@@ -125,6 +129,14 @@ def _shared(environment: Environment, layout: Layout, host: Host) -> Iterator[Pr
                 f"cannot link the shared file {name}: {path} does not exist",
                 f"Create it once; a shared folder is written with a slash: {name}/",
             )
+
+
+def _cutover(environment: Environment, target: Target | None) -> Iterator[Problem]:
+    how = environment.cutover
+    if how is not Cutover.restart and how not in getattr(target, "cutovers", ()):
+        kind = environment.target.kind if environment.target else "no unit"
+        message = f"cannot cut over by {how.value}: {kind} does not offer that"
+        yield Problem(message, "Use `cutover: restart`")
 
 
 def _env_file(environment: Environment, host: Host) -> Iterator[Problem]:

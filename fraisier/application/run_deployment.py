@@ -13,7 +13,7 @@ from fraisier.application.takeover import end_leftovers
 from fraisier.application.tools import Tools
 from fraisier.domain.deployment import Deployment, Status
 from fraisier.domain.errors import Cause, FraisierError, StepFailed
-from fraisier.domain.fraise import Environment, EnvironmentKey
+from fraisier.domain.fraise import Cutover, Environment, EnvironmentKey
 from fraisier.domain.recovery import Course, Resumption, resume
 from fraisier.domain.secret import Redactor
 
@@ -43,8 +43,9 @@ class RunDeployment:
             StoreUnavailable: the journal cannot be written; the lease will end and someone resumes.
         """
         most = self._tools.retries.most_interruptions
-        resumption = resume(claim.journal, interruptions=claim.interruptions, most=most)
         left = self._where_it_worked(claim)
+        cutover = left.cutover if left else Cutover.restart
+        resumption = resume(claim.journal, cutover, interruptions=claim.interruptions, most=most)
         try:
             environment = self._environment(claim, resumption)
             redactor = Redactor(self._codec.secrets(environment))
@@ -66,8 +67,7 @@ class RunDeployment:
         self, claim: Claim, resumption: Resumption, error: FraisierError, left: Environment | None
     ) -> Deployment:
         """The environment is gone from the configuration, or one of its secrets cannot be resolved."""
-        switched = resumption.course in (Course.go_on, Course.roll_back)
-        status = Status.rollback_failed if switched else Status.failed
+        status = Status.rollback_failed if resumption.switched else Status.failed
         message = error.message
         try:
             if left is not None:

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from fraisier.application.ports import Clock, Host, Migrations, Prober, Repository, Target
+from fraisier.application.ports import (
+    Clock,
+    Host,
+    Migrations,
+    Prober,
+    Proxy,
+    Repository,
+    SideBySide,
+    Target,
+    UnitState,
+)
 from fraisier.deployers.common import Candidate, Parts, command_env
-from fraisier.domain.errors import LivesElsewhere, UsageError
-from fraisier.domain.fraise import Environment
+from fraisier.domain.errors import Cause, LivesElsewhere, StepFailed, UsageError
+from fraisier.domain.fraise import Environment, TargetSpec
 from fraisier.domain.labels import as_options, in_words
 from fraisier.domain.plan import TargetActs
 from fraisier.domain.recovery import MOST_INTERRUPTIONS
+from fraisier.domain.release import Layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +45,7 @@ class Tools:
     repository: Repository
     clock: Clock
     retries: Retries = field(default_factory=Retries)
+    proxies: Mapping[str, Proxy] = field(default_factory=dict)
     labels: Collection[str] = ()  # of this process, which is on one machine
 
     def host(self, environment: Environment) -> Host:
@@ -56,10 +68,40 @@ class Tools:
         """What runs the release; None: files are switched, nothing is restarted."""
         return self.targets[environment.target.kind] if environment.target else None
 
+    def proxy(self, environment: Environment) -> Proxy | None:
+        """What is told where traffic goes; None: nothing is."""
+        return self.proxies[environment.proxy.kind] if environment.proxy else None
+
+    def unit(self, environment: Environment, release: str) -> TargetSpec | None:
+        """The unit of a release's instance; `release` '' = the plain one of the environment.
+
+        Raises:
+            StepFailed: preflight, where the brand cannot run two releases side by side.
+        """
+        target, spec = self.target(environment), environment.target
+        if target is None or spec is None or not release:
+            return spec
+        if not isinstance(target, SideBySide):
+            message = f"cannot run two releases side by side: {spec.kind} does not offer that"
+            raise StepFailed(Cause.preflight, message, "Use `cutover: restart`")
+        return target.instance(spec, release)
+
+    def state(self, environment: Environment, release: str) -> UnitState:
+        """What the process manager says of a release's instance, or ('') of the plain unit."""
+        target, spec = self.target(environment), self.unit(environment, release)
+        if target is None or spec is None:
+            return UnitState(known=False, running=False)
+        return target.state(spec, self.host(environment))
+
+    def acts(self, environment: Environment, release: str) -> TargetActs:
+        """What the environment's target does for a release."""
+        target = self.target(environment)
+        folder = Layout(environment.app_path).release(release)
+        return target.acts(environment, folder) if target else TargetActs()
+
     def parts(self, environment: Environment, release: Candidate) -> Parts:
         """What the environment's brands contribute to a plan for `release`."""
-        target = self.target(environment)
-        acts = target.acts(environment, release.folder) if target else TargetActs()
+        acts = self.acts(environment, release.name)
         migrations = self._migrations(environment)
         if migrations is None:
             return Parts(target=acts)

@@ -17,6 +17,7 @@ from fraisier.cli.options import (
 from fraisier.cli.screen import Screen, print_json
 from fraisier.cli.session import Session
 from fraisier.cli.text import printable
+from fraisier.domain.cutover_cost import cost_of
 from fraisier.domain.labels import in_words
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ def command(session: Session, fraise: str, environment: str, *, commit: str, ref
 
 def print_plan(fraisier: Fraisier, key: EnvironmentKey, plan: Plan, *, as_json: bool) -> None:
     """The plan's steps and the commands of each, and who would perform them."""
-    labels = fraisier.environment(key).labels
+    environment = fraisier.environment(key)
+    labels, cost = environment.labels, cost_of(environment)
     if as_json:
-        print_json({**_document(plan, key), "labels": labels})
+        print_json({**_document(plan, key), "labels": labels, "cutover": environment.cutover, "cost": cost})
         return
     screen = Screen.of_stdout()
     screen.say(f"The next deployment of {screen.style(str(key), bold=True)} would do this:")
@@ -59,6 +61,8 @@ def print_plan(fraisier: Fraisier, key: EnvironmentKey, plan: Plan, *, as_json: 
             command, _, remark = printable(act.describe(), keep="\n").partition("    # ")
             remark = screen.style(f"  # {remark}", dim=True) if remark else ""
             screen.say("       " + command.replace("\n", "\n       ") + remark)
+    if cost:
+        screen.say(f"What it costs: {cost}.")
     if labels:
         screen.say(f"By a worker with the labels {in_words(labels)}.")
         if lack := FindWorkers(fraisier.store).lack(labels):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from fraisier.application.settings import ForgeInstance, Settings
-from fraisier.config import checks, sources, texts
+from fraisier.config import checks, cutover, sources, texts
 from fraisier.config.keys import LOGGING, SERVER, WORKER
 from fraisier.config.sections import Parsed, Section
 from fraisier.domain.fraise import (
     BuildCommand,
+    Cutover,
     Database,
     Environment,
     EnvironmentKey,
@@ -106,6 +107,10 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
         user=keys["user"] or "",
         target=_target(keys),
         unit_file=keys["unit_file"] or "",
+        run=keys["run"] or "",
+        listen=cutover.listen_of(keys),
+        cutover=Cutover(keys["cutover"]),
+        proxy=cutover.proxy_of(keys),
         build=tuple(_build(each, keys["build_timeout"]) for each in keys["build"]),
         env_file=keys["env_file"] or "",
         database=_database(keys["database"]),
@@ -117,7 +122,7 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
 
 _AS_THEY_ARE = (
     *("labels", "paths", "env", "shared", "submodules", "lfs"),
-    *("keep_releases", "retry_for", "min_free_disk", "restart_timeout"),
+    *("keep_releases", "retry_for", "min_free_disk", "restart_timeout", "drain_timeout", "bake"),
 )
 
 

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from fraisier.config import sources, texts
+from fraisier.config import cutover, sources, texts
 from fraisier.config.document import Node
 from fraisier.config.reading import Reader, did_you_mean
 from fraisier.config.sections import Parsed
@@ -31,6 +31,7 @@ def check(root: Parsed, reader: Reader, labels: Collection[str]) -> None:
         _check_ref(reader, environment, mapped.get((fraise_name, name), ()))
         _check_hosts(reader, environment)
         _check_target(reader, environment)
+        cutover.check(reader, environment)
         _check_health(reader, environment)
         _check_migration(reader, environment)
         _check_shared(reader, environment)
@@ -189,14 +190,14 @@ def _unknown(reader: Reader, node: Node, name: str, known: list[str]) -> None:
 def unit_of(environment: Parsed) -> tuple[str, str, str] | None:
     """What runs a release: (brand, whose or which manager, unit)."""
     if environment["systemd_service"]:
-        return "systemd", environment["systemd_manager"], texts.complete_unit(environment["systemd_service"])
+        return "systemd", environment["systemd_manager"], cutover.plain_unit(environment["systemd_service"])
     if environment["supervisord_program"]:
         return "supervisord", environment["supervisord_config"] or "", environment["supervisord_program"]
     target = environment["target"]
     if not target or not target["type"] or not target["unit"]:
         return None
     if target["type"] == "systemd":
-        return "systemd", target.values.get("manager", "system"), texts.complete_unit(target["unit"])
+        return "systemd", target.values.get("manager", "system"), cutover.plain_unit(target["unit"])
     return target["type"], target.values.get("config", ""), target["unit"]
 
 

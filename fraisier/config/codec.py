@@ -14,11 +14,13 @@ from fraisier.config.reading import Unresolvable, names, resolve
 from fraisier.domain.errors import UsageError
 from fraisier.domain.fraise import (
     BuildCommand,
+    Cutover,
     Database,
     Environment,
     FraiseType,
     HealthCheck,
     OnForcePush,
+    ProxySpec,
     Source,
     TargetSpec,
 )
@@ -180,6 +182,8 @@ def _environment(data: dict[str, Any]) -> Environment:
     data = dict(data)
     data["type"] = FraiseType(data["type"])
     data["on_force_push"] = OnForcePush(data["on_force_push"])
+    data["cutover"] = Cutover(data.get("cutover", "restart"))
+    data["proxy"] = _make(ProxySpec, data.get("proxy"))
     data["source"] = _make(Source, data["source"])
     data["target"] = _make(TargetSpec, data.get("target"))
     data["database"] = _make(Database, data.get("database"))

@@ -9,6 +9,7 @@ from fraisier.config.kinds import (
     Choice,
     Duration,
     Flag,
+    Place,
     SecretText,
     ShellLine,
     Size,
@@ -129,6 +130,11 @@ TARGET = Section(
     other=Text(),
 )
 
+PROXY = Section(
+    {"type": Key(Text("name", texts.name), "brand: haproxy, caddy, or a plugin's", required=True)},
+    other=Text(),
+)
+
 ENVIRONMENT = Section(
     {
         "branch": Key(
@@ -164,6 +170,33 @@ ENVIRONMENT = Section(
         ),
         "target": Key(TARGET, "the same, for any brand: {type, unit, and the brand's own settings}"),
         "unit_file": Key(_relative, "a file of the release that is installed as the unit"),
+        "run": Key(
+            _line,
+            "the command that serves, in the release's folder as `user`; the unit is written from it, and"
+            " the service is told where to listen: $FRAISIER_SOCKET, or $PORT",
+        ),
+        "listen": Key(
+            Many(Place(), or_one=True),
+            "where the service listens: the path of a unix socket (`%i`: the release), or ports",
+            default=(),
+            shown="a socket below /run",
+        ),
+        "cutover": Key(
+            Choice("restart", "socket", "blue_green"),
+            "how the traffic comes to a new release: see zero-downtime.md",
+            default="restart",
+        ),
+        "drain_timeout": Key(
+            Duration(0, 86400), "how long requests and WebSockets of the old release may last", default=30.0
+        ),
+        "bake": Key(
+            Duration(0, 86400), "how long a release that serves is watched before it is left", default=0.0
+        ),
+        "proxy": Key(
+            PROXY,
+            "the proxy that is told which release serves, where they listen on ports: {type, and the brand's"
+            " own settings}",
+        ),
         "build": Key(Many(Either(_line, BUILD, into="run")), "shell lines, or {run, timeout}", default=()),
         "build_timeout": Key(Duration(0.1), "how long each of them may take", default=1800.0),
         "env": Key(

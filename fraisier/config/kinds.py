@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from fraisier.config import texts
 from fraisier.config.document import Node
 from fraisier.config.reading import (
     Reader,
@@ -92,6 +93,23 @@ class ShellLine(Text):
 
 def _no_nul(text: str) -> str:
     return "has a NUL character, which no command can hold" if "\0" in text else ""
+
+
+class Place(Text):
+    """Where a service listens. A port needs no quotes."""
+
+    def __init__(self) -> None:
+        super().__init__("socket or port", texts.listen)
+
+    def read(self, node: Node, reader: Reader) -> str:
+        if node.kind == "scalar" and node.tag == "int":
+            if wrong := texts.listen(node.text):
+                raise Refused(node, wrong)
+            return node.text
+        return super().read(node, reader)
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, super().schema()]}
 
 
 class SecretText:

@@ -45,6 +45,7 @@ _SECTIONS: tuple[tuple[str, str, Section, str], ...] = (
     ("`fraises.<name>.environments.<name>`", "environment", keys.ENVIRONMENT, ""),
     ("`build` (long form)", "", keys.BUILD, ""),
     ("`target`", "", keys.TARGET, "All other keys are the brand's own settings, as text."),
+    ("`proxy`", "", keys.PROXY, "All other keys are the brand's own settings: see zero-downtime.md."),
     ("`database` of an environment", "migration", keys.MIGRATION, "`name` alone migrates nothing."),
     ("`health_check`", "health", keys.HEALTH, ""),
     (

@@ -23,6 +23,7 @@ _URL = re.compile(
 _LIMIT = re.compile(r"[1-9][0-9]{0,5}/(second|minute|hour|day)\Z")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*\Z|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\Z")
 _UNIT_SUFFIXES = (".service", ".socket", ".target", ".timer", ".path")
+LONGEST_SOCKET = 107  # bytes: unix(7)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 # Folders that belong to the system as a whole; below the first kind nothing is deployed either.
@@ -208,6 +209,23 @@ def tcp(text: str) -> str:
     ):
         return f"{text[:60]!r} is no address; expected host:port, e.g. 127.0.0.1:8000"
     return ""
+
+
+def listen(text: str) -> str:
+    """A unix socket or a port."""
+    if text.startswith("/"):
+        longest = len(text.replace("%i", "0" * 20))
+        if longest > LONGEST_SOCKET:
+            return f"can be {longest} characters long; a socket's path has at most {LONGEST_SOCKET}"
+        return absolute(text)
+    return tcp(complete_address(text)) and (
+        f"{text[:60]!r} is no place to listen; expected a port, host:port, or the path of a unix socket"
+    )
+
+
+def complete_address(text: str) -> str:
+    """8001 -> 127.0.0.1:8001; paths stay."""
+    return f"127.0.0.1:{text}" if text.isascii() and text.isdigit() else text
 
 
 def _port(match: re.Match[str]) -> str:

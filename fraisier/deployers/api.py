@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fraisier.deployers.common import Candidate, Parts, in_release, steps, switch_to
+from fraisier.deployers.common import Candidate, Parts, in_release, steps
+from fraisier.deployers.cutover import bring_back, bring_in, bring_instance_back, clean_up, take_away
 from fraisier.domain.fraise import Environment
 from fraisier.domain.plan import (
     Act,
-    CheckHealth,
     Fetch,
     LinkShared,
     Phase,
     Plan,
     Preflight,
-    Prove,
     Prune,
+    Retire,
     Seal,
+    Step,
     StepName,
-    TargetActs,
     Unpack,
 )
 from fraisier.domain.release import Layout
@@ -32,7 +32,7 @@ def plan_deployment(environment: Environment, release: Candidate, parts: Parts) 
         release=release.name,
         steps=steps(
             Phase.deploy,
-            (StepName.preflight, (Preflight(),)),
+            (StepName.preflight, (Preflight(), *clean_up(environment))),
             (StepName.fetch, (fetch,)),
             (StepName.prepare, (_unpack(environment, release),)),
             (StepName.link_shared, _links(environment, release)),
@@ -41,13 +41,11 @@ def plan_deployment(environment: Environment, release: Candidate, parts: Parts) 
                 (*_build(environment, release), Seal(release=release.name, folder=release.folder)),
             ),
             (StepName.migrate, parts.migrate_up),
-            *_bring_in(environment, release.name, parts.target),
-            (
-                StepName.finish,
-                (
-                    Prove(release=release.name),
-                    Prune(folder=layout.releases, keep=environment.keep_releases),
-                ),
+            *bring_in(
+                environment,
+                release.name,
+                parts,
+                Prune(folder=layout.releases, keep=environment.keep_releases),
             ),
         ),
     )
@@ -59,46 +57,31 @@ def plan_return(environment: Environment, release: Candidate, parts: Parts) -> P
         release=release.name,
         steps=steps(
             Phase.deploy,
-            (StepName.preflight, (Preflight(),)),
-            *_bring_in(environment, release.name, parts.target),
-            (StepName.finish, (Prove(release=release.name),)),
+            (StepName.preflight, (Preflight(), *clean_up(environment))),
+            *bring_in(environment, release.name, parts),
         ),
     )
 
 
-def plan_rollback(environment: Environment, previous: str, parts: Parts) -> Plan:
+def plan_rollback(
+    environment: Environment, previous: str, parts: Parts, *, as_instance: bool = False
+) -> Plan:
     """Back to `previous` after a failure behind the switch; '' = there was nothing before.
 
     The code must be back before the restart, so this is not the plan reversed. The database goes first:
     the old code should not meet the new schema, and only the new release's folder knows the way down.
+    With `as_instance` that release served as an instance of its own, and may do so still.
     """
     database = (StepName.migrate, parts.migrate_down)
-    if previous:
-        return Plan(
-            release=previous,
-            steps=steps(Phase.rollback, database, *_bring_in(environment, previous, parts.target)),
-        )
-    return Plan(
-        release="",
-        steps=steps(
-            Phase.rollback,
-            (StepName.restart, (*parts.target.release_failure, *parts.target.stop)),
-            database,
-            (StepName.activate, (switch_to(environment, ""),)),
-        ),
-    )
+    if not previous:
+        return Plan(release="", steps=steps(Phase.rollback, *take_away(environment, parts, database)))
+    way = bring_instance_back if as_instance else bring_back
+    return Plan(release=previous, steps=steps(Phase.rollback, *way(environment, previous, parts, database)))
 
 
-def _bring_in(
-    environment: Environment, name: str, target: TargetActs
-) -> tuple[tuple[StepName, tuple[Act, ...]], ...]:
-    restart = (*target.install, *target.release_failure, *target.restart)
-    watched = environment.target is not None or environment.health_check is not None
-    return (
-        (StepName.activate, (switch_to(environment, name),)),
-        (StepName.restart, restart),
-        (StepName.check_health, (CheckHealth(check=environment.health_check),) if watched else ()),
-    )
+def plan_clean_up() -> Step:
+    """After a failure before the switch: an instance that was started beside the one that serves."""
+    return Step(name=StepName.restart, acts=(Retire(keep=None),), phase=Phase.rollback)
 
 
 def _unpack(environment: Environment, release: Candidate) -> Unpack:

@@ -32,6 +32,14 @@ class OnForcePush(StrEnum):
     refuse = "refuse"
 
 
+class Cutover(StrEnum):
+    """How the traffic comes from the old release to the new one."""
+
+    restart = "restart"  # the unit is restarted: whoever comes meanwhile is refused
+    socket = "socket"  # systemd holds the listening socket: whoever comes meanwhile waits
+    blue_green = "blue_green"  # the new release starts beside the old one, then the traffic moves
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """Where a fraise's commits come from. The URL holds no password; credentials stand beside it.
@@ -55,7 +63,9 @@ class Source:
 class HealthCheck:
     """When a new release counts as healthy: `passes` passes in a row within `timeout` seconds.
 
-    Exactly one of `url`, `tcp` ("host:port") and `command` (a shell line) is set.
+    Exactly one of `url`, `tcp` ("host:port") and `command` (a shell line) is set. `at` is where the release
+    in question listens, if that is a place of its own: the path of a unix socket, or host:port. It stands
+    instead of the host and port of `url`, and of `tcp`.
     """
 
     url: str = ""
@@ -69,6 +79,7 @@ class HealthCheck:
     request_timeout: float = 5.0
     timeout: float = 30.0
     passes: int = 2
+    at: str = ""
 
     @property
     def kind(self) -> str:
@@ -109,6 +120,14 @@ class TargetSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySpec:
+    """The proxy that is told where traffic goes: a brand ("haproxy", "caddy", …) and its settings."""
+
+    kind: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """One place where a fraise runs."""
 
@@ -126,6 +145,12 @@ class Environment:
     user: str = ""  # '' = whoever Fraisier runs as
     target: TargetSpec | None = None
     unit_file: str = ""
+    run: str = ""  # the command that serves; the unit is written from it
+    listen: tuple[str, ...] = ()  # paths of unix sockets ('%i': the release), or [host:]ports
+    cutover: Cutover = Cutover.restart
+    drain_timeout: float = 30.0
+    bake: float = 0.0
+    proxy: ProxySpec | None = None  # None: it dials `Layout.link`, or a fixed address
     build: tuple[BuildCommand, ...] = ()
     env: Mapping[str, str | Secret] = field(default_factory=dict)
     env_file: str = ""
@@ -149,6 +174,11 @@ class Environment:
     def ref_kind(self) -> RefKind:
         """Whether the environment follows a branch or tags."""
         return RefKind.branch if self.branch else RefKind.tag
+
+    @property
+    def is_blue_green(self) -> bool:
+        """Whether a release runs as an instance of its own."""
+        return self.cutover is Cutover.blue_green
 
     def follows(self, change: Change) -> bool:
         """Whether a moved ref is the one that this environment follows."""

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fraisier.domain.fraise import HealthCheck
+from fraisier.domain.fraise import Cutover, HealthCheck
 from fraisier.domain.secret import Secret
 
 
 class StepName(StrEnum):
-    """The steps of a deployment, in the order in which they are performed."""
+    """The steps of a deployment, in the order in which they are performed (see `BRING_IN` for the end)."""
 
     preflight = "preflight"
     fetch = "fetch"
@@ -29,6 +29,15 @@ class StepName(StrEnum):
     restart = "restart"
     check_health = "check_health"
     finish = "finish"
+
+
+# How a release that is whole is brought in, and from which step on it serves.
+BRING_IN = {
+    Cutover.restart: (StepName.activate, StepName.restart, StepName.check_health, StepName.finish),
+    Cutover.socket: (StepName.activate, StepName.restart, StepName.check_health, StepName.finish),
+    Cutover.blue_green: (StepName.restart, StepName.check_health, StepName.activate, StepName.finish),
+}
+SWITCHED = {how: steps[steps.index(StepName.activate) :] for how, steps in BRING_IN.items()}
 
 
 class Phase(StrEnum):
@@ -158,11 +167,15 @@ class Seal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switch:
-    """Point `current` at a release, atomically. `release` '' removes `current`."""
+    """Point `current` at a release, atomically. `release` '' removes `current`.
+
+    `restarts`: the unit is restarted next, and its health counts only for what starts then.
+    """
 
     release: str
     current: str
     to: str
+    restarts: bool = True
 
     def describe(self) -> str:
         """For `fraisier plan`."""
@@ -174,10 +187,14 @@ class Switch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallFile:
-    """Put a file of the release where the system looks for it, atomically."""
+    """Put a file of the release where the system looks for it, atomically.
+
+    `once`: what is there already stays as it is.
+    """
 
     source: str
     destination: str
+    once: bool = False
 
     def describe(self) -> str:
         """For `fraisier plan`."""
@@ -186,28 +203,137 @@ class InstallFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitCommand:
-    """A short command to the process manager, given under the environment's lock and token."""
+    """A short command to the process manager, given under the environment's lock and token.
+
+    Not where `unless`, a command that only looks, ends well.
+    """
 
     argv: tuple[str, ...]
     allow_failure: bool = False
     timeout: float = 90.0
+    unless: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """For `fraisier plan`."""
-        return shlex.join(self.argv)
+        return f"{shlex.join(self.unless)} || " * bool(self.unless) + shlex.join(self.argv)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteFile:
+    """Write a file that Fraisier makes itself, atomically; `before` is done first where it changes.
+
+    `once`: what is there already stays as it is.
+    """
+
+    destination: str
+    content: str
+    before: tuple[UnitCommand, ...] = ()
+    once: bool = False
+
+    def describe(self) -> str:
+        """For `fraisier plan`."""
+        if not self.content:
+            return f": > {shlex.quote(self.destination)}"
+        return f"cat > {shlex.quote(self.destination)}    # {len(self.content.splitlines())} lines"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveFile:
+    """Remove what `WriteFile` or `InstallFile` put there; missing is fine."""
+
+    destination: str
+
+    def describe(self) -> str:
+        """For `fraisier plan`."""
+        return shlex.join(("rm", "-f", self.destination))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allot:
+    """Choose where a release's instance listens, and write down what it is told."""
+
+    release: str
+    listen: tuple[str, ...]
+    file: str
+
+    def describe(self) -> str:
+        """For `fraisier plan`."""
+        where = self.listen[0] if len(self.listen) == 1 else f"a free one of {', '.join(self.listen)}"
+        return f"cat > {shlex.quote(self.file)}    # the instance listens on {where}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Send the traffic to a release's instance, or to the plain unit (`release` ''), or nowhere.
+
+    `socket` is the plain unit's; '' where it listens on an address that does not change.
+    """
+
+    release: str
+    link: str
+    proxy: str = ""
+    socket: str = ""
+
+    def describe(self) -> str:
+        """For `fraisier plan`."""
+        if self.proxy:
+            return f"tell {self.proxy} to send its traffic to {self.release or 'nothing'}"
+        if not self.release and not self.socket:
+            return shlex.join(("rm", "-f", self.link))
+        to = self.socket or f"the socket of {self.release}"
+        return f"ln -s … {self.link}.new && mv -T {self.link}.new {self.link}    # to {to}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bake:
+    """Go on watching a release that serves, for some seconds: what fails late is rolled back too."""
+
+    check: HealthCheck | None
+    seconds: float
+    release: str = ""  # the instance; '' = the plain unit
+
+    def describe(self) -> str:
+        """For `fraisier plan`."""
+        return f"watch its health for {self.seconds:g} s more"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retire:
+    """Stop whatever serves this environment besides one: instances of other releases, or the plain unit.
+
+    `keep` is an instance's release; '' = the plain unit; None = the release that `current` points to, or
+    that one's plain unit. What still has connections gets `drain` seconds to end them. `told`: what does
+    not work is told and tried again later, for the release that stays is in good health.
+    """
+
+    keep: str | None
+    drain: float = 0.0
+    told: bool = False
+
+    def describe(self) -> str:
+        """For `fraisier plan`."""
+        rest = {None: "what does not serve", "": "instances of releases"}.get(self.keep, "the others")
+        wait = f", when their connections have ended, or after {self.drain:g} s" if self.drain else ""
+        return f"stop and disable {rest}{wait}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckHealth:
-    """Wait until the unit's new invocation runs and, where a check is configured, passes it."""
+    """Wait until the unit's new invocation runs and, where a check is configured, passes it.
+
+    `release` is the instance that is asked, on its own socket or port; '' = the plain unit.
+    """
 
     check: HealthCheck | None
+    release: str = ""
 
     def describe(self) -> str:
         """For `fraisier plan`."""
         if self.check is None:
             return "wait until the unit runs"
         what = self.check.url or self.check.tcp or self.check.command
+        if self.release and not self.check.command:
+            what += " on its own address"
         return (
             f"{self.check.kind} {what}    # {self.check.passes} passes in a row in {self.check.timeout:g} s"
         )
@@ -245,8 +371,14 @@ Act = (
     | Seal
     | Switch
     | InstallFile
+    | WriteFile
+    | RemoveFile
     | UnitCommand
+    | Allot
     | CheckHealth
+    | Route
+    | Bake
+    | Retire
     | Prove
     | Prune
 )
@@ -270,8 +402,8 @@ class Plan:
 
     def after(self, name: StepName) -> tuple[Step, ...]:
         """The steps from `name` on."""
-        order = list(StepName)
-        return tuple(s for s in self.steps if order.index(s.name) >= order.index(name))
+        names = [step.name for step in self.steps]
+        return self.steps[names.index(name) :] if name in names else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,10 +411,17 @@ class TargetActs:
     """What a target brand does for one environment, as data.
 
     `install` comes before `restart` when a unit file is configured. `release_failure` clears what a
-    crash left behind (systemd: reset-failed) and comes before each restart.
+    crash left behind (systemd: reset-failed) and comes before each restart. `start` does nothing to what
+    runs. `keep` has it started at boot, and `forget` undoes `keep` and `install`. `retire` asks it to stop
+    without waiting for that. `listen` is where it may listen (see `Environment.listen`).
     """
 
     install: tuple[Act, ...] = ()
     release_failure: tuple[Act, ...] = ()
     restart: tuple[Act, ...] = ()
     stop: tuple[Act, ...] = ()
+    start: tuple[Act, ...] = ()
+    keep: tuple[Act, ...] = ()
+    forget: tuple[Act, ...] = ()
+    retire: tuple[Act, ...] = ()
+    listen: tuple[str, ...] = ()

@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from fraisier.domain.errors import Cause
-from fraisier.domain.plan import Phase, StepName, StepState
+from fraisier.domain.fraise import Cutover
+from fraisier.domain.plan import BRING_IN, SWITCHED, Phase, StepName, StepState
 
 
 class Journaled(Protocol):
@@ -47,6 +48,7 @@ class Resumption:
 
     `migrated`: this deployment's migration has been done, so it must not be done again. `undone`: the way
     back had already taken the database back, or had begun to (`torn`), which is never repeated either.
+    `switched`: the new release may serve, so that what fails from here on is rolled back.
     """
 
     course: Course
@@ -56,6 +58,7 @@ class Resumption:
     migrated: bool = False
     undone: bool = False
     torn: bool = False
+    switched: bool = False
 
 
 CAUSE_OF_STEP = {
@@ -65,8 +68,8 @@ CAUSE_OF_STEP = {
     StepName.migrate: Cause.migration,
     StepName.restart: Cause.restart,
     StepName.check_health: Cause.unhealthy,
+    StepName.finish: Cause.unhealthy,  # it fails only where the release did not stand its bake
 }
-_SWITCH = (StepName.activate, StepName.restart, StepName.check_health, StepName.finish)
 # The journal does not tell why a step has failed. A full disk, or a network that was away, is tried again and
 # blames no commit: what leaves nothing behind is done once more, and finds out by itself.
 _REPEATABLE = (
@@ -93,37 +96,44 @@ INTERRUPTED_TOO_OFTEN = (
 
 
 def resume(
-    journal: Sequence[Journaled], *, interruptions: int = 0, most: int = MOST_INTERRUPTIONS
+    journal: Sequence[Journaled],
+    cutover: Cutover = Cutover.restart,
+    *,
+    interruptions: int = 0,
+    most: int = MOST_INTERRUPTIONS,
 ) -> Resumption:
     """How a deployment with this journal goes on. An empty journal starts from the first step.
 
+    `cutover` is that of the environment which it began with: it says which steps are behind the switch.
     `interruptions` is how many of its attempts ended because their worker did: a deployment that ends
     its workers, or loses its folder, each time is tried `most` times.
     """
     migrated, undone, torn = _database(journal)
-    found = replace(_way_on(journal, migrated), migrated=migrated, undone=undone, torn=torn)
+    found = replace(_way_on(journal, migrated, cutover), migrated=migrated, undone=undone, torn=torn)
     if interruptions < most or found.course not in (Course.start_over, Course.go_on):
         return found
-    course = Course.roll_back if found.course is Course.go_on else Course.conclude
+    course = Course.roll_back if found.switched else Course.conclude
     error = INTERRUPTED_TOO_OFTEN.format(most=most)
     return replace(found, course=course, cause=Cause.interrupted, error=error)
 
 
-def _way_on(journal: Sequence[Journaled], migrated: bool) -> Resumption:  # noqa: FBT001
+def _way_on(journal: Sequence[Journaled], migrated: bool, cutover: Cutover) -> Resumption:  # noqa: FBT001
     steps = [step for step in journal if not step.retried]
     forward = [step for step in steps if step.phase is Phase.deploy]
+    switched = any(step.name in SWITCHED[cutover] for step in forward)
     last = [step for step in forward if step.attempt == steps[-1].attempt]
     failed = next((step for step in last if step.state in _BAD), None)
     if any(step.phase is Phase.rollback for step in steps):
-        return _back(failed, steps, forward)
+        return _back(failed, steps, forward, switched)
     if failed is not None and not (failed.state is StepState.failed and failed.name in _REPEATABLE):
-        course = Course.roll_back if failed.name in _SWITCH else Course.conclude
-        return Resumption(course, failed.release, _cause(failed), failed.error + _torn_by(failed))
+        course = Course.roll_back if switched else Course.conclude
+        error = failed.error + _torn_by(failed)
+        return Resumption(course, failed.release, _cause(failed), error, switched=switched)
     if any(step.name is StepName.migrate and step.state in _UNFINISHED for step in last):
         return Resumption(Course.conclude, "", Cause.migration_interrupted, INTERRUPTED_MIGRATION)
-    whole = [s for s in last if s.name in _SWITCH or (s.name is StepName.migrate and migrated)]
+    whole = [s for s in last if s.name in BRING_IN[cutover] or (s.name is StepName.migrate and migrated)]
     if whole:
-        return Resumption(Course.go_on, whole[-1].release)
+        return Resumption(Course.go_on, whole[-1].release, switched=switched)
     return Resumption(Course.start_over)
 
 
@@ -136,15 +146,19 @@ def _database(journal: Sequence[Journaled]) -> tuple[bool, bool, bool]:
     return StepState.success in up, StepState.success in down or torn, torn
 
 
-def _back(failed: Journaled | None, steps: Sequence[Journaled], forward: Sequence[Journaled]) -> Resumption:
+def _back(
+    failed: Journaled | None,
+    steps: Sequence[Journaled],
+    forward: Sequence[Journaled],
+    switched: bool,  # noqa: FBT001
+) -> Resumption:
     """The way back had begun: all of it behind the switch, else only the database's."""
-    switched = any(step.name in _SWITCH for step in forward)
     course = Course.roll_back if switched else Course.conclude
     why = failed or next((step for step in forward if step.state in _BAD), None)
     if why is None:
         error = "cannot tell why the way back had begun: its worker died in the middle"
-        return Resumption(course, steps[-1].release, Cause.interrupted, error)
-    return Resumption(course, why.release, _cause(why), why.error)
+        return Resumption(course, steps[-1].release, Cause.interrupted, error, switched=switched)
+    return Resumption(course, why.release, _cause(why), why.error, switched=switched)
 
 
 def _torn_by(step: Journaled) -> str:

@@ -31,6 +31,20 @@ class Layout:
         return posixpath.join(self.app_path, "current")
 
     @property
+    def link(self) -> str:
+        """The link to the unix socket of what serves: what a proxy dials."""
+        return posixpath.join(self.app_path, "current.sock")
+
+    @property
+    def instances(self) -> str:
+        """A file for each release that runs as an instance of its own, with what it is told."""
+        return posixpath.join(self.own, "instances")
+
+    def instance(self, name: str) -> str:
+        """The file of one instance: NAME=value lines, which its unit reads."""
+        return posixpath.join(self.instances, name + ".env")
+
+    @property
     def own(self) -> str:
         """Fraisier's own folder: lock, token, owner, scopes and the releases' markers."""
         return posixpath.join(self.app_path, ".fraisier")

@@ -34,22 +34,21 @@ class HttpProber:
     ) -> Health:
         """Look once. Whatever the server does is a verdict, never an exception."""
         url = urlsplit(check.url)
+        place = check.at or _place(url)
         try:
-            with _connection(url, check.request_timeout) as connection:
+            with _connection(url, check) as connection:
                 return _ask(connection, url, check)
         except TimeoutError:
-            return Health(
-                passed=False, detail=f"no answer from {_place(url)} within {check.request_timeout:g} s"
-            )
+            return Health(passed=False, detail=f"no answer from {place} within {check.request_timeout:g} s")
         except ssl.SSLError as error:
-            return Health(passed=False, detail=f"TLS with {_place(url)} failed: {error.reason or error}")
+            return Health(passed=False, detail=f"TLS with {place} failed: {error.reason or error}")
         except OSError as error:
-            return Health(passed=False, detail=f"{reason(error)} on {_place(url)}")
+            return Health(passed=False, detail=f"{reason(error)} on {place}")
         except ValueError:  # its text may hold a header's secret
             return Health(passed=False, detail="the check's url or headers cannot be sent")
         except http.client.HTTPException as error:
             what = str(error) or type(error).__name__
-            return Health(passed=False, detail=f"{_place(url)} does not answer as HTTP does: {what[:200]!r}")
+            return Health(passed=False, detail=f"{place} does not answer as HTTP does: {what[:200]!r}")
 
 
 def _place(url: SplitResult) -> str:
@@ -61,15 +60,14 @@ def _place(url: SplitResult) -> str:
 
 
 @contextmanager
-def _connection(url: SplitResult, timeout: float) -> Iterator[http.client.HTTPConnection]:
-    """A connection that is cut after `timeout` seconds, however slowly the server drips.
+def _connection(url: SplitResult, check: HealthCheck) -> Iterator[http.client.HTTPConnection]:
+    """A connection that is cut after the check's `request_timeout`, however slowly the server drips.
 
     Raises:
         TimeoutError: it was cut.
     """
-    secure = url.scheme == "https"
-    brand = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = brand(url.hostname or "", url.port, timeout=timeout)
+    timeout = check.request_timeout
+    connection = _dialled(url, check.at, timeout)
     late = threading.Event()
     sockets: list[socket.socket] = []
     watchdog = threading.Timer(timeout, _cut, (sockets, late))
@@ -92,6 +90,31 @@ def _connection(url: SplitResult, timeout: float) -> Iterator[http.client.HTTPCo
         raise TimeoutError
 
 
+def _dialled(url: SplitResult, at: str, timeout: float) -> http.client.HTTPConnection:
+    """To where `url` leads, or to an instance's own address, which is behind the proxy and its TLS."""
+    if at.startswith("/"):
+        return _UnixConnection(at, timeout)
+    if at:
+        host, _, port = at.rpartition(":")
+        return http.client.HTTPConnection(host.strip("[]"), int(port), timeout=timeout)
+    secure = url.scheme == "https"
+    brand = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    return brand(url.hostname or "", url.port, timeout=timeout)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
 def _cut(sockets: list[socket.socket], late: threading.Event) -> None:
     late.set()
     for found in sockets:
@@ -102,7 +125,8 @@ def _cut(sockets: list[socket.socket], late: threading.Event) -> None:
 def _ask(connection: http.client.HTTPConnection, url: SplitResult, check: HealthCheck) -> Health:
     sent = {name: _plain(value) for name, value in check.headers.items()}
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    defaults = {"User-Agent": "fraisier-health-check", "Connection": "close", "Accept": "*/*"}
+    own = {"Host": url.netloc} if check.at else {}  # the name that the service is asked for by the proxy
+    defaults = {**own, "User-Agent": "fraisier-health-check", "Connection": "close", "Accept": "*/*"}
     connection.request("GET", path, headers={**defaults, **sent})
     response = connection.getresponse()
     status = _judge_status(response.status, check) or _judge_headers(response, check)

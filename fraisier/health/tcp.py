@@ -28,19 +28,26 @@ class TcpProber:
         run: Runner,  # noqa: ARG002
     ) -> Health:
         """Look once."""
-        host, _, port = check.tcp.rpartition(":")
+        place = check.at or check.tcp
         try:
-            address = (host.strip("[]") or "127.0.0.1", int(port))
-            socket.create_connection(address, check.request_timeout).close()
+            _connect(place, check.request_timeout)
         except TimeoutError:
-            return Health(
-                passed=False, detail=f"no answer from {check.tcp} within {check.request_timeout:g} s"
-            )
+            return Health(passed=False, detail=f"no answer from {place} within {check.request_timeout:g} s")
         except OSError as error:
-            return Health(passed=False, detail=f"{reason(error)} on {check.tcp}")
+            return Health(passed=False, detail=f"{reason(error)} on {place}")
         except (ValueError, OverflowError):
-            return Health(passed=False, detail=f"{check.tcp!r} is no host:port")
-        return Health(passed=True, detail=f"{check.tcp} accepts connections")
+            return Health(passed=False, detail=f"{place!r} is no host:port")
+        return Health(passed=True, detail=f"{place} accepts connections")
+
+
+def _connect(place: str, timeout: float) -> None:
+    if place.startswith("/"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout)
+            connection.connect(place)
+        return
+    host, _, port = place.rpartition(":")
+    socket.create_connection((host.strip("[]") or "127.0.0.1", int(port)), timeout).close()
 
 
 def reason(error: OSError) -> str:

@@ -22,7 +22,7 @@ from fraisier.hosts import files
 
 LOCK_PATIENCE = 100.0  # seconds; the longest short act, a unit's restart, holds the lock for 90
 _POLL = 0.01
-_OURS = {"releases", "shared", "current", ".fraisier"}
+_OURS = {"releases", "shared", "current", "current.sock", ".fraisier"}
 
 
 def prepare(ground: Ground) -> None:
@@ -157,7 +157,7 @@ def take(ground: Ground, *, force: bool) -> None:
 def remove_halves(ground: Ground) -> None:
     """Remove files that a killed worker had only begun to write; call only while holding the lock."""
     own = Path(Layout(ground.app_path).own)
-    for folder in (own, own / "releases", scopes_folder(ground)):
+    for folder in filter(Path.is_dir, (own, own / "releases", own / "instances", scopes_folder(ground))):
         with files.ours(f"{folder}/*") as found:
             for half in found.parent.glob(".*"):
                 half.unlink(missing_ok=True)

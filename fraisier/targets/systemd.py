@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 
 from fraisier.application.ports import Host, Problem, UnitState
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.fraise import Environment, TargetSpec
-from fraisier.domain.plan import InstallFile, TargetActs, UnitCommand
+from fraisier.domain.fraise import Cutover, Environment, TargetSpec
+from fraisier.domain.plan import TargetActs, UnitCommand
 from fraisier.domain.release import Layout
+from fraisier.domain.secret import Secret
+from fraisier.targets import systemd_names as words
+from fraisier.targets import systemd_units as units
+from fraisier.targets.systemd_acts import instance_acts, plain_acts
 
-# systemd.unit(5): what a unit's name may consist of; a leading '-' would be an option of systemctl.
-_UNIT = re.compile(
-    r"(?!-)[A-Za-z0-9:_.@\\-]{1,240}\.(?:service|socket|timer|target|path|mount|slice|scope)\Z"
-)
 _SHOWN = (
     "LoadState,LoadError,ActiveState,SubState,InvocationID,NRestarts,Result,ExecMainStatus,Type,"
-    "RemainAfterExit,WorkingDirectory,ExecStart"
+    "RemainAfterExit,WorkingDirectory,ExecStart,UnitFileState"
 )
-_QUICK = 10.0  # seconds for a command that only changes systemd's mind
 _ABSENT = ("System has not been booted with systemd", "Failed to connect to bus")
 
 
@@ -29,6 +27,8 @@ class Systemd:
     """A unit of systemd."""
 
     kind = "systemd"
+
+    cutovers = frozenset(Cutover)
 
     def acts(self, environment: Environment, release_folder: str) -> TargetActs:
         """The commands for this environment's unit; none where none is configured.
@@ -39,32 +39,13 @@ class Systemd:
         spec = environment.target
         if spec is None:
             return TargetActs()
-        unit, systemctl = _unit(spec), _systemctl(spec)
-        return TargetActs(
-            install=self._install(environment, spec, release_folder),
-            # Fails for a unit that systemd has never loaded, where nothing is to be cleared.
-            release_failure=(
-                UnitCommand(argv=(*systemctl, "reset-failed", unit), allow_failure=True, timeout=_QUICK),
-            ),
-            restart=(UnitCommand(argv=(*systemctl, "restart", unit), timeout=environment.restart_timeout),),
-            stop=(UnitCommand(argv=(*systemctl, "stop", unit), timeout=environment.restart_timeout),),
-        )
+        if environment.is_blue_green:
+            return instance_acts(environment, self.instance(spec, posixpath.basename(release_folder)), spec)
+        return plain_acts(environment, spec, release_folder)
 
-    def _install(
-        self, environment: Environment, spec: TargetSpec, release_folder: str
-    ) -> tuple[InstallFile | UnitCommand, ...]:
-        if not environment.unit_file:
-            return ()
-        unit, systemctl = _unit(spec), _systemctl(spec)
-        return (
-            InstallFile(
-                source=posixpath.join(release_folder, environment.unit_file),
-                destination=posixpath.join(_unit_folder(spec), unit),
-            ),
-            UnitCommand(argv=(*systemctl, "daemon-reload")),
-            # So that the service comes back after a reboot; a unit without [Install] is left as it is.
-            UnitCommand(argv=(*systemctl, "enable", unit), timeout=_QUICK),
-        )
+    def instance(self, spec: TargetSpec, release: str) -> TargetSpec:
+        """orders.service -> orders@12-0123456789.service."""
+        return replace(spec, unit=f"{units.prefix_of(spec)}@{release}.service")
 
     def state(self, spec: TargetSpec, host: Host) -> UnitState:
         """What systemd says now.
@@ -79,47 +60,30 @@ class Systemd:
         spec = environment.target
         if spec is None:
             return ()
+        if environment.is_blue_green:
+            spec = self.instance(spec, "preflight")  # a template is known by any instance of it
         try:
             found = _show(spec, host)
+            problems = [*_problems(environment, spec, found, host)]
+            if environment.cutover is Cutover.socket and not (environment.run or environment.listen):
+                problems += _own_socket(spec, host)
         except StepFailed as error:
             return (Problem(error.message, error.hint),)
-        return tuple(_problems(environment, spec, found, host))
+        return problems
 
     def logs(self, spec: TargetSpec, *, lines: int) -> UnitCommand:
         """The command that shows the end of the unit's journal."""
-        which = "--user-unit" if _is_user(spec) else "--unit"
-        argv = (
-            "journalctl",
-            "--no-pager",
-            "--output=short-iso",
-            f"--lines={lines}",
-            f"{which}={_unit(spec)}",
-        )
-        return UnitCommand(argv=argv, timeout=_QUICK)
-
-
-def _is_user(spec: TargetSpec) -> bool:
-    return spec.options.get("manager", "system") == "user"
-
-
-def _systemctl(spec: TargetSpec) -> tuple[str, ...]:
-    return ("systemctl", *(("--user",) if _is_user(spec) else ()), "--no-ask-password")
-
-
-def _unit(spec: TargetSpec) -> str:
-    unit = spec.unit if "." in spec.unit else f"{spec.unit}.service"
-    if not _UNIT.match(unit):
-        message = f"cannot use {spec.unit!r} as a systemd unit: systemd knows no such name"
-        raise StepFailed(Cause.preflight, message, "Name a unit as `systemctl list-units` shows it")
-    return unit
-
-
-def _unit_folder(spec: TargetSpec) -> str:
-    return str(Path.home() / ".config/systemd/user") if _is_user(spec) else "/etc/systemd/system"
+        which = "--user-unit" if words.is_user(spec) else "--unit"
+        names = (words.unit_name(spec), f"{units.prefix_of(spec)}@*.service")
+        of_units = (f"{which}={name}" for name in names)
+        argv = ("journalctl", "--no-pager", "--output=short-iso", f"--lines={lines}", *of_units)
+        return UnitCommand(argv=argv, timeout=words.QUICK)
 
 
 def _show(spec: TargetSpec, host: Host) -> Mapping[str, str]:
-    shown = host.inspect((*_systemctl(spec), "show", f"--property={_SHOWN}", "--", _unit(spec)))
+    shown = host.inspect(
+        (*words.systemctl(spec), "show", f"--property={_SHOWN}", "--", words.unit_name(spec))
+    )
     if shown.code != 0:
         said = shown.stderr.decode("utf-8", "replace").strip()
         raise _silent(spec, host, said, missing=shown.code == 127)
@@ -129,7 +93,7 @@ def _show(spec: TargetSpec, host: Host) -> Mapping[str, str]:
 
 def _silent(spec: TargetSpec, host: Host, said: str, *, missing: bool) -> StepFailed:
     message = f"cannot ask systemd on {host.name} about {spec.unit}: {said}"
-    if _is_user(spec):
+    if words.is_user(spec):
         hint = "Is a user manager running for Fraisier's user? loginctl enable-linger"
     elif missing or any(text in said for text in _ABSENT):
         hint = "This machine runs without systemd: use supervisord (`supervisord_program:`)"
@@ -163,39 +127,63 @@ def _detail(found: Mapping[str, str], active: str, sub: str) -> str:
 def _problems(
     environment: Environment, spec: TargetSpec, found: Mapping[str, str], host: Host
 ) -> Iterator[Problem]:
-    unit, load = _unit(spec), found.get("LoadState", "")
-    brought = bool(environment.unit_file)
+    unit, load = words.unit_name(spec).replace("@preflight", "@"), found.get("LoadState", "")
+    brought = bool(environment.unit_file or environment.run)
     if load == "not-found" and not brought:
-        hint = f"Write {_unit_folder(spec)}/{unit}, or name the release's own with `unit_file:`"
+        hint = (
+            f"Write {words.unit_folder(spec)}/{unit}, name the release's own with `unit_file:`, or say what"
+            " it runs with `run:`"
+        )
         yield Problem(f"cannot find the unit {unit} on {host.name}", hint)
     elif load == "masked":
-        hint = " ".join((*_systemctl(spec)[:-1], "unmask", unit))
+        hint = " ".join((*words.systemctl(spec)[:-1], "unmask", unit))
         yield Problem(f"cannot start {unit}: it is masked", f"sudo {hint}")
     elif load not in {"loaded", "not-found"}:
         why = found.get("LoadError", "").strip() or load
         yield Problem(f"cannot load {unit}: {why}", f"systemd-analyze verify {unit}", fatal=not brought)
     elif load == "loaded" and not brought:
         yield from _elsewhere(environment, unit, found)
-    if brought and not host.writable(_unit_folder(spec)):
-        message = f"cannot install {unit}: {_unit_folder(spec)} is not writable for Fraisier"
-        yield Problem(message, "Run Fraisier as root, or install the unit yourself and drop `unit_file:`")
+    if brought and not host.writable(words.unit_folder(spec)):
+        message = f"cannot install {unit}: {words.unit_folder(spec)} is not writable for Fraisier"
+        key = "run" if environment.run else "unit_file"
+        yield Problem(message, f"Run Fraisier as root, or install the unit yourself and drop `{key}:`")
+    if environment.run and (secrets := _secret_names(environment)):
+        message = f"{', '.join(secrets)} of `env:` are secrets, which are not written into a unit"
+        yield Problem(message, "The service gets them from `env_file:`", fatal=False)
     yield from _forbidden(spec, unit, found, host)
 
 
+def _secret_names(environment: Environment) -> list[str]:
+    return [name for name, value in environment.env.items() if isinstance(value, Secret)]
+
+
 def _elsewhere(environment: Environment, unit: str, found: Mapping[str, str]) -> Iterator[Problem]:
-    """A unit that runs something else than `current` would not notice a deployment."""
-    current = Layout(environment.app_path).current
+    """A unit that runs something else would not notice a deployment, or with instances notice it too soon."""
+    layout = Layout(environment.app_path)
+    wanted = f"{layout.releases}/" if environment.is_blue_green else layout.current
     places = f"{found.get('WorkingDirectory', '')} {found.get('ExecStart', '')}"
-    if unit.endswith(".service") and current not in places:
-        message = f"{unit} does not mention {current}: a restart may not bring the new release"
-        yield Problem(message, f"Set WorkingDirectory={current}, or start a program below it", fatal=False)
+    if unit.endswith(".service") and wanted not in places:
+        named = f"{wanted}%i" if environment.is_blue_green else wanted
+        what = "an instance" if environment.is_blue_green else "a restart"
+        message = f"{unit} does not mention {named}: {what} may not bring the new release"
+        yield Problem(message, f"Set WorkingDirectory={named}, or start a program below it", fatal=False)
+    if environment.is_blue_green and found.get("UnitFileState") == "static":
+        message = f"{unit} has no [Install]: after a reboot nothing starts it"
+        yield Problem(message, "Give it [Install] with WantedBy=multi-user.target", fatal=False)
+
+
+def _own_socket(spec: TargetSpec, host: Host) -> Iterator[Problem]:
+    socket = replace(spec, unit=f"{units.prefix_of(spec)}.socket")
+    if _show(socket, host).get("LoadState") == "not-found":
+        hint = f"Write {words.unit_folder(spec)}/{socket.unit}, or say where with `listen:`"
+        yield Problem(f"cannot find the socket {socket.unit} on {host.name}", hint)
 
 
 def _forbidden(spec: TargetSpec, unit: str, found: Mapping[str, str], host: Host) -> Iterator[Problem]:
     # Clearing a failure that is not there changes nothing, but asks polkit as a restart does.
     if found.get("LoadState") != "loaded" or found.get("ActiveState") == "failed":
         return
-    asked = host.inspect((*_systemctl(spec), "reset-failed", unit))
+    asked = host.inspect((*words.systemctl(spec), "reset-failed", unit))
     said = asked.stderr.decode("utf-8", "replace").strip()
     if asked.code != 0 and ("ccess denied" in said or "authentication required" in said):
         hint = "Install the polkit rule that `fraisier init --service` prints"

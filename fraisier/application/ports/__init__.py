@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fraisier.application.ports.processes import Job as Job
     from fraisier.application.ports.processes import Processes as Processes
     from fraisier.application.ports.processes import Program as Program
+    from fraisier.application.ports.proxy import Proxy as Proxy
     from fraisier.application.ports.receiving import Delivery as Delivery
     from fraisier.application.ports.receiving import Received as Received
     from fraisier.application.ports.receiving import Requested as Requested
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from fraisier.application.ports.store import Row as Row
     from fraisier.application.ports.store import Store as Store
     from fraisier.application.ports.target import Problem as Problem
+    from fraisier.application.ports.target import SideBySide as SideBySide
     from fraisier.application.ports.target import Target as Target
     from fraisier.application.ports.target import UnitState as UnitState
     from fraisier.application.settings import Configuration as Configuration
@@ -65,10 +67,11 @@ _FILES = {
     "ports.listener": "Listener",
     "ports.migrations": "CommandEnv Migrations",
     "ports.processes": "Finished Job Processes Program",
+    "ports.proxy": "Proxy",
     "ports.receiving": "Delivery Received Requested",
     "ports.repository": "Contents Fetched Repository Unpacking",
     "ports.store": "Row Store",
-    "ports.target": "Problem Target UnitState",
+    "ports.target": "Problem SideBySide Target UnitState",
     "settings": "Configuration ForgeInstance Settings",
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names.split()}

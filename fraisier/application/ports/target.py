@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fraisier.application.ports.host import Host
 from fraisier.domain.fraise import Environment, TargetSpec
@@ -59,4 +59,13 @@ class Target(Protocol):
 
     def logs(self, spec: TargetSpec, *, lines: int) -> UnitCommand:
         """The command that shows the unit's own log."""
+        ...
+
+
+@runtime_checkable
+class SideBySide(Protocol):
+    """A target that can run two releases at a time: `acts` of a blue/green environment are an instance's."""
+
+    def instance(self, spec: TargetSpec, release: str) -> TargetSpec:
+        """The unit that runs `release` beside others."""
         ...

@@ -1,0 +1,1 @@
+"""What tells a proxy where the traffic goes: one file per brand."""
