@@ -24,22 +24,30 @@ NAME = "fraises.yaml"
 @click.option(
     "--service", is_flag=True, help="Print what Fraisier needs to run as a systemd service instead."
 )
+@click.option(
+    "--proxy", type=click.Choice(["nginx", "caddy", "haproxy"]), help="Print the proxy's lines instead."
+)
 @click.pass_obj
-def command(session: Session, path: Path, *, force: bool, service: bool) -> None:
+def command(session: Session, path: Path, *, force: bool, service: bool, proxy: str | None) -> None:
     """Write a commented fraises.yaml that fits the project in PATH (this folder, unless told otherwise).
 
     PATH is the project's folder, or the file to write. Forge, repository, branch, build commands,
     migrations and the unit come from what is found there.
 
     With --service print, for the configuration that there is, the commands that make Fraisier's user and
-    folders, its systemd unit and a polkit rule; nothing is written.
+    folders, its systemd unit and a polkit rule; nothing is written. With --proxy print the few lines that
+    nginx, Caddy or HAProxy needs in front of environments with `cutover: blue_green`.
 
     \b
     Examples:
       fraisier init
       fraisier init ~/src/orders
       fraisier --config /etc/fraisier/fraises.yaml init --service
+      fraisier init --proxy nginx
     """
+    if proxy:
+        _print_proxy(session, proxy)
+        return
     if service:
         _print_service(session)
         return
@@ -90,6 +98,20 @@ def _whatever_the_secrets(session: Session) -> tuple[Configuration, Path]:
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     unset = dict.fromkeys(variables_of(text), "not-yet-known")
     return wiring.load(str(path), environ={**unset, **os.environ}), path
+
+
+def _print_proxy(session: Session, brand: str) -> None:
+    from fraisier.cli.proxy_lines import lines_for
+
+    configuration, path = _whatever_the_secrets(session)
+    found = [each for each in configuration.environments.values() if each.is_blue_green]
+    if not found:
+        message = f"cannot print lines for {brand}: no environment in {path} has `cutover: blue_green`"
+        raise UsageError(message, "Set it first: see docs/zero-downtime.md")
+    screen = Screen.of_stdout()
+    for environment in found:
+        screen.say(screen.style(f"# ---- {environment.key} ----", bold=True))
+        screen.say(lines_for(brand, environment))
 
 
 def _print_service(session: Session) -> None:

@@ -24,6 +24,7 @@ class Service:
     state_folder: str
     variables: tuple[str, ...]
     units: tuple[str, ...]
+    templates: tuple[str, ...]  # of instances: orders@
     users: tuple[str, ...]
     app_paths: tuple[str, ...]
     installs_units: bool
@@ -40,9 +41,10 @@ def service_of(configuration: Configuration, *, program: str, path: str, variabl
         state_folder=configuration.settings.state_folder,
         variables=tuple(variables),
         units=tuple(sorted({each.target.unit for each in managed if each.target})),
+        templates=tuple(sorted({_template(each) for each in managed if each.is_blue_green})),
         users=tuple(sorted({each.user for each in environments if each.user not in ("", USER)})),
         app_paths=tuple(sorted({each.app_path for each in environments})),
-        installs_units=any(each.unit_file for each in managed),
+        installs_units=any(each.unit_file or each.run or each.listen for each in managed),
         grace=configuration.settings.shutdown_grace,
     )
 
@@ -52,6 +54,11 @@ def _is_of_the_system(environment: Environment) -> bool:
     return (
         target is not None and target.kind == "systemd" and target.options.get("manager", "system") != "user"
     )
+
+
+def _template(environment: Environment) -> str:
+    unit = environment.target.unit if environment.target else ""
+    return unit.removesuffix(".service") + "@"
 
 
 def setup_commands(service: Service) -> str:
@@ -128,6 +135,9 @@ WantedBy=multi-user.target
 def polkit_rule(service: Service) -> str:
     """The rights that Fraisier needs of systemd, and no more than systemd can tell apart."""
     reload = _RELOAD if service.installs_units else ""
+    enable = _ENABLE if service.templates else ""
+    instances = _INSTANCES.format(templates=_list(service.templates)) if service.templates else ""
+    known = "(units.indexOf(unit) >= 0 || isInstance)" if service.templates else "units.indexOf(unit) >= 0"
     return f"""\
 // Lets the user "{USER}" manage the units of fraises.yaml, and run commands in units of their own.
 //
@@ -145,11 +155,11 @@ polkit.addRule(function (action, subject) {{
         if (!unit || /^(fraisier-[0-9a-f]+|run-[A-Za-z0-9-]+)\\.service$/.test(unit)) {{
             return polkit.Result.YES;  // a command of a deployment
         }}
-        if (units.indexOf(unit) >= 0 && verbs.indexOf(action.lookup("verb")) >= 0) {{
+{instances}        if ({known} && verbs.indexOf(action.lookup("verb")) >= 0) {{
             return polkit.Result.YES;
         }}
     }}
-{reload}    return polkit.Result.NOT_HANDLED;
+{reload}{enable}    return polkit.Result.NOT_HANDLED;
 }});
 """
 
@@ -158,6 +168,19 @@ _RELOAD = """\
     if (action.id === "org.freedesktop.systemd1.reload-daemon") {
         return polkit.Result.YES;  // after a unit_file was installed
     }
+"""
+
+
+_ENABLE = """\
+    if (action.id === "org.freedesktop.systemd1.manage-unit-files") {
+        return polkit.Result.YES;  // the serving instance starts at boot; systemd tells no unit's name here
+    }
+"""
+
+
+_INSTANCES = """\
+        var parts = /^(.*@)[0-9]+-[0-9a-f]+\\.service$/.exec(unit);  // of a release: orders@12-0123456789
+        var isInstance = parts !== null && {templates}.indexOf(parts[1]) >= 0;
 """
 
 

@@ -82,6 +82,9 @@ def _check_run(reader: Reader, environment: Parsed, kind: str | None) -> None:
 def _check_listen(reader: Reader, environment: Parsed, how: str) -> None:
     places, node = environment["listen"], environment.at("listen")
     if not places:
+        if how == "socket" and environment["run"] is not None:
+            message = "socket needs listen: where the socket is that systemd opens"
+            reader.refuse(environment.at("cutover"), message)
         return
     ports = _ports(environment)
     if how == "restart" and environment["run"] is None:
@@ -115,7 +118,7 @@ def _check_proxy(reader: Reader, environment: Parsed, how: str) -> None:
         message = "is told of ports, but releases listen on sockets here: the proxy dials current.sock, and"
         reader.refuse(environment.at("proxy"), f"{message} needs not be told; leave this out", at_key=True)
     kind = proxy["type"]
-    known = sorted({*PROXIES, *reader.brands("fraisier.proxies")})
-    if kind and kind not in known:
+    if kind and kind not in PROXIES and kind not in reader.brands("fraisier.proxies"):
+        known = sorted({*PROXIES, *reader.brands("fraisier.proxies")})
         message = f"{kind!r} is no proxy; expected {', '.join(known)}{did_you_mean(kind, known)}"
         reader.refuse(proxy.at("type"), message)

@@ -179,7 +179,7 @@ ENVIRONMENT = Section(
             Many(Place(), or_one=True),
             "where the service listens: the path of a unix socket (`%i`: the release), or ports",
             default=(),
-            shown="a socket below /run",
+            shown="blue_green: a socket below /run",
         ),
         "cutover": Key(
             Choice("restart", "socket", "blue_green"),

@@ -37,7 +37,7 @@ def load_configuration(
     given = {"fraisier.forges": known_forges, "fraisier.targets": known_targets}
 
     def brands(group: str) -> Collection[str]:
-        names = given[group]
+        names = given.get(group)
         return _installed(group) if names is None else names
 
     reader = Reader(path, os.environ if environ is None else environ, brands=brands)

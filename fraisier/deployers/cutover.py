@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fraisier.deployers.common import Parts, switch_to
-from fraisier.domain.fraise import Environment
+from fraisier.domain.fraise import Environment, HealthCheck
 from fraisier.domain.plan import (
     Act,
     Allot,
@@ -53,7 +53,7 @@ def bring_back(environment: Environment, previous: str, parts: Parts, database: 
         database,
         (StepName.activate, (back,)),
         (StepName.restart, restart),
-        (StepName.check_health, _health(environment)),
+        (StepName.check_health, _health(environment, parts.target)),
         (StepName.finish, (*_to_plain(environment, parts.target), Retire(keep="")))
         if environment.is_blue_green
         else (StepName.finish, ()),
@@ -87,12 +87,18 @@ def _plain_in(
 ) -> tuple[Pair, ...]:
     restart = (*target.install, *target.release_failure, *target.restart)
     # Only what can run instances may have to end some, from a time before `cutover` was changed.
-    others = (Retire(keep="", drain=environment.drain_timeout, told=True),) if target.listen else ()
-    end = (*_to_plain(environment, target), *_bake(environment), Prove(release=name), *others, *tidy)
+    others = (Retire(keep="", drain=environment.drain_timeout, told=True),) if target.retire else ()
+    end = (
+        *_to_plain(environment, target),
+        *_bake(environment, _plain_check(environment, target)),
+        Prove(release=name),
+        *others,
+        *tidy,
+    )
     return (
         (StepName.activate, (switch_to(environment, name),)),
         (StepName.restart, restart),
-        (StepName.check_health, _health(environment)),
+        (StepName.check_health, _health(environment, target)),
         (StepName.finish, end),
     )
 
@@ -111,7 +117,7 @@ def _instance_in(
     # brings up both, and the link tells which of them gets the traffic.
     current = replace(switch_to(environment, name), restarts=False)
     end = (
-        *_bake(environment, name),
+        *_bake(environment, environment.health_check, name),
         Prove(release=name),
         Retire(keep=name, drain=environment.drain_timeout, told=True),
         *tidy,
@@ -124,16 +130,23 @@ def _instance_in(
     )
 
 
-def _health(environment: Environment) -> tuple[Act, ...]:
+def _health(environment: Environment, target: TargetActs) -> tuple[Act, ...]:
     watched = environment.target is not None or environment.health_check is not None
-    return (CheckHealth(check=environment.health_check),) if watched else ()
+    return (CheckHealth(check=_plain_check(environment, target)),) if watched else ()
 
 
-def _bake(environment: Environment, release: str = "") -> tuple[Act, ...]:
-    watched = environment.target is not None or environment.health_check is not None
+def _plain_check(environment: Environment, target: TargetActs) -> HealthCheck | None:
+    """The plain unit's. Where it was told to listen on a socket, it is asked there."""
+    check = environment.health_check
+    socket = next((place for place in target.listen[:1] if place.startswith("/")), "")
+    return replace(check, at=socket) if check is not None and socket else check
+
+
+def _bake(environment: Environment, check: HealthCheck | None, release: str = "") -> tuple[Act, ...]:
+    watched = environment.target is not None or check is not None
     if not environment.bake or not watched:
         return ()
-    return (Bake(check=environment.health_check, seconds=environment.bake, release=release),)
+    return (Bake(check=check, seconds=environment.bake, release=release),)
 
 
 def _to_plain(environment: Environment, target: TargetActs) -> tuple[Act, ...]:

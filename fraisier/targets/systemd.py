@@ -65,7 +65,7 @@ class Systemd:
         try:
             found = _show(spec, host)
             problems = [*_problems(environment, spec, found, host)]
-            if environment.cutover is Cutover.socket and not (environment.run or environment.listen):
+            if environment.cutover is Cutover.socket and not environment.listen:
                 problems += _own_socket(spec, host)
         except StepFailed as error:
             return (Problem(error.message, error.hint),)

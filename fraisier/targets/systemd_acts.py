@@ -34,7 +34,7 @@ def plain_acts(environment: Environment, spec: TargetSpec, release_folder: str) 
             UnitCommand(argv=(*ctl, "stop", "--no-block", unit), timeout=QUICK),
         ),
         forget=(UnitCommand(argv=(*ctl, "disable", socket, unit), allow_failure=True, timeout=QUICK),),
-        listen=units.plain_listen(environment, spec),
+        listen=units.plain_listen(environment),
     )
 
 
@@ -92,7 +92,7 @@ def _install(environment: Environment, spec: TargetSpec, release_folder: str) ->
         close = UnitCommand(argv=(*ctl, "stop", socket), allow_failure=True, timeout=_patience(environment))
         place = posixpath.join(unit_folder(spec), socket)
         # A socket that is open goes on listening on its old addresses.
-        files += (WriteFile(destination=place, content=units.socket(environment, spec), before=(close,)),)
+        files += (WriteFile(destination=place, content=units.socket(environment), before=(close,)),)
         enabled = (socket, *enabled)
         if not environment.run:
             files += (WriteFile(destination=f"{path}.d/fraisier.conf", content=units.bound_to_socket(spec)),)
@@ -107,4 +107,4 @@ def _install(environment: Environment, spec: TargetSpec, release_folder: str) ->
 
 
 def _writes_socket(environment: Environment) -> bool:
-    return environment.cutover is Cutover.socket and bool(environment.run or environment.listen)
+    return environment.cutover is Cutover.socket and bool(environment.listen)

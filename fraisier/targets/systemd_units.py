@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Iterator
 
 from fraisier.domain.fraise import Cutover, Environment, TargetSpec
@@ -26,13 +27,16 @@ def prefix_of(spec: TargetSpec) -> str:
 
 def listen_of(environment: Environment, spec: TargetSpec) -> tuple[str, ...]:
     """Where releases listen; '%i' is the instance. A folder of the unit's own, unless told otherwise."""
-    runtime = "/run" if manager_of(spec) == "system" else f"/run/user/{os.geteuid()}"
-    return environment.listen or (f"{runtime}/{prefix_of(spec)}/%i/service.sock",)
+    return environment.listen or (f"{_runtime_of(spec)}/{prefix_of(spec)}/%i/service.sock",)
 
 
-def plain_listen(environment: Environment, spec: TargetSpec) -> tuple[str, ...]:
-    """The same for the plain unit."""
-    return tuple(place.replace("%i", PLAIN) for place in listen_of(environment, spec))
+def plain_listen(environment: Environment) -> tuple[str, ...]:
+    """The same for the plain unit, which is told only what the configuration says."""
+    return tuple(place.replace("%i", PLAIN) for place in environment.listen)
+
+
+def _runtime_of(spec: TargetSpec) -> str:
+    return "/run" if manager_of(spec) == "system" else f"/run/user/{os.geteuid()}"
 
 
 def service(environment: Environment, spec: TargetSpec) -> str:
@@ -44,16 +48,16 @@ def service(environment: Environment, spec: TargetSpec) -> str:
         ("Unit", _unit_lines(environment, spec)),
         (
             "Service",
-            (*_place(environment, spec, folder), *_variables(environment, spec), *_command(environment)),
+            (*_place(environment, spec, folder), *_variables(environment), *_command(environment)),
         ),
         ("Install", (f"WantedBy={_TARGETS[manager_of(spec)]}",)),
     )
     return _HEAD + "\n".join(f"[{name}]\n" + "\n".join(lines) + "\n" for name, lines in sections)
 
 
-def socket(environment: Environment, spec: TargetSpec) -> str:
+def socket(environment: Environment) -> str:
     """The unit that listens while the service is restarted."""
-    lines = (f"ListenStream={_plain(place)}" for place in plain_listen(environment, spec))
+    lines = (f"ListenStream={_plain(place)}" for place in plain_listen(environment))
     about = f"Description=The socket of {environment.key}, by Fraisier"
     socket_lines = (*lines, f"Backlog={BACKLOG}")
     return (
@@ -88,11 +92,21 @@ def _place(environment: Environment, spec: TargetSpec, folder: str) -> Iterator[
     if environment.user and manager_of(spec) == "system":
         yield f"User={environment.user}"
     yield f"WorkingDirectory={folder}"
-    if environment.cutover is not Cutover.socket and not environment.listen:
-        yield f"RuntimeDirectory={prefix_of(spec)}/{'%i' if environment.is_blue_green else PLAIN}"
+    if own := _own_folder(environment, spec):
+        yield f"RuntimeDirectory={own}"
 
 
-def _variables(environment: Environment, spec: TargetSpec) -> Iterator[str]:
+def _own_folder(environment: Environment, spec: TargetSpec) -> str:
+    """The folder of the socket, where it is the instance's alone: systemd makes it, and removes it."""
+    place = (*listen_of(environment, spec), "")[0] if environment.is_blue_green or environment.listen else ""
+    folder, runtime = posixpath.dirname(place), _runtime_of(spec) + "/"
+    if environment.cutover is Cutover.socket or "%i" not in folder or not folder.startswith(runtime):
+        return ""
+    own = folder.removeprefix(runtime)
+    return own if environment.is_blue_green else own.replace("%i", PLAIN)
+
+
+def _variables(environment: Environment) -> Iterator[str]:
     for name, value in environment.env.items():
         if not isinstance(value, Secret):
             yield f"Environment={_quoted(f'{name}={value}')}"
@@ -101,7 +115,9 @@ def _variables(environment: Environment, spec: TargetSpec) -> Iterator[str]:
     if environment.is_blue_green:
         yield f"EnvironmentFile={_plain(Layout(environment.app_path).instances)}/%i.env"
         return
-    address = plain_listen(environment, spec)[0]
+    if not environment.listen:
+        return
+    address = plain_listen(environment)[0]
     name = "FRAISIER_SOCKET" if address.startswith("/") else "PORT"
     value = address if address.startswith("/") else address.rpartition(":")[2]
     yield f"Environment={_quoted(f'FRAISIER_ADDRESS={address}')}"

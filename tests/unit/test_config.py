@@ -433,7 +433,7 @@ def test_fields_of_a_newer_version_are_left_aside(tmp_path: Path) -> None:
     configuration = loaded(tmp_path, GOOD)
     (found,) = configuration.environments.values()
     codec = Codec({}, configuration)
-    newer = json.loads(codec.dump(found)) | {"cutover": "blue-green"}
+    newer = json.loads(codec.dump(found)) | {"colour": "blue-green"}
     assert codec.load(json.dumps(newer)) == found
 
 
@@ -606,7 +606,8 @@ def test_every_field_of_the_domain_can_be_said_in_the_file(tmp_path: Path) -> No
     """A new field without a key would have its default for ever."""
     from_elsewhere = {"fraise", "name", "type", "source", "target"}
     assert {field.name for field in fields(Environment)} - from_elsewhere <= set(keys.ENVIRONMENT.keys)
-    assert {field.name for field in fields(HealthCheck)} <= set(keys.HEALTH.keys)
+    chosen_later = {"at"}  # where an instance listens
+    assert {field.name for field in fields(HealthCheck)} - chosen_later <= set(keys.HEALTH.keys)
     assert {field.name for field in fields(Database)} <= set(keys.MIGRATION.keys)
 
 

@@ -40,7 +40,7 @@ ENVIRONMENT_CASES = [
     ("brnch: main", "9:9", f"{AT}.brnch: is no key that Fraisier knows here; did you mean 'branch'?"),
     ("systemd-service: x", "9:9", "did you mean 'systemd_service'?"),
     ("zzz: 1", "9:9", "is no key that Fraisier knows here; allowed are branch, tag, hosts"),
-    ("cutover: blue", "9:9", f"{AT}.cutover: is not performed by this version of Fraisier (switching"),
+    ("strategy: blue", "9:9", f"{AT}.strategy: is not performed by this version of Fraisier (switching"),
     ("branch: dev", "9:9", "key 'branch' is there already, in line 7; keep one"),
     ("user:", "9:14", f"{AT}.user: has no value; give one or leave the key out"),
     ("labels: [web1, web 2]", "9:24", "'web 2' is no label; expected letters, digits"),
