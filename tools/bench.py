@@ -82,6 +82,12 @@ def _crowd(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     return bench_crowd.measure(60, 100) if quick else bench_crowd.measure(400, 1000)
 
 
+def _cutover(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    from tools import bench_cutover
+
+    return bench_cutover.measure(5, 200, 5.0) if quick else bench_cutover.measure(50, 500)
+
+
 def _postgresql(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     from tools import bench_postgresql
 
@@ -98,7 +104,9 @@ PARTS: Mapping[str, Part] = {
     "postgresql": _postgresql,
     "workers": _workers,
     "crowd": _crowd,
+    "cutover": _cutover,
 }
+LONGER = {"cutover": 1800.0}  # seconds; 200 deployments in all, each with a drain
 
 
 def machine() -> dict[str, Any]:
@@ -148,9 +156,9 @@ def run_part(name: str, *, quick: bool) -> tuple[dict[str, Any], str]:
     command = [sys.executable, "-m", "tools.bench", "--inside", name, *(["--quick"] if quick else [])]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        out, _ = process.communicate(timeout=LONGEST_PART)
+        out, _ = process.communicate(timeout=LONGER.get(name, LONGEST_PART))
     except subprocess.TimeoutExpired:
-        return {}, f"no end within {LONGEST_PART:g} s"
+        return {}, f"no end within {LONGER.get(name, LONGEST_PART):g} s"
     finally:
         _end(process)
     if process.returncode:

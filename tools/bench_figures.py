@@ -50,6 +50,7 @@ def figures_of(parts: Mapping[str, Any]) -> list[Figure]:
         "postgresql": _postgresql,
         "workers": _workers,
         "crowd": _crowd,
+        "cutover": _cutover,
     }
     return [figure for name, read in tables.items() if name in parts for figure in read(parts[name])]
 
@@ -209,3 +210,21 @@ def as_markdown(found: Mapping[str, Any], figures: Sequence[Figure]) -> str:
         lines += ["", "## The store alone", "", "```", *store["lines"], "```"]
     loads = ", ".join(f"{part} {each['load_after']}" for part, each in found["parts"].items())
     return "\n".join([*lines, "", f"Load average after each part: {loads}.", ""])
+
+
+def _cutover(found: Mapping[str, Any]) -> Iterator[Figure]:
+    for name, each in found["fronts"].items():
+        about = f"of {each['requests']} in {each['deployments']} deployments, one in five bad"
+        if name == "socket":
+            kinds = each["kinds"]
+            refused = kinds.get("refused", 0)
+            yield Figure("cutover: socket, requests refused", refused, "", 0, beside=about)
+            per_restart = round(kinds.get("reset", 0) / each["deployments"], 2)
+            yield Figure("cutover: socket, resets per deployment", per_restart, "", 1, beside=about)
+            continue
+        about += (
+            f"; {each['answered_by_bad']} answered by a bad release, {each['websockets_cut']} WebSockets cut"
+        )
+        yield Figure(f"cutover: blue_green, {name}: requests failed", each["failed"], "", 0, beside=about)
+        beside = f"{each['p99_ms']:g} ms, without deployments {each['p99_calm_ms']:g} ms"
+        yield Figure("the same, p99 added", each["p99_added_ms"], "ms", 10, beside=beside)
