@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from fraisier.application import instances
 from fraisier.application.control import Control, Reason, Stopped
 from fraisier.application.journal import Journal, explain
 from fraisier.application.patience import Patience
@@ -15,13 +14,14 @@ from fraisier.application.ports import Claim, Ending, Serving, Store
 from fraisier.application.release_marker import read_marker, running_release
 from fraisier.application.takeover import end_leftovers, ground_of
 from fraisier.application.tools import Tools
+from fraisier.application.way_back import has_leftovers, way_back
 from fraisier.deployers import api
 from fraisier.deployers.common import Candidate, Parts, candidate
 from fraisier.domain.deployment import Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
-from fraisier.domain.fraise import Cutover, Environment, OnForcePush
+from fraisier.domain.fraise import Environment, OnForcePush
 from fraisier.domain.lineage import Lineage, Refusal, judge, watches_paths
-from fraisier.domain.plan import BRING_IN, QUARANTINING, Act, Fetch, Phase, Plan, Step, StepName
+from fraisier.domain.plan import BRING_IN, QUARANTINING, Fetch, Phase, Plan, Step, StepName
 from fraisier.domain.recovery import STOPPED_MIGRATION, Course, Resumption
 from fraisier.domain.release import release_name, release_number
 
@@ -314,8 +314,7 @@ class Attempt:
         if not self._adopted or not self._environment.is_blue_green:
             return ""
         try:
-            running = running_release(stage.host, stage.layout)
-            if set(instances.recorded(stage.host, stage.layout)) - {running}:
+            if has_leftovers(stage):
                 self._insist_on(api.plan_clean_up())
         except (Stopped, *_UNJOURNALED):
             raise
@@ -344,7 +343,7 @@ class Attempt:
         down = self._parts(new).migrate_down if self._migrated else ()
         marker = read_marker(stage.host, stage.layout, stage.previous)
         old = candidate(self._environment, stage.previous, marker.commit if marker else "")
-        plan = self._way_back(old if marker else None, down)
+        plan = way_back(stage, old if marker else None, down)
         troubles = [StepFailed(Cause.migration_interrupted, TORN.strip(". "))] if self._torn else []
         for step in plan.steps:
             stage.candidate = new if step.name is StepName.migrate else old
@@ -359,22 +358,6 @@ class Attempt:
         return self._went_back(
             failure, troubles, Serving(release=old.name, commit=old.commit, healthy=not troubles)
         )
-
-    def _way_back(self, old: Candidate | None, down: tuple[Act, ...]) -> Plan:
-        """To what `old` was served by, which the configuration may have changed since."""
-        stage, environment = self._stage, self._environment
-        if old is None:
-            parts = Parts(target=self._parts(stage.candidate).target, migrate_down=down)
-            return api.plan_rollback(environment, "", parts)
-        as_instance = old.name in instances.recorded(stage.host, stage.layout)
-        served_by = environment
-        if as_instance is not environment.is_blue_green:
-            cutover = Cutover.blue_green if as_instance else Cutover.restart
-            served_by = replace(environment, cutover=cutover)
-        parts = Parts(target=self._tools.parts(served_by, old).target, migrate_down=down)
-        if as_instance:
-            return api.plan_rollback(served_by, old.name, parts, as_instance=True)
-        return api.plan_rollback(environment, old.name, parts)
 
     def _went_back(self, failure: StepFailed, troubles: list[StepFailed], serving: Serving) -> Deployment:
         if troubles:
