@@ -108,7 +108,7 @@ def _check_listen(reader: Reader, environment: Parsed, how: str) -> None:
 def _check_proxy(reader: Reader, environment: Parsed, how: str) -> None:
     proxy, ports = environment["proxy"], _ports(environment)
     if proxy is None:
-        if how == "blue_green" and ports:
+        if how == "blue_green" and len(set(ports)) > 1 and len(ports) == len(environment["listen"]):
             message = (
                 "are ports, so a proxy has to be told which of them serves; add proxy: {type: haproxy, …}"
             )
