@@ -80,6 +80,8 @@ class CutOver:
             # The plain unit runs from `current`, so it is in the way only where an instance serves.
             if keep in recorded:
                 self._retire_plain(act, scene)
+            if act.keep == "" and leaving:
+                self._keep_plain(scene)
             for name in leaving:
                 self._retire_instance(name, act, scene)
         except StepFailed as failure:
@@ -102,6 +104,13 @@ class CutOver:
                 stage.host.remove(stage.layout.link)
             stage.host.remove(stage.layout.instance(name))
         scene.output.line(f"stopped release {name}")
+
+    def _keep_plain(self, scene: Scene) -> None:
+        """It serves again: it starts at boot, as it did before there were instances."""
+        stage = self._stage
+        if stage.tools.state(stage.environment, "").running:
+            for each in stage.tools.acts(replace(stage.environment, cutover=Cutover.restart), "").keep:
+                self._perform(each, scene)
 
     def _retire_plain(self, act: Retire, scene: Scene) -> None:
         """The unit of a time before the environment's releases ran as instances."""

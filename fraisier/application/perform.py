@@ -261,6 +261,10 @@ class Perform:
         if len(found) > _LARGEST_FILE:
             message = f"cannot install {act.source}: it is larger than {_LARGEST_FILE >> 10} KiB"
             raise StepFailed(Cause.restart, message, "Mend `unit_file:` in fraises.yaml, or the file")
+        if act.needs.encode() not in found:
+            message = f"cannot install {act.source}: {act.needs}, the release, is not in it"
+            hint = "Run it from releases/%i: see docs/zero-downtime.md. Or use `cutover: restart`"
+            raise StepFailed(Cause.restart, message, hint)
         with stage.host.guard(stage.ground):
             if stage.host.read(act.destination) != bytes(found):
                 stage.host.write(act.destination, bytes(found))

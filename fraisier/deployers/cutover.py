@@ -68,6 +68,8 @@ def bring_instance_back(
     What its unit was written from may have changed in the configuration since: a unit that is there stays.
     """
     target = replace(parts.target, install=tuple(map(_once, parts.target.install)))
+    if environment.health_check is not None:  # it was healthy before: one look, and the traffic is back
+        environment = replace(environment, health_check=replace(environment.health_check, passes=1))
     restart, health, activate, _ = _instance_in(environment, previous, target, ())
     return (restart, health, activate, database, (StepName.finish, (Retire(keep=previous),)))
 

@@ -189,12 +189,13 @@ class Switch:
 class InstallFile:
     """Put a file of the release where the system looks for it, atomically.
 
-    `once`: what is there already stays as it is.
+    `once`: what is there already stays as it is. `needs` is a text without which it would be no use.
     """
 
     source: str
     destination: str
     once: bool = False
+    needs: str = ""
 
     def describe(self) -> str:
         """For `fraisier plan`."""

@@ -48,7 +48,7 @@ def instance_acts(environment: Environment, instance: TargetSpec, spec: TargetSp
         install = (WriteFile(destination=path, content=units.service(environment, spec)),)
     elif environment.unit_file:
         source = posixpath.join(release_folder, environment.unit_file)
-        install = (InstallFile(source=source, destination=path),)
+        install = (InstallFile(source=source, destination=path, needs="%i"),)
     reload = (UnitCommand(argv=(*ctl, "daemon-reload")),) if install else ()
     start = UnitCommand(argv=(*ctl, "start", unit), timeout=environment.restart_timeout)
     return TargetActs(

@@ -183,6 +183,7 @@ def test_an_environment_changes_to_blue_green_and_back(street):
     street.configure(cutover=Cutover.restart)
     assert street.deploy(SHA_C).status is Status.success
     assert (set(street.manager.running), street.link) == ({"orders"}, "plain")
+    assert street.manager.enabled == {"orders"}
 
 
 @pytest.mark.parametrize("to", [Cutover.blue_green, Cutover.restart])
