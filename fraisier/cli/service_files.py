@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fraisier.domain.fraise import Cutover
+
 if TYPE_CHECKING:
     from fraisier.application.ports import Configuration
     from fraisier.domain.fraise import Environment
@@ -40,7 +42,7 @@ def service_of(configuration: Configuration, *, program: str, path: str, variabl
         configuration=path,
         state_folder=configuration.settings.state_folder,
         variables=tuple(variables),
-        units=tuple(sorted({each.target.unit for each in managed if each.target})),
+        units=tuple(sorted({unit for each in managed for unit in _units(each)})),
         templates=tuple(sorted({_template(each) for each in managed if each.is_blue_green})),
         users=tuple(sorted({each.user for each in environments if each.user not in ("", USER)})),
         app_paths=tuple(sorted({each.app_path for each in environments})),
@@ -54,6 +56,13 @@ def _is_of_the_system(environment: Environment) -> bool:
     return (
         target is not None and target.kind == "systemd" and target.options.get("manager", "system") != "user"
     )
+
+
+def _units(environment: Environment) -> Iterable[str]:
+    if environment.target is not None:
+        yield environment.target.unit
+        if environment.cutover is Cutover.socket:
+            yield environment.target.unit.removesuffix(".service") + ".socket"
 
 
 def _template(environment: Environment) -> str:

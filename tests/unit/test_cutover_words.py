@@ -141,3 +141,14 @@ def test_a_plan_says_what_a_cutover_costs(tmp_path, how, words):
     file = written(tmp_path, UNIT, f"cutover: {how}")
     assert words in fraisier(file, "plan", "orders", "production")
     assert words in json.loads(fraisier(file, "plan", "orders", "production", "--json"))["cost"]
+
+
+def test_the_rights_of_a_service_name_what_a_cutover_starts_and_stops(tmp_path):
+    rule = fraisier(written(tmp_path, UNIT, "cutover: blue_green"), "init", "--service")
+    assert '["orders@"].indexOf(parts[1])' in rule
+    assert "manage-unit-files" in rule
+    rule = fraisier(written(tmp_path, UNIT, "cutover: socket"), "init", "--service")
+    assert '["orders.service", "orders.socket"]' in rule
+    rule = fraisier(written(tmp_path, UNIT), "init", "--service")
+    assert "manage-unit-files" not in rule
+    assert "isInstance" not in rule
