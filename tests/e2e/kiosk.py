@@ -63,7 +63,7 @@ fraises:
         systemd_service: shop.service
         run: /usr/bin/python3 service.py
         min_free_disk: 10MB
-        health_check: {{url: "http://127.0.0.1:8000/health", interval: 0.2, timeout: 4}}
+        health_check: {{url: "http://127.0.0.1:8000/health", interval: 0.2, timeout: 3}}
         drain_timeout: 4s
         {more}
 """
