@@ -12,7 +12,7 @@ from tests.e2e.shop import APP, FRAISIER
 pytestmark = pytest.mark.servers
 RESTART = "cutover: restart\n        listen: /run/shop/%i/service.sock"
 BLUE_GREEN = RESTART.replace("restart", "blue_green")
-SOCKET = "cutover: socket\n        listen: 0.0.0.0:8100"
+SOCKET = "cutover: socket\n        listen: 0.0.0.0:8000"
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +150,10 @@ def test_while_a_service_with_a_socket_of_systemds_restarts_nobody_is_refused(ki
     kiosk.configure(SOCKET)
     kiosk.wait_until_ready()
     kiosk.deployed("first")
-    with kiosk.customers(port=8100) as counted:
+    with kiosk.customers(port=8000) as counted:
         kiosk.deployed("second")
         kiosk.deployed("sick-3", "rolled_back")
-    refused = {what: number for what, number in counted.failed.items() if "reset" not in what.lower()}
-    assert set(refused) <= {what for what in refused if "WebSocket" not in what and "Incomplete" in what}, (
-        counted
-    )
-    assert sum(counted.failed.values()) <= 2, counted.failed
+    assert not [what for what in counted.failed if "Refused" in what]
+    assert sum(counted.failed.values()) <= 3, counted.failed  # a reset for each of the restarts, at most
     assert kiosk.instances == ["shop.service"]
-    assert not kiosk.server.run(f"ls {APP}/.fraisier/instances").stdout
+    assert not kiosk.server.run(f"ls {APP}/.fraisier/instances", check=False).stdout
