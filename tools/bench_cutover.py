@@ -101,7 +101,7 @@ def _fronts() -> list[Front]:
             _HAPROXY.format(servers=by_port),
             haproxy,
         ),
-        Front("socket", "cutover: socket\n        listen: 0.0.0.0:8100", port=8100),
+        Front("socket", "cutover: socket\n        listen: 0.0.0.0:8000", port=8000),
     ]
     caddy = f"{Path(sys.executable).with_name('caddy')} run --adapter caddyfile --config /etc/kiosk.conf"
     found.insert(1, Front("Caddy, linked socket", linked, _CADDY.format(link=LINK), caddy))
@@ -127,6 +127,7 @@ def measure(
                 elif not only or front.name in only:
                     server = up(f"front{number}")
                     found["fronts"][front.name] = _behind(front, server, deployments, rate, baseline)
+                    print(_line(front.name, found["fronts"][front.name]), file=sys.stderr, flush=True)
                     server.down()
     finally:
         shutil.rmtree(state, ignore_errors=True)
@@ -288,16 +289,19 @@ def _status(deployment: str) -> str:
     return str(found[0]) if found else ""
 
 
+def _line(name: str, each: Mapping[str, Any]) -> str:
+    return (
+        f"{name:24} failed {each['failed']}/{each['requests']} {each['failures'] or ''}"
+        f"  by a bad release {each['answered_by_bad']}"
+        f"  WebSockets cut {each['websockets_cut']}/{each['websockets']}"
+        f"  p99 {each['p99_ms']} ms, without deployments {each['p99_calm_ms']} ms, worst {each['worst_ms']} ms"
+        f"  {each['seconds_each']} s each  {each['ended']}"
+    )
+
+
 def _shown(found: Mapping[str, Any]) -> str:
-    lines = [f"{found['deployments']} deployments behind each, {found['rate']:g} requests/s, one in five bad"]
-    for name, each in found["fronts"].items():
-        lines.append(
-            f"{name:24} failed {each['failed']}/{each['requests']} {each['failures'] or ''}"
-            f"  by a bad release {each['answered_by_bad']}  WebSockets cut {each['websockets_cut']}"
-            f"/{each['websockets']}  p99 {each['p99_ms']} ms, without deployments {each['p99_calm_ms']} ms,"
-            f" worst {each['worst_ms']} ms  {each['seconds_each']} s each  {each['ended']}"
-        )
-    return "\n".join(lines)
+    about = f"{found['deployments']} deployments behind each, {found['rate']:g} requests/s, one in five bad"
+    return "\n".join([about, *(_line(name, each) for name, each in found["fronts"].items())])
 
 
 def main() -> None:

@@ -18,15 +18,17 @@ def plain_acts(environment: Environment, spec: TargetSpec, release_folder: str) 
     stop = UnitCommand(argv=(*ctl, "stop", unit), timeout=patience)
     socket = f"{units.prefix_of(spec)}.socket"
     before: tuple[UnitCommand, ...] = ()
+    close: tuple[UnitCommand, ...] = ()
     if environment.cutover is Cutover.socket:
         # systemd opens no socket for a service that runs without it.
         is_open = (*ctl, "is-active", "--quiet", socket)
         before = (replace(stop, unless=is_open), UnitCommand(argv=(*ctl, "start", socket)))
+        close = (UnitCommand(argv=(*ctl, "stop", socket), timeout=QUICK),)  # or it starts the service again
     return TargetActs(
         install=_install(environment, spec, release_folder),
         release_failure=(_reset(ctl, unit),),
         restart=(*before, UnitCommand(argv=(*ctl, "restart", unit), timeout=patience)),
-        stop=(stop,),
+        stop=(*close, stop),
         start=(UnitCommand(argv=(*ctl, "start", unit), timeout=patience),),
         keep=(UnitCommand(argv=(*ctl, "enable", unit), timeout=QUICK),),
         retire=(

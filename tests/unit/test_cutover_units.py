@@ -92,6 +92,8 @@ def test_a_socket_is_held_by_a_unit_that_the_service_requires():
         "start orders.socket",
         "restart orders.service",
     ]
+    stop = [" ".join(act.argv[2:]) for act in parts(found).target.stop if isinstance(act, UnitCommand)]
+    assert stop == ["stop orders.socket", "stop orders.service"], "or the socket starts it again"
 
 
 def test_the_plain_unit_of_restart_has_the_same_socket_and_is_asked_there():
