@@ -294,7 +294,8 @@ def _line(name: str, each: Mapping[str, Any]) -> str:
         f"{name:24} failed {each['failed']}/{each['requests']} {each['failures'] or ''}"
         f"  by a bad release {each['answered_by_bad']}"
         f"  WebSockets cut {each['websockets_cut']}/{each['websockets']}"
-        f"  p99 {each['p99_ms']} ms, without deployments {each['p99_calm_ms']} ms, worst {each['worst_ms']} ms"
+        f"  p99 {each['p99_ms']} ms, without deployments {each['p99_calm_ms']} ms"
+        f"  worst {each['worst_ms']} ms"
         f"  {each['seconds_each']} s each  {each['ended']}"
     )
 
