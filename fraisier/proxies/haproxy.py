@@ -78,7 +78,7 @@ class HAProxy:
         if not _state_file(environment):
             message = "HAProxy forgets which release serves when it restarts: no `state_file` is set"
             found.append(Problem(message, _HINT, fatal=False))
-        return found
+        return tuple(found)
 
 
 def _option(environment: Environment, name: str) -> str:

@@ -69,7 +69,7 @@ class Systemd:
                 problems += _own_socket(spec, host)
         except StepFailed as error:
             return (Problem(error.message, error.hint),)
-        return problems
+        return tuple(problems)
 
     def logs(self, spec: TargetSpec, *, lines: int) -> UnitCommand:
         """The command that shows the end of the unit's journal."""
