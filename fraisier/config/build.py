@@ -123,6 +123,7 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
 _AS_THEY_ARE = (
     *("labels", "paths", "env", "shared", "submodules", "lfs"),
     *("keep_releases", "retry_for", "min_free_disk", "restart_timeout", "drain_timeout", "bake"),
+    "allowed",
 )
 
 

@@ -25,6 +25,7 @@ from fraisier.domain.fraise import (
     TargetSpec,
 )
 from fraisier.domain.secret import Secret
+from fraisier.domain.window import Window
 
 _REFERENCE = "$secret"
 _PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:([^/\s@]+)@")
@@ -189,6 +190,7 @@ def _environment(data: dict[str, Any]) -> Environment:
     data["database"] = _make(Database, data.get("database"))
     data["health_check"] = _make(HealthCheck, data.get("health_check"))
     data["build"] = tuple(_make(BuildCommand, each) for each in data.get("build", ()))
+    data["allowed"] = tuple(_make(Window, each) for each in data.get("allowed", ()))
     found: Environment = _make(Environment, data)
     return found
 

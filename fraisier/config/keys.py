@@ -14,6 +14,7 @@ from fraisier.config.kinds import (
     ShellLine,
     Size,
     Text,
+    Times,
     Value,
     Whole,
 )
@@ -233,6 +234,12 @@ ENVIRONMENT = Section(
             Size(), "free space without which nothing is begun", default=200 << 20, shown="200MiB"
         ),
         "restart_timeout": Key(Duration(0.1, 86400), "how long a restart may take", default=90.0),
+        "allowed": Key(
+            Many(Times(), or_one=True),
+            "when deployments begin by themselves, e.g. mon-fri 08:00-17:00 Europe/Berlin; outside of it they wait",
+            default=(),
+            shown="always",
+        ),
     },
     later=later.KEYS["environment"],
 )

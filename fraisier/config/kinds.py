@@ -22,6 +22,7 @@ from fraisier.config.reading import (
     sounds_secret,
 )
 from fraisier.domain.secret import Secret
+from fraisier.domain.window import Window, parse
 
 Schema = dict[str, Any]
 Check = Callable[[str], str]  # '' or what is wrong with a text, and what is allowed
@@ -231,6 +232,22 @@ def seconds_of(text: str) -> float | None:
     if len(set(units)) != len(units):
         return None
     return sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
+
+
+class Times:
+    """A window of the week."""
+
+    words = "window"
+
+    def read(self, node: Node, reader: Reader) -> Window:
+        text = reader.text(node)
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise Refused(node, str(error)) from None
+
+    def schema(self) -> Schema:
+        return {"type": "string", "minLength": 1}
 
 
 class Size:

@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 
 from fraisier.domain.push import Change, RefKind
 from fraisier.domain.secret import Secret
+from fraisier.domain.window import Window
 
 
 class FraiseType(StrEnum):
@@ -164,6 +165,7 @@ class Environment:
     retry_for: float = 900.0
     min_free_disk: int = 200 * 1024 * 1024
     restart_timeout: float = 90.0
+    allowed: tuple[Window, ...] = ()  # when deployments begin by themselves; none: always
 
     @property
     def key(self) -> EnvironmentKey:

@@ -35,6 +35,7 @@ from fraisier.domain.fraise import (
     TargetSpec,
 )
 from fraisier.domain.secret import Redactor, Secret
+from fraisier.domain.window import Window
 from tests.unit.good_config import GOOD, in_environment, in_fraise
 
 CHECKOUT = Path(__file__).parents[2]
@@ -173,6 +174,7 @@ def test_all_that_an_environment_can_say(tmp_path: Path) -> None:
         "on_force_push: refuse",
         "retry_for: 1h",
         "restart_timeout: 10",
+        "allowed: [mon-fri 08:00-17:00 Europe/Berlin, 'sat 22:00-02:00']",
     )
     assert found.user == "orders"
     assert found.target == TargetSpec(kind="systemd", unit="orders.service", options={"manager": "system"})
@@ -192,6 +194,10 @@ def test_all_that_an_environment_can_say(tmp_path: Path) -> None:
     )
     assert (found.keep_releases, found.on_force_push) == (3, OnForcePush.refuse)
     assert (found.retry_for, found.restart_timeout) == (3600, 10)
+    assert found.allowed == (
+        Window(days=(0, 1, 2, 3, 4), start=480, end=1020, zone="Europe/Berlin"),
+        Window(days=(5,), start=1320, end=1560),
+    )
 
 
 @pytest.mark.parametrize(
@@ -344,6 +350,7 @@ def test_a_shell_line_keeps_its_variables_for_the_shell(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------- secrets
 
 SECRETIVE = (
+    "allowed: mon-fri 08:00-17:00 Europe/Berlin",
     "env: {A: '${FROM_OUTSIDE}', DB_PASSWORD: hunter2, URL: 'postgres://u:hunter3@h/d', B: 'x ${FROM_OUTSIDE}', P: plain}",
     "health_check: {url: 'http://a/', headers: {Authorization: 'Bearer hunter4', X-Id: '${ID:-hunter5}', X-P: plain}}",
 )
@@ -493,6 +500,8 @@ def test_the_digest_changes_with_every_key_of_an_environment_and_not_with_spaces
         "env: {A: 2}",
         "keep_releases: 6",
         "lfs: true",
+        "allowed: mon-fri",
+        "allowed: mon-fri 08:00-17:00",
     ]
     texts = [GOOD, *(in_environment(line) for line in lines)]
     texts.append(GOOD + "branch_mapping: {dev: {fraise: api, environment: production}}\n")
