@@ -34,7 +34,7 @@ _OF_FUNCTIONS = re.compile(
     r"(CREATE|ALTER|DROP)( OR REPLACE)? (FUNCTION(?! \w+\(\w+ tb_)|TYPE)\b"
     r"|DO \$|COMMENT ON FUNCTION|GRANT|REVOKE"
 )
-_NAMED = re.compile(r"(?P<verb>CREATE|DROP)(?: OR REPLACE)? (?P<name>(?:FUNCTION|VIEW)(?: IF EXISTS)? \w+)")
+_NAMED = re.compile(r"(?:CREATE|DROP)(?: OR REPLACE)? (?P<name>(?:FUNCTION|VIEW)(?: IF EXISTS)? \w+)")
 
 
 def statements(sql: str) -> Iterator[str]:
@@ -58,16 +58,20 @@ def _without_headings(text: str) -> str:
     return f"{above}\n{text[split:]}" if above else text[split:]
 
 
+def name_of(statement: str) -> str:
+    """What a later statement may replace: VIEW v_fraise; '' = it stays."""
+    named = _NAMED.match(_COMMENTS.sub("", statement))
+    return named["name"].replace(" IF EXISTS", "") if named else ""
+
+
 def generate(migrations: list[Migration]) -> dict[str, str]:
     """Both files: name -> text."""
     kept: dict[str, str] = {}
     for migration in migrations:
         for number, statement in enumerate(statements(migration.sql)):
-            bare = _COMMENTS.sub("", statement)
-            named = _NAMED.match(bare)
-            key = named["name"].replace(" IF EXISTS", "") if named else f"{migration.number}/{number}"
+            key = name_of(statement) or f"{migration.number}/{number}"
             kept.pop(key, None)  # the newest definition counts, and stands where its migration puts it
-            if named is None or named["verb"] == "CREATE":
+            if not _COMMENTS.sub("", statement).startswith("DROP"):
                 kept[key] = statement
     functions = [each for each in kept.values() if _OF_FUNCTIONS.match(_COMMENTS.sub("", each))]
     tables = [each for each in kept.values() if each not in functions]

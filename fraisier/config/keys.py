@@ -236,7 +236,7 @@ ENVIRONMENT = Section(
         "restart_timeout": Key(Duration(0.1, 86400), "how long a restart may take", default=90.0),
         "allowed": Key(
             Many(Times(), or_one=True),
-            "when deployments begin by themselves, e.g. mon-fri 08:00-17:00 Europe/Berlin; outside of it they wait",
+            "when deployments begin by themselves, e.g. mon-fri 08:00-17:00 Europe/Berlin; else they wait",
             default=(),
             shown="always",
         ),

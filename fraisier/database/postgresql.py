@@ -162,13 +162,13 @@ class PostgresqlStore(SqlStore):
         lease: float,
         environments: Collection[EnvironmentKey],
         labels: Collection[str] = (),
+        closed: Collection[EnvironmentKey] = (),
     ) -> Claim | None:
         """The next deployment that may be performed, or None."""
-        if not postgresql_queue.is_anything_due(self._reader, environments, labels):
+        look = postgresql_queue.Look(environments, labels, closed)
+        if not postgresql_queue.is_anything_due(self._reader, look):
             return None
-        found: Claim | None = self._write(
-            lambda tx: postgresql_queue.claim(tx, worker, lease, environments, labels)
-        )
+        found: Claim | None = self._write(lambda tx: postgresql_queue.claim(tx, worker, lease, look))
         return found
 
     def interrupt_left(self) -> int:

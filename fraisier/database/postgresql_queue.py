@@ -12,6 +12,7 @@ the clock is there again: a sign of life or an end in the future tells, and whoe
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fraisier.application.ports import Claim
@@ -28,16 +29,20 @@ _FREE = """
 """
 
 # What both looks at the queue share: a free environment, and what is due in it: an interrupted deployment
-# first, then rollbacks, then the oldest that waits. An interrupted deployment is recovered even where the
-# environment is paused. What was asked for in an environment that the configuration no longer has is claimed
-# too: somebody has to bring it to its end. Labels: as `domain.labels.may_take` says.
+# first, then rollbacks, then the oldest that waits. What was asked for in an environment that the
+# configuration no longer has is claimed too: somebody has to bring it to its end. Labels: as
+# `domain.labels.may_take` says. Where it is paused, or :closed: as `domain.deployment.goes_through` says; what
+# was begun is recovered all the same.
 _FREE_AND_DUE = f"""
   FROM tb_environments e
  CROSS JOIN LATERAL (
        SELECT d.* FROM tb_deployments d
         WHERE d.fraise = e.fraise AND d.environment = e.name AND d.status IN ('running', 'pending')
           AND (d.status = 'running'
-               OR NOT e.paused AND (d.not_before IS NULL OR d.not_before <= clock_timestamp()))
+               OR (d.force OR d.trigger = 'rollback' OR NOT e.published
+                   OR NOT e.paused AND (e.fraise, e.name) NOT IN (
+                          SELECT k->>0, k->>1 FROM jsonb_array_elements(CAST(:closed AS jsonb)) k))
+                  AND (d.not_before IS NULL OR d.not_before <= clock_timestamp()))
         ORDER BY d.status = 'running' DESC, d.trigger = 'rollback' DESC, d.pk LIMIT 1) d
  WHERE {_FREE}
    AND CASE WHEN d.status = 'running' AND e.bound_labels <> '[]' THEN e.bound_labels <@ CAST(:labels AS jsonb)
@@ -87,7 +92,7 @@ SELECT extract(epoch FROM min(moment) - clock_timestamp())::double precision FRO
     SELECT d.not_before AS moment
       FROM tb_environments e
       JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name AND d.status = 'pending'
-     WHERE d.not_before > clock_timestamp() AND NOT e.paused
+     WHERE d.not_before > clock_timestamp() AND (NOT e.paused OR d.force OR d.trigger = 'rollback')
      UNION ALL
     SELECT e.lease_until
       FROM tb_environments e
@@ -139,34 +144,43 @@ SELECT token, lease_worker, lease_worker <> '' AND lease_until > clock_timestamp
 """
 
 
-def is_anything_due(
-    connection: Connection, environments: Collection[EnvironmentKey], labels: Collection[str]
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a worker looks for: what is due in these environments, as far as labels and windows allow it."""
+
+    environments: Collection[EnvironmentKey]
+    labels: Collection[str]
+    closed: Collection[EnvironmentKey]
+
+    def values(self) -> dict[str, str]:
+        """Of the statements."""
+        return {
+            "keys": environments_as_json(self.environments),
+            "labels": as_json(self.labels),
+            "closed": environments_as_json(self.closed),
+        }
+
+
+def is_anything_due(connection: Connection, look: Look) -> bool:
     """Whether a claim would find something: a look that locks nothing."""
-    wanted = {"keys": environments_as_json(environments), "without": "[]", "labels": as_json(labels)}
-    return bool(connection.execute(_IS_ANYTHING_DUE, wanted).fetchone()[0])
+    return bool(connection.execute(_IS_ANYTHING_DUE, {**look.values(), "without": "[]"}).fetchone()[0])
 
 
-def claim(
-    tx: PostgresqlTransaction,
-    worker: str,
-    lease: float,
-    environments: Collection[EnvironmentKey],
-    labels: Collection[str],
-) -> Claim | None:
+def claim(tx: PostgresqlTransaction, worker: str, lease: float, look: Look) -> Claim | None:
     """Take the head of the queue, with a new token and a lease of `lease` seconds."""
     taken: list[EnvironmentKey] = []
-    wanted = {"keys": environments_as_json(environments), "labels": as_json(labels)}
+    wanted = look.values()
     for _ in range(_MOST_LOOKS):
         place = tx.row(_NEXT, {**wanted, "without": environments_as_json(taken)})
         if place is None:
             return None
-        found = {"fraise": place["fraise"], "name": place["name"], "labels": wanted["labels"]}
-        row = tx.row(_HEAD, found)
+        key = EnvironmentKey(place["fraise"], place["name"])
+        found = {"labels": wanted["labels"], "closed": wanted["closed"]}
+        row = tx.row(_HEAD, {**found, "fraise": key.fraise, "name": key.environment})
         if row is not None:
-            tx.later(_TAKE, (worker, lease, row["status"], place["fraise"], place["name"]))
+            tx.later(_TAKE, (worker, lease, row["status"], key.fraise, key.environment))
             return claim_of(tx, worker, row)
-        taken.append(EnvironmentKey(place["fraise"], place["name"]))
+        taken.append(key)
     return None
 
 

@@ -125,9 +125,10 @@ class SqliteStore(SqlStore):
         lease: float,
         environments: Collection[EnvironmentKey],
         labels: Collection[str] = (),
+        closed: Collection[EnvironmentKey] = (),
     ) -> Claim | None:
         """The next deployment that may be performed, or None."""
-        look = sqlite_queue.Look(environments, labels, self._locks.is_dead)
+        look = sqlite_queue.Look(environments, labels, closed, self._locks.is_dead)
         with self._readers.lend() as connection:
             if not sqlite_queue.is_anything_due(connection, self._clocks, look):
                 return None

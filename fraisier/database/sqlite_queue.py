@@ -23,9 +23,9 @@ _FREE = """
 """
 
 # The head of the queue among free environments: an interrupted deployment first, then rollbacks, then the
-# oldest that waits. An interrupted deployment is recovered even where the environment is paused. What was
-# asked for in an environment that the configuration no longer has is claimed too: somebody has to bring it to
-# its end. Labels: as `domain.labels.may_take` says.
+# oldest that waits. What was asked for in an environment that the configuration no longer has is claimed too:
+# somebody has to bring it to its end. Labels: `domain.labels.may_take`. Where it is paused, or :closed:
+# `domain.deployment.goes_through`; what was begun is recovered all the same.
 _NEXT = f"""
 SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, e.quarantine
   FROM (SELECT json_extract(value, '$[0]') AS fraise, json_extract(value, '$[1]') AS name
@@ -37,7 +37,10 @@ SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, 
                              AND d.status IN ('running', 'pending')
  WHERE {_FREE}
    AND (d.status = 'running'
-        OR NOT e.paused
+        OR (d.force OR d.trigger = 'rollback' OR NOT e.published
+            OR NOT e.paused AND NOT EXISTS (SELECT 1 FROM json_each(:closed)
+                                             WHERE json_extract(value, '$[0]') = e.fraise
+                                               AND json_extract(value, '$[1]') = e.name))
            -- Also where the labels keep us from going on with what runs, nothing else begins.
            AND NOT EXISTS (SELECT 1 FROM tb_deployments r
                             WHERE r.fraise = e.fraise AND r.environment = e.name AND r.status = 'running')
@@ -74,7 +77,8 @@ SELECT min(moment) FROM (
     SELECT d.retry_at AS moment
       FROM tb_environments e
       JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name AND d.status = 'pending'
-     WHERE d.retry_boot = :boot AND d.retry_at > :boottime AND NOT e.paused
+     WHERE d.retry_boot = :boot AND d.retry_at > :boottime
+       AND (NOT e.paused OR d.force OR d.trigger = 'rollback')
      UNION ALL
     SELECT e.lease_until
       FROM tb_environments e
@@ -106,10 +110,11 @@ IsDead = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a worker looks for: what is due in these environments, as far as its labels allow it."""
+    """What a worker looks for: what is due in these environments, as far as labels and windows allow it."""
 
     environments: Collection[EnvironmentKey]
     labels: Collection[str]
+    closed: Collection[EnvironmentKey]
     is_dead: IsDead
 
     def values(self, clocks: Clocks, holders: Sequence[str]) -> Values:
@@ -117,6 +122,7 @@ class Look:
         return {
             "keys": environments_as_json(self.environments),
             "labels": as_json(self.labels),
+            "closed": environments_as_json(self.closed),
             "boot": clocks.boot_id,
             "boottime": clocks.boottime(),
             "dead": as_json([worker for worker in holders if self.is_dead(worker)]),

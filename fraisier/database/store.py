@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fraisier.application.ports import Claim, Delivery, Ending, Output, Received, Requested, Row
-from fraisier.database import claims, house, journal, receiving, views
+from fraisier.database import claims, house, journal, pauses, receiving, views
 from fraisier.database.clocks import iso
 from fraisier.database.jobs import Job, Work
 from fraisier.database.prepared_delivery import prepared_early
@@ -101,6 +101,15 @@ class SqlStore(ABC):
     def cancel(self, deployment: str, *, by: str) -> Deployment:
         """Cancel a pending deployment, ask the worker of a running one; raises NotFound, Conflict."""
         return self._write(lambda tx: claims.cancel(tx, deployment, by))  # type: ignore[no-any-return]
+
+    def pause(self, environment: EnvironmentKey, *, by: str, reason: str) -> None:
+        """Let nothing begin by itself; raises NotFound."""
+        self._write(lambda tx: pauses.pause(tx, environment, by, reason))
+
+    def resume(self, environment: EnvironmentKey, *, by: str) -> bool:
+        """Let what waits begin; whether it was paused; raises NotFound."""
+        was_paused: bool = self._write(lambda tx: pauses.resume(tx, environment, by))
+        return was_paused
 
     # -- claims
     def cancel_requests(self, worker: str) -> Mapping[str, str]:
@@ -259,6 +268,11 @@ class SqlStore(ABC):
             dropped, more = self._write(lambda tx: prune(tx, before))
             total += dropped
         return total
+
+    def token(self, environment: EnvironmentKey) -> int:
+        """The environment's newest token; 0 for one that was never published."""
+        with self._reading() as connection:
+            return views.token(connection, environment)
 
     def ping(self) -> None:
         """Return if the database can be written; raises StoreUnavailable."""

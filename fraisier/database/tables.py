@@ -66,10 +66,10 @@ TABLES = (
         integer="pk releases token",
         uuid="id",
         reference="current_deployment",
-        text="fraise name seen_tip current_release current_commit",
+        text="fraise name seen_tip current_release current_commit paused_by paused_reason",
         flag="published paused healthy",
         json="document quarantine labels bound_labels",
-        time="last_deployed_at",
+        time="last_deployed_at paused_at",
     ),
     _table(
         "tb_webhook_events",

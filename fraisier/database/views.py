@@ -11,6 +11,7 @@ import orjson
 from fraisier.application.ports import Output, Row
 from fraisier.database.transaction import Connection, DatabaseRow, Statements
 from fraisier.domain.errors import NotFound
+from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.plan import Phase, StepName
 
 # Columns of the views that hold JSON, and truth values that SQLite keeps as 0 and 1.
@@ -67,6 +68,7 @@ _DEPLOYMENT = """
 SELECT * FROM v_deployment_history WHERE id >= :lowest AND id <= :highest ORDER BY id LIMIT 2
 """
 
+_TOKEN = "SELECT token FROM tb_environments WHERE fraise = ? AND name = ?"
 _UNFINISHED = "SELECT * FROM v_unfinished_deployment ORDER BY position"
 
 _STEPS = """
@@ -146,6 +148,12 @@ def deployment(connection: Connection, prefix: str) -> Row:
 def unfinished(connection: Connection) -> list[Row]:
     """What waits or runs, with the labels that a worker needs for it."""
     return _rows(connection, _UNFINISHED, ())
+
+
+def token(connection: Connection, key: EnvironmentKey) -> int:
+    """The newest token of an environment; 0 where there is none."""
+    row = connection.execute(_TOKEN, (key.fraise, key.environment)).fetchone()
+    return int(row["token"]) if row is not None else 0
 
 
 def steps(connection: Connection, deployment_id: str) -> list[Row]:

@@ -82,6 +82,18 @@ NO_TIP = "0" * 40  # the same where the branch does not exist
 AUTOMATIC = frozenset({Trigger.webhook, Trigger.sweep})  # ask for nothing that was already decided on
 
 
+def goes_through(trigger: str, *, force: bool) -> bool:
+    """Whether a deployment is begun even where nothing begins by itself: in a paused environment, or outside
+    of its windows.
+
+    The way back always is: what is broken must not wait for Monday. So is what a person insists on with
+    `force`; without it, his wish waits like a push. (Argo CD's windows and Spinnaker's let persons through
+    only where that was said, too; `kubectl rollout pause` records and waits.) The same rule in SQL is part of
+    each store's claims.
+    """
+    return force or trigger == Trigger.rollback
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """A request for a deployment, before it is one.

@@ -1,8 +1,8 @@
 """When deployments may begin by themselves: `allowed: "mon-fri 08:00-17:00 Europe/Berlin"`.
 
-A window is open whenever a clock on the wall shows one of its times. So a time that a clock skips in spring is
-not shown at all, and one that it shows twice in autumn counts twice. A window over midnight belongs to the day on
-which it begins.
+A window is open whenever a clock on the wall shows one of its times. So a time that a clock skips in spring
+is not shown at all, and one that it shows twice in autumn counts twice. A window over midnight belongs to the
+day on which it begins.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _days(text: str) -> tuple[int, ...]:
 
 def _times(text: str) -> tuple[int, int]:
     start, end = (_minutes(each.strip()) for each in text.split("-"))
-    if start == WHOLE_DAY or start == end:
+    if start in (WHOLE_DAY, end):
         raise ValueError(
             f"{text!r} has no length; expected e.g. 08:00-17:00, or 00:00-24:00 for the whole day"
         )

@@ -103,6 +103,9 @@ class FraiseStatus:
     quarantined_commits: list[str]
     lease_worker: str | None
     seen_tip: str
+    paused_by: str
+    paused_at: datetime | None
+    paused_reason: str
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.integration.postgresql_stores import *  # noqa: F403 - its fixtures
+from tests.unit.hold_contract import HoldContract
 from tests.unit.label_contract import LabelContract
 from tests.unit.store_contract import (
     ClaimContract,
@@ -26,6 +27,10 @@ class TestClaims(ClaimContract):
 
 
 class TestLabels(LabelContract):
+    pass
+
+
+class TestHolds(HoldContract):
     pass
 
 

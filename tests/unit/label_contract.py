@@ -123,6 +123,8 @@ class LabelContract:
             "environment": "production",
             "status": "pending",
             "labels": ["web1", "gpu"],
+            "trigger": "webhook",
+            "force": False,
         }
 
     def test_a_worker_is_listed_with_its_labels(self, store: Store) -> None:

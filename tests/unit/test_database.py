@@ -27,6 +27,7 @@ from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Conflict, NotFound, StoreUnavailable, UsageError
 from fraisier.domain.plan import Phase, StepName, StepState
 from tests import factories
+from tests.unit.hold_contract import HoldContract
 from tests.unit.label_contract import LabelContract
 from tests.unit.store_contract import (
     KEY,
@@ -106,6 +107,10 @@ class TestClaims(ClaimContract):
 
 
 class TestLabels(LabelContract):
+    pass
+
+
+class TestHolds(HoldContract):
     pass
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fraisier.database.migration_files import Migration, load_migrations
-from tools.generate_schema import DB, generate, statements
+from tools.generate_schema import DB, generate, name_of, statements
 
 FILES = generate(list(load_migrations(DB / "postgresql")))
 
@@ -16,9 +16,12 @@ def test_the_generated_files_are_current(name: str) -> None:
 
 
 def test_every_statement_of_the_migrations_is_in_one_of_the_files() -> None:
-    for migration in load_migrations(DB / "postgresql"):
-        for statement in statements(migration.sql):
-            assert sum(statement in text for text in FILES.values()) == 1, statement
+    """Unless a later migration replaces what it makes."""
+    found = [each for migration in load_migrations(DB / "postgresql") for each in statements(migration.sql)]
+    newest = {name: each for each in found if (name := name_of(each))}
+    for statement in found:
+        wanted = newest.get(name_of(statement), statement)
+        assert sum(wanted in text for text in FILES.values()) == 1, statement
 
 
 def test_statements_end_where_postgresql_ends_them() -> None:

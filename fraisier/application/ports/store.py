@@ -59,6 +59,25 @@ class Store(Protocol):
         """
         ...
 
+    def pause(self, environment: EnvironmentKey, *, by: str, reason: str) -> None:
+        """Let nothing begin in the environment but what `domain.deployment.goes_through`; ends with `resume`.
+
+        What is asked for is stored and waits, what runs goes on to its end. Who, when and why are replaced
+        where it is paused already.
+
+        Raises:
+            NotFound: no such environment was published.
+        """
+        ...
+
+    def resume(self, environment: EnvironmentKey, *, by: str) -> bool:
+        """End a pause and wake the workers: the newest that waits begins. Whether it was paused.
+
+        Raises:
+            NotFound: no such environment was published.
+        """
+        ...
+
     # -- claims
     def claim(
         self,
@@ -67,6 +86,7 @@ class Store(Protocol):
         lease: float,
         environments: Collection[EnvironmentKey],
         labels: Collection[str] = (),
+        closed: Collection[EnvironmentKey] = (),
     ) -> Claim | None:
         """The next deployment that may be performed: of a free environment, rollbacks first, then oldest.
 
@@ -74,7 +94,9 @@ class Store(Protocol):
         again (takeover), before pending ones. What was asked for in environments that are no longer
         published comes too, so that it ends. Only what a worker with these `labels` may take
         (`domain.labels`) is claimed: of a pending one by what is published, of a running one by what was
-        published when it was begun, if that names labels. None: nothing to do now.
+        published when it was begun, if that names labels. Where it is paused, or `closed` (outside of its
+        windows), nothing is begun but what `domain.deployment.goes_through`; what was begun goes on.
+        None: nothing to do now.
         """
         ...
 
@@ -85,6 +107,10 @@ class Store(Protocol):
             Conflict: a worker holds the environment.
             NotFound: no such environment was published.
         """
+        ...
+
+    def token(self, environment: EnvironmentKey) -> int:
+        """The environment's newest fencing token; 0 for one that was never published."""
         ...
 
     def next_due(self) -> float | None:
@@ -184,7 +210,7 @@ class Store(Protocol):
         ...
 
     def unfinished(self) -> Sequence[Row]:
-        """Rows of v_unfinished_deployment, oldest first: what waits or runs, and the labels that it wants."""
+        """Rows of v_unfinished_deployment, oldest first: what waits or runs, and what it needs to begin."""
         ...
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
