@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fraisier.domain.errors import UsageError
 
 if TYPE_CHECKING:
+    from fraisier.application.find_holds import FindHolds
     from fraisier.application.ports import (
         Clock,
         Configuration,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         Requested,
         Store,
     )
+    from fraisier.application.promote_commit import PromoteCommit, Promotion
     from fraisier.application.receive_push import FindForge
     from fraisier.application.tools import Tools
     from fraisier.domain.deployment import Deployment, Trigger
@@ -222,6 +224,22 @@ class Fraisier:
 
         return find_environment(self.configuration.environments, key)
 
+    def closed_windows(self) -> dict[EnvironmentKey, float]:
+        """Environments that are outside of their windows now, and the seconds until the next one opens."""
+        from fraisier.domain.window import is_open, opens_at
+
+        limited = {key: each.allowed for key, each in self.configuration.environments.items() if each.allowed}
+        now = SystemClock().now()
+        return {
+            key: opens_at(windows, now) - now for key, windows in limited.items() if not is_open(windows, now)
+        }
+
+    def holds(self) -> FindHolds:
+        """What keeps deployments from beginning by themselves at this moment."""
+        from fraisier.application.find_holds import FindHolds
+
+        return FindHolds(self.configuration.environments, self.store, SystemClock().now())
+
     # ------------------------------------------------------------------------------------- verbs
     def publish(self) -> None:
         """Make the configuration known to everyone who shares the store."""
@@ -262,6 +280,35 @@ class Fraisier:
 
         self.publish_if_alone()
         return RollBack(self.configuration.environments, self.tools, self.store)(key, to=to, by=by)
+
+    def pause(self, key: EnvironmentKey, *, by: str, reason: str) -> str:
+        """See `application.pause_environment`."""
+        from fraisier.application.pause_environment import PauseEnvironment
+
+        self.publish_if_alone()
+        return PauseEnvironment(self.configuration.environments, self.store)(key, by=by, reason=reason)
+
+    def resume(self, key: EnvironmentKey, *, by: str) -> bool:
+        """See `application.pause_environment`."""
+        from fraisier.application.pause_environment import ResumeEnvironment
+
+        self.publish_if_alone()
+        return ResumeEnvironment(self.configuration.environments, self.store)(key, by=by)
+
+    @property
+    def _promote(self) -> PromoteCommit:
+        from fraisier.application.promote_commit import PromoteCommit
+
+        return PromoteCommit(self.configuration.environments, self.tools, self.store, self.codec)
+
+    def promotion(self, source: EnvironmentKey, target: EnvironmentKey) -> Promotion:
+        """See `application.promote_commit`; changes nothing."""
+        return self._promote.plan(source, target)
+
+    def promote(self, promotion: Promotion, *, by: str, force: bool = False) -> Requested:
+        """See `application.promote_commit`."""
+        self.publish_if_alone()
+        return self._promote.request(promotion, by=by, force=force)
 
     def cancel(self, deployment: str, *, by: str) -> Deployment:
         """See `Store.cancel`."""

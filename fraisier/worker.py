@@ -64,6 +64,7 @@ class Worker:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._version = InstalledVersion()
         self._last_prune = time.monotonic()
+        self._opens_in = SLOW_POLL  # seconds until the next window of an environment opens
         self.idle_because = ""  # why it claims nothing, for /ready and the log
 
     # ------------------------------------------------------------------------------------- life
@@ -103,7 +104,7 @@ class Worker:
             self._tell("worker_not_retired", {"error": str(error)})
 
     def perform(self, deployment: str) -> None:
-        """Perform one deployment, and what is before it in its environment, until it has ended."""
+        """Perform one deployment, and what is before it in its environment, until it has ended or is held."""
         self._only, self._concurrency = deployment, 1
         ended = threading.Event()
 
@@ -111,7 +112,8 @@ class Worker:
             self._wake.set()
             # What is being performed has its own patience with a store that is away for a while.
             with suppress(StoreUnavailable):
-                if Status(self._store.deployment(deployment)["status"]).is_final:
+                row = self._store.deployment(deployment)
+                if Status(row["status"]).is_final or self._parts.holds().hold_of(deployment) is not None:
                     ended.set()
 
         unsubscribe = self._store.subscribe(look)
@@ -141,7 +143,7 @@ class Worker:
     def _claim_loop(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
-            pause = SLOW_POLL
+            pause = self._opens_in = SLOW_POLL
             try:
                 self._pass_on_cancels()
                 while self._may_claim() and (claim := self._next_claim()) is not None:
@@ -150,7 +152,7 @@ class Worker:
                     # Who comes too late to be resumed now is at least not shown as if somebody worked on it.
                     self._store.interrupt_left()
                 due = self._store.next_due()
-                pause = min(SLOW_POLL, due) if due is not None else SLOW_POLL
+                pause = min(SLOW_POLL, self._opens_in, *(() if due is None else (due,)))
                 self._keep_house()
             except StoreUnavailable as error:
                 self._tell("store_unavailable", {"error": str(error)})
@@ -184,7 +186,11 @@ class Worker:
                 return None
             only = EnvironmentKey(row["fraise_id"], row["environment"])
             environments = [key for key in environments if key == only]
-        return self._store.claim(self.id, lease=self._lease, environments=environments, labels=self._labels)
+        closed = self._parts.closed_windows()
+        self._opens_in = min(closed.values(), default=SLOW_POLL)
+        return self._store.claim(
+            self.id, lease=self._lease, environments=environments, labels=self._labels, closed=closed
+        )
 
     def _begin(self, claim: Claim) -> None:
         control = Control()

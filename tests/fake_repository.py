@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Collection, Mapping, Sequence
 from threading import Event
 
-from fraisier.application.ports import Contents, Fetched, Job, Unpacking
+from fraisier.application.ports import Contents, Fetched, History, Job, LoggedCommit, Unpacking
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Source
 
@@ -45,6 +45,13 @@ class FakeRepository:
 
     def changed_paths(self, source: Source, old: str, new: str) -> Sequence[str] | None:
         return self.changed
+
+    def history(self, source: Source, *, old: str, new: str, limit: int) -> History | None:
+        if new not in self.line or (old and old not in self.line):
+            return None
+        found = self.line[: self.line.index(new) + 1]
+        found = [each for each in found if not old or self.line.index(each) > self.line.index(old)]
+        return History(len(found), [LoggedCommit(each, f"commit {each[:4]}") for each in found[::-1][:limit]])
 
     def contents(self, source: Source, commit: str, root: str) -> Contents:
         return self.needs

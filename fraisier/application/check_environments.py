@@ -10,6 +10,8 @@ from enum import StrEnum
 from urllib.parse import unquote, urlsplit
 
 from fraisier.application.check_access import can_read, mode_of, user_of
+from fraisier.application.find_holds import FindHolds
+from fraisier.application.find_holds import in_words as windows_in_words
 from fraisier.application.find_workers import FindWorkers, labels_of
 from fraisier.application.instances import recorded
 from fraisier.application.ports import Configuration, EnvironmentCodec, Host, Row, Store
@@ -228,6 +230,7 @@ class CheckEnvironments:
         subject = str(environment.key)
         yield self._webhook_secret(subject, environment)
         yield from self._labels(subject, environment)
+        yield from self._holds(subject, environment)
         yield from self._on_its_host(subject, environment)
         if not offline:
             yield self._repository(subject, environment)
@@ -240,6 +243,16 @@ class CheckEnvironments:
             yield check.ok("a worker lives that may deploy it")
         elif environment.labels or self._store.live_workers():
             yield check.problem(f"{lack.reason}: its deployments wait", lack.hint, fatal=False)
+
+    def _holds(self, subject: str, environment: Environment) -> Iterator[Finding]:
+        """Only where there is something to say."""
+        check = Checker(subject, "allowed")
+        holds = FindHolds(self._configuration.environments, self._store, self._tools.clock.now())
+        hold = holds.hold(environment.key)
+        if hold is not None:
+            yield check.problem(f"{hold.reason}: its deployments wait", hold.hint, fatal=False)
+        elif environment.allowed:
+            yield check.ok(f"deployments may begin now ({windows_in_words(environment)})")
 
     def _on_its_host(self, subject: str, environment: Environment) -> Iterator[Finding]:
         check = Checker(subject, "host")

@@ -37,7 +37,7 @@ class Wanted:
 @fraise_argument()
 @environment_argument()
 @commit_options
-@click.option("--force", is_flag=True, help="Deploy even a commit that failed here before.")
+@click.option("--force", is_flag=True, help="Even a commit that failed here before; even now.")
 @wait_option
 @click.option("--dry-run", is_flag=True, help="Change nothing; the same as `fraisier plan`.")
 @json_option
@@ -51,13 +51,17 @@ def command(session: Session, /, **options: Any) -> None:
     deployment itself; if labels say that it lives, or may live, on another machine, it exits 4. Ctrl-C lets
     a worker's deployment go on, and cancels one that this process performs.
 
+    Where the environment is paused, or outside of its allowed times, the deployment is stored and waits like
+    a push, and this exits 4 at once. --force does not wait. A commit that runs already is deployed anew, into
+    another release: that heals what `fraisier status --verify` finds.
+
     \b
     Examples:
       fraisier deploy api production
       fraisier deploy api production --commit 5f1c0d…  (all 40 digits)
       fraisier deploy api staging --ref feature/login
       fraisier deploy api production --no-wait         print the id, and go
-      fraisier deploy api production --force           a commit that failed before
+      fraisier deploy api production --force           a commit that failed before, or in a pause
     """
     wanted = Wanted(**options)
     check_commit(wanted.commit, wanted.ref)

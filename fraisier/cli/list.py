@@ -22,6 +22,7 @@ COLUMNS = (
     tables.text("Repository", "repository", flexible=True),
     tables.text("Hosts", "hosts", flexible=True, spare=True),
     tables.text("Labels", "labels", flexible=True, spare=True),
+    tables.text("Allowed", "allowed", flexible=True, spare=True),
     tables.text("Description", "description", flexible=True, spare=True),
 )
 
@@ -68,5 +69,6 @@ def _environment(fraise: Fraise, environment: Environment) -> dict[str, str]:
         "repository": fraise.source.repository,
         "hosts": ", ".join(environment.hosts),
         "labels": ", ".join(environment.labels),
+        "allowed": ", ".join(map(str, environment.allowed)),
         "description": fraise.description,
     }

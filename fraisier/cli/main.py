@@ -27,6 +27,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "deploy": ("fraisier.cli.deploy", "Bring an environment to a commit."),
         "rollback": ("fraisier.cli.rollback", "Go back to an earlier release."),
         "cancel": ("fraisier.cli.cancel", "Cancel a waiting deployment, or stop a running one."),
+        "promote": ("fraisier.cli.promote", "Deploy what is healthy in one environment to another."),
+        "pause": ("fraisier.cli.pause", "Let nothing begin in an environment for a while."),
+        "resume": ("fraisier.cli.resume", "Let deployments begin again."),
     },
     "Look": {
         "list": ("fraisier.cli.list", "List the fraises and their environments."),
@@ -132,7 +135,8 @@ def _exit(call: Callable[[], Any], args: list[str]) -> None:
     cls=Fraisier,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 done, 1 a deployment ended otherwise than success, 2 usage or configuration, "
-    "3 not found, 4 the store, a worker or a host cannot be reached, 130 interrupted.",
+    "3 not found, 4 the store, a worker or a host cannot be reached, or the deployment is stored and held "
+    "back (paused, outside of allowed times), 130 interrupted.",
 )
 @click.option(
     "--config",

@@ -72,6 +72,11 @@ def environment_argument(*, required: bool = True) -> Decorator:
     return _name_argument("environment", _environments, required=required)
 
 
+def other_environment(name: str, metavar: str) -> Decorator:
+    """An environment's argument with another name than ENVIRONMENT."""
+    return click.argument(name, metavar=metavar, shell_complete=_environments)
+
+
 def _name_argument(name: str, complete: Callable[..., list[str]], *, required: bool) -> Decorator:
     if required:  # click takes even an explicit default of None for a value
         return click.argument(name, shell_complete=complete)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fraisier.application.find_workers import FindWorkers
+from fraisier.cli import times
 from fraisier.cli.options import (
     check_commit,
     commit_options,
@@ -50,8 +51,11 @@ def print_plan(fraisier: Fraisier, key: EnvironmentKey, plan: Plan, *, as_json: 
     """The plan's steps and the commands of each, and who would perform them."""
     environment = fraisier.environment(key)
     labels, cost = environment.labels, cost_of(environment)
+    hold = fraisier.holds().hold(key)
     if as_json:
-        print_json({**_document(plan, key), "labels": labels, "cutover": environment.cutover, "cost": cost})
+        held = {"held_because": hold.reason, "held_until": times.iso(hold.until)} if hold else {}
+        document = {**_document(plan, key), "labels": labels, "cutover": environment.cutover, "cost": cost}
+        print_json({**document, **held})
         return
     screen = Screen.of_stdout()
     screen.say(f"The next deployment of {screen.style(str(key), bold=True)} would do this:")
@@ -67,6 +71,8 @@ def print_plan(fraisier: Fraisier, key: EnvironmentKey, plan: Plan, *, as_json: 
         screen.say(f"By a worker with the labels {in_words(labels)}.")
         if lack := FindWorkers(fraisier.store).lack(labels):
             screen.say(screen.style(f"It would wait: {lack.reason}. {lack.hint}", "yellow"))
+    if hold is not None:
+        screen.say(screen.style(f"It would wait: {printable(hold.reason)}. {hold.hint}", "yellow"))
     screen.say(screen.style("Nothing was changed.", dim=True))
 
 

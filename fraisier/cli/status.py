@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fraisier.application.find_holds import FindHolds, paused_by
 from fraisier.application.find_workers import FindWorkers
-from fraisier.cli import tables
+from fraisier.cli import tables, times
 from fraisier.cli.options import environment_argument, fraise_argument, json_option
 from fraisier.cli.screen import Screen, print_rows
 from fraisier.cli.session import Session
@@ -16,6 +18,7 @@ from fraisier.domain.fraise import EnvironmentKey
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fraisier.application.find_holds import Hold
     from fraisier.application.find_workers import Lack
     from fraisier.application.ports import Row, Store
 
@@ -41,7 +44,8 @@ def command(session: Session, fraise: str, environment: str, *, as_json: bool) -
     """Show what runs in every environment, or in those of FRAISE, or in ENVIRONMENT.
 
     STATUS is what became of the newest deployment; COMMIT and RELEASE are what runs, also after a
-    deployment that failed. NOW says so where a deployment waits and no worker lives that may take it.
+    deployment that failed. NOW says what a deployment waits for: a worker that lives and may take it, the end
+    of a pause, a time that is allowed.
 
     \b
     Examples:
@@ -52,11 +56,14 @@ def command(session: Session, fraise: str, environment: str, *, as_json: bool) -
     keys = session.keys(fraise, environment)
     with session.store() as store:
         rows = store.fraise_status(fraise, environment)
+        holds = FindHolds(session.configuration.environments, store, time.time())
         if as_json:
-            print_rows(rows)
+            print_rows([_with_hold(row, holds) for row in rows])
             return
-        vain = FindWorkers(store).waiting_in_vain() if any(map(_is_open, rows)) else {}
-        shown = [_shown(store, row, vain) for row in rows]
+        is_any_open = any(map(_is_open, rows))
+        vain = FindWorkers(store).waiting_in_vain() if is_any_open else {}
+        held = holds.waiting() if is_any_open else {}
+        shown = [_shown(store, row, vain, held) for row in rows]
     present = {(row["fraise_id"], row["environment"]) for row in shown}
     missing = [key for key in keys if (key.fraise, key.environment) not in present]
     shown += [
@@ -69,19 +76,38 @@ def _is_open(row: Row) -> bool:
     return bool(row["running_deployment_id"] or row["pending"])
 
 
-def _shown(store: Store, row: Row, vain: Mapping[EnvironmentKey, Lack]) -> dict[str, Any]:
-    lack = vain.get(EnvironmentKey(row["fraise_id"], row["environment"]))
-    now = _now(store, row)
-    return {**row, "health": HEALTH[row["healthy"]], "now": f"{now}: {lack.reason}" if lack else now}
+def _with_hold(row: Row, holds: FindHolds) -> dict[str, Any]:
+    """The view's row, and why nothing begins by itself in the environment, where that is so."""
+    hold = holds.hold_of_row(_key(row), row)
+    return {
+        **row,
+        "held_because": hold.reason if hold else None,
+        "held_until": times.iso(hold.until) if hold else None,
+    }
 
 
-def _now(store: Store, row: Row) -> str:
-    """What the environment is busy with, or what it waits for."""
+def _key(row: Row) -> EnvironmentKey:
+    return EnvironmentKey(row["fraise_id"], row["environment"])
+
+
+def _shown(
+    store: Store, row: Row, vain: Mapping[EnvironmentKey, Lack], held: Mapping[EnvironmentKey, Hold]
+) -> dict[str, Any]:
+    now = [_busy(store, row)]
+    if row["paused"]:
+        now.append(paused_by(row).removeprefix(f"{_key(row)} is "))
+    elif (hold := held.get(_key(row))) is not None:
+        now.append(hold.reason.removeprefix(f"{_key(row)} is "))
+    elif (lack := vain.get(_key(row))) is not None:
+        now.append(lack.reason)
+    return {**row, "health": HEALTH[row["healthy"]], "now": ": ".join(filter(None, now))}
+
+
+def _busy(store: Store, row: Row) -> str:
+    """What the environment is busy with, or how much waits."""
     if row["running_deployment_id"]:
         steps = store.steps(row["running_deployment_id"])
         return str(steps[-1]["step"]) if steps else "begins"
     if row["pending"]:
         return f"{row['pending']} waiting"
-    if row["paused"]:
-        return "paused"
-    return "never deployed" if row["status"] is None else ""
+    return "never deployed" if row["status"] is None and not row["paused"] else ""

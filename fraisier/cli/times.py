@@ -70,3 +70,8 @@ def between(start: object, end: object, now: float) -> float | None:
         return None
     ended = parse(end)
     return (now if ended is None else ended) - began
+
+
+def iso(seconds: float | None) -> str | None:
+    """Unix seconds as the views have times: UTC, ISO 8601."""
+    return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S.%f}Z"

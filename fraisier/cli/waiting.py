@@ -54,6 +54,7 @@ def conclude(fraisier: Fraisier, requested: Requested, *, wait: bool, as_json: b
     Raises:
         Conflict: nothing was requested, for a reason.
         NoWorker: nobody lives who may perform it, and we were told not to wait, or may not either.
+        OnHold: the environment is paused, or outside of its allowed times.
         EndedOtherwise: it ended otherwise than `success`.
     """
     deployment = requested.deployment
@@ -75,6 +76,7 @@ def _hand_over(fraisier: Fraisier, deployment: Deployment, *, as_json: bool) -> 
         print_json(fraisier.store.deployment(deployment.id))
     else:
         click.echo(deployment.id)
+    fraisier.holds().check(deployment.id)
     if (lack := FindWorkers(fraisier.store).lack_of(deployment.id)) is not None:
         raise _nobody_begins(deployment, lack)
 
@@ -97,6 +99,7 @@ class Waiting:
     def to_the_end(self) -> None:
         """Watch until the deployment has ended, or somebody interrupts us; then exit accordingly."""
         with _signals_interrupt() as came:
+            self._fraisier.holds().check(self._deployment.id)
             if (lack := FindWorkers(self._fraisier.store).lack_of(self._deployment.id)) is not None:
                 if not self._may_perform():
                     raise _nobody_begins(self._deployment, lack)
@@ -123,10 +126,11 @@ class Waiting:
     def _watch(self, *, quiet: bool) -> Row:
         from fraisier.application.follow_deployment import FollowDeployment, WorkerWatch
 
-        watch = WorkerWatch(self._fraisier.store, self._fraisier.clock, self._deployment.id)
+        fraisier = self._fraisier
+        watch = WorkerWatch(fraisier.store, fraisier.clock, self._deployment.id, holds=fraisier.holds)
         row: Row = {}
         with progress_on(self._screen, quiet=quiet) as progress:
-            follow = FollowDeployment(self._fraisier.store)
+            follow = FollowDeployment(fraisier.store)
             for glimpse in follow(self._deployment.id, attend=lambda: self._attend(watch)):
                 progress.show(glimpse)
                 row = glimpse.deployment

@@ -31,8 +31,8 @@ _FREE = """
 # What both looks at the queue share: a free environment, and what is due in it: an interrupted deployment
 # first, then rollbacks, then the oldest that waits. What was asked for in an environment that the
 # configuration no longer has is claimed too: somebody has to bring it to its end. Labels: as
-# `domain.labels.may_take` says. Where it is paused, or :closed: as `domain.deployment.goes_through` says; what
-# was begun is recovered all the same.
+# `domain.labels.may_take` says. Where it is paused, or :closed: as `domain.deployment.goes_through` says;
+# what was begun is recovered all the same.
 _FREE_AND_DUE = f"""
   FROM tb_environments e
  CROSS JOIN LATERAL (

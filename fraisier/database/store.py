@@ -274,6 +274,11 @@ class SqlStore(ABC):
         with self._reading() as connection:
             return views.token(connection, environment)
 
+    def resolved(self, deployment: str) -> str:
+        """The environment as the deployment's last attempt resolved it; '' where there was none."""
+        with self._reading() as connection:
+            return views.resolved(connection, deployment)
+
     def ping(self) -> None:
         """Return if the database can be written; raises StoreUnavailable."""
         self._write(lambda tx: tx.execute("UPDATE tb_installation SET pk = 1 WHERE pk = 1"))

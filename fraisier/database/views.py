@@ -69,6 +69,9 @@ SELECT * FROM v_deployment_history WHERE id >= :lowest AND id <= :highest ORDER 
 """
 
 _TOKEN = "SELECT token FROM tb_environments WHERE fraise = ? AND name = ?"
+_RESOLVED = """
+SELECT resolved FROM tb_deployment_attempts WHERE deployment = ? ORDER BY number DESC LIMIT 1
+"""
 _UNFINISHED = "SELECT * FROM v_unfinished_deployment ORDER BY position"
 
 _STEPS = """
@@ -154,6 +157,12 @@ def token(connection: Connection, key: EnvironmentKey) -> int:
     """The newest token of an environment; 0 where there is none."""
     row = connection.execute(_TOKEN, (key.fraise, key.environment)).fetchone()
     return int(row["token"]) if row is not None else 0
+
+
+def resolved(connection: Connection, deployment_id: str) -> str:
+    """The environment of a deployment's last attempt, as text for the codec; '' where there was none."""
+    row = connection.execute(_RESOLVED, (deployment_id,)).fetchone() if _is_id(deployment_id) else None
+    return str(row["resolved"]) if row is not None else ""
 
 
 def steps(connection: Connection, deployment_id: str) -> list[Row]:

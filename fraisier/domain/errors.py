@@ -13,6 +13,7 @@ FraisierError
 │   ├── StoreUnavailable
 │   ├── StoreTooNew       the database was written by a newer Fraisier
 │   ├── NoWorker
+│   ├── OnHold           the deployment is stored, and waits for a person or for a window
 │   └── LivesElsewhere    the environment is on a machine with labels that this one has not
 ├── DeliveryRefused       a webhook delivery that is answered with a 4xx
 │   ├── MalformedDelivery, UnknownForge, BadSignature, TooLarge, UnsupportedMediaType, TooManyFailures
@@ -129,6 +130,12 @@ class NoWorker(Unreachable):
     """The deployment is stored, but nothing is there that would perform it."""
 
     code = "no_worker"
+
+
+class OnHold(Unreachable):
+    """The deployment is stored, in an environment that is paused or outside of its allowed times."""
+
+    code = "on_hold"
 
 
 class LivesElsewhere(Unreachable):
@@ -261,6 +268,7 @@ STATUS_OF_CODE: dict[str, tuple[int, int]] = {
     "store_unavailable": (503, EXIT_UNREACHABLE),
     "store_too_new": (503, EXIT_UNREACHABLE),
     "no_worker": (503, EXIT_UNREACHABLE),
+    "on_hold": (503, EXIT_UNREACHABLE),
     "lives_elsewhere": (503, EXIT_UNREACHABLE),
     "refused": (400, EXIT_ENDED_OTHERWISE),
     "malformed": (400, EXIT_ENDED_OTHERWISE),

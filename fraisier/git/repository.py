@@ -12,7 +12,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Event
 
-from fraisier.application.ports import Contents, Fetched, Job, Processes, Unpacking
+from fraisier.application.ports import (
+    Contents,
+    Fetched,
+    History,
+    Job,
+    LoggedCommit,
+    Processes,
+    Unpacking,
+)
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Source
 from fraisier.domain.push import is_ref_name
@@ -65,6 +73,23 @@ class Mirrors:
             if done.code:
                 raise StepFailed(Cause.repository, f"cannot compare commits: {text(done.stderr)}")
             return [os.fsdecode(path) for path in done.stdout.split(b"\0") if path]
+
+    def history(self, source: Source, *, old: str, new: str, limit: int) -> History | None:
+        """See `Repository.history`."""
+        with self._reading(source) as mirror:
+            if not self._known(mirror, *filter(None, (old, new))):
+                return None
+            wanted = (new, *((f"^{old}",) if old else ()))
+            counted = mirror.read("rev-list", "--count", *wanted, "--")
+            logged = mirror.read(
+                "log", "-z", "--no-show-signature", f"--max-count={limit}", "--format=%H %s", *wanted, "--"
+            )
+            if counted.code or logged.code:
+                said = text(counted.stderr or logged.stderr)
+                raise StepFailed(Cause.repository, f"cannot compare commits: {said}")
+            lines = (line.partition(" ") for line in text(logged.stdout).split("\0") if line)
+            newest = [LoggedCommit(commit.strip(), subject) for commit, _, subject in lines]
+            return History(int(counted.stdout), newest)
 
     def contents(self, source: Source, commit: str, root: str) -> Contents:
         """See `Repository.contents`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fraisier.application.find_holds import FindHolds
 from fraisier.application.find_workers import FindWorkers
 from fraisier.application.ports import Configuration, Forge, Settings, Store
 from fraisier.application.receive_push import ReceivePush
@@ -98,7 +100,8 @@ class App:
             "config": lambda: self._config_problem,
             **self._parts.checks,
         }
-        return _response(await health.readiness(checks, {"deployments": self._deployments}))
+        notes, told = {"deployments": self._deployments}, {"holds": self._holds}
+        return _response(await health.readiness(checks, notes, told))
 
     async def _show_metrics(self, _: Request) -> Response:
         text = await asyncio.to_thread(self._metrics.render)
@@ -118,6 +121,12 @@ class App:
         """Why some of them wait in vain. Another machine's worker is no reason to send us no webhooks."""
         vain = FindWorkers(self._parts.store).waiting_in_vain()
         return "; ".join(f"{key} waits: {lack.reason}" for key, lack in vain.items())
+
+    def _holds(self) -> str:
+        """Why some of them are not begun for now."""
+        environments = self._parts.receive_push.configuration.environments
+        held = FindHolds(environments, self._parts.store, time.time()).waiting()
+        return "; ".join(hold.reason for hold in held.values())
 
 
 def _is_webhook(path: str) -> bool:

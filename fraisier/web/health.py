@@ -19,14 +19,20 @@ _PATIENCE = 3.0  # seconds, for all checks together
 HEALTHY = Answer(200, orjson.dumps({"status": "ok", "version": __version__}))
 
 
-async def readiness(checks: Mapping[str, Check], notes: Mapping[str, Check]) -> Answer:
-    """Every part with 'ok' or why not; 503 unless all `checks` are ok. `notes` tell what else is wrong."""
-    parts = {**checks, **notes}
+async def readiness(
+    checks: Mapping[str, Check], notes: Mapping[str, Check], told: Mapping[str, Check]
+) -> Answer:
+    """Every part with 'ok' or why not; 503 unless all `checks` are ok. `notes` tell what else is wrong.
+
+    What is `told` is as somebody wants it: it does not degrade.
+    """
+    parts = {**checks, **notes, **told}
     looking = [asyncio.to_thread(_look, check) for check in parts.values()]
     reasons = await asyncio.gather(*(_in_time(each) for each in looking))
     found = dict(zip(parts, map(printable, reasons), strict=True))
     ready = not any(found[name] for name in checks)
-    status = "unavailable" if not ready else "degraded" if any(found.values()) else "ok"
+    wrong = any(reason for name, reason in found.items() if name not in told)
+    status = "unavailable" if not ready else "degraded" if wrong else "ok"
     document = {"status": status, **{name: reason or "ok" for name, reason in found.items()}}
     return Answer(200 if ready else 503, orjson.dumps(document), () if ready else ((b"retry-after", b"5"),))
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from fraisier.application.ports.receiving import Requested as Requested
     from fraisier.application.ports.repository import Contents as Contents
     from fraisier.application.ports.repository import Fetched as Fetched
+    from fraisier.application.ports.repository import History as History
+    from fraisier.application.ports.repository import LoggedCommit as LoggedCommit
     from fraisier.application.ports.repository import Repository as Repository
     from fraisier.application.ports.repository import Unpacking as Unpacking
     from fraisier.application.ports.store import Row as Row
@@ -69,7 +71,7 @@ _FILES = {
     "ports.processes": "Finished Job Processes Program",
     "ports.proxy": "Proxy",
     "ports.receiving": "Delivery Received Requested",
-    "ports.repository": "Contents Fetched Repository Unpacking",
+    "ports.repository": "Contents Fetched History LoggedCommit Repository Unpacking",
     "ports.store": "Row Store",
     "ports.target": "Problem SideBySide Target UnitState",
     "settings": "Configuration ForgeInstance Settings",

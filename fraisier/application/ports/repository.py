@@ -28,6 +28,22 @@ class Contents:
     lfs: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LoggedCommit:
+    """A commit as a log shows it. `subject` is text from outside."""
+
+    commit: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Commits that one has and another has not: how many, and the newest of them."""
+
+    total: int
+    newest: Sequence[LoggedCommit]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unpacking:
     """Where a release's files go. `folder` does not exist yet; `user` '' = Fraisier's own."""
@@ -60,6 +76,13 @@ class Repository(Protocol):
 
     def changed_paths(self, source: Source, old: str, new: str) -> Sequence[str] | None:
         """Paths that differ between two commits; None where `old` is unknown."""
+        ...
+
+    def history(self, source: Source, *, old: str, new: str, limit: int) -> History | None:
+        """The commits that `new` has and `old` has not, at most `limit` of them; fetches nothing.
+
+        `old` may be '': all of them. None where the mirror does not have both.
+        """
         ...
 
     def contents(self, source: Source, commit: str, root: str) -> Contents:
