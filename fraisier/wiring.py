@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fraisier.application.promote_commit import PromoteCommit, Promotion
     from fraisier.application.receive_push import FindForge
     from fraisier.application.tools import Tools
+    from fraisier.application.verify_environments import Comparison
     from fraisier.domain.deployment import Deployment, Trigger
     from fraisier.domain.fraise import Environment, EnvironmentKey
     from fraisier.domain.plan import Plan
@@ -331,6 +332,12 @@ class Fraisier:
         full = full_ref(environment, ref or environment.branch, needed=False)
         release = candidate(environment, "NEXT", commit or "COMMIT", full)
         return api.plan_deployment(environment, release, self.tools.parts(environment, release))
+
+    def verify(self, keys: Sequence[EnvironmentKey]) -> Iterator[Comparison]:
+        """See `application.verify_environments`; changes nothing."""
+        from fraisier.application.verify_environments import VerifyEnvironments
+
+        return VerifyEnvironments(self.configuration.environments, self.tools, self.store)(keys)
 
     def preflight(self, environment: Environment) -> list[Problem]:
         """What would keep a deployment of `environment` from working."""

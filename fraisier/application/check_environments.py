@@ -17,6 +17,7 @@ from fraisier.application.instances import recorded
 from fraisier.application.ports import Configuration, EnvironmentCodec, Host, Row, Store
 from fraisier.application.preflight import preflight
 from fraisier.application.release_marker import running_release
+from fraisier.application.takeover import owner_of
 from fraisier.application.tools import Tools
 from fraisier.domain.cutover_cost import BETTER, cost_of
 from fraisier.domain.errors import FraisierError, LivesElsewhere, StoreUnavailable
@@ -294,14 +295,9 @@ class CheckEnvironments:
         check = Checker(subject, "owner")
         data = host.read(Layout(environment.app_path).own + "/owner")
         key = environment.key
-        ours = {
-            "installation": self._store.installation,
-            "fraise": key.fraise,
-            "environment": key.environment,
-        }
         if data is None:
             return check.ok(f"{environment.app_path} belongs to nobody yet")
-        if _document(data) == ours:
+        if _document(data) == owner_of(self._store, environment):
             return check.ok(f"{environment.app_path} is this environment's")
         message = f"{environment.app_path} belongs to another installation or environment"
         hint = f"If it is to be ours from now on: fraisier adopt {key.fraise} {key.environment}"

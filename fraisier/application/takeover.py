@@ -13,12 +13,17 @@ from fraisier.domain.fraise import Environment
 
 def ground_of(store: Store, environment: Environment, token: int, halt: Event | None = None) -> Ground:
     """What proves to the environment's host that we may change it; until `halt` is set."""
-    owner = {
+    owner = owner_of(store, environment)
+    return Ground(app_path=environment.app_path, owner=owner, token=token, halt=halt or Event())
+
+
+def owner_of(store: Store, environment: Environment) -> dict[str, str]:
+    """What says on a host whose folder it is."""
+    return {
         "installation": store.installation,
         "fraise": environment.fraise,
         "environment": environment.name,
     }
-    return Ground(app_path=environment.app_path, owner=owner, token=token, halt=halt or Event())
 
 
 def end_leftovers(

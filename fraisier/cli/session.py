@@ -64,12 +64,13 @@ class Session:
             database.close()
 
     @contextmanager
-    def fraisier(self) -> Iterator[Fraisier]:
-        """The whole application, for commands that change something."""
+    def fraisier(self, *, readonly: bool = False) -> Iterator[Fraisier]:
+        """The whole application, for commands that change something, or look at more than the store."""
         from fraisier import wiring
 
         refuse_strangers(self.configuration.settings)
-        fraisier = wiring.assemble(self.configuration)
+        store = wiring.open_store(self.configuration, readonly=readonly)
+        fraisier = wiring.assemble(self.configuration, store=store)
         try:
             yield fraisier
         finally:

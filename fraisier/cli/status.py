@@ -10,7 +10,7 @@ import click
 from fraisier.application.find_holds import FindHolds, paused_by
 from fraisier.application.find_workers import FindWorkers
 from fraisier.cli import tables, times
-from fraisier.cli.options import environment_argument, fraise_argument, json_option
+from fraisier.cli.options import environment_argument, fraise_argument, json_option, label_option
 from fraisier.cli.screen import Screen, print_rows
 from fraisier.cli.session import Session
 from fraisier.domain.fraise import EnvironmentKey
@@ -38,22 +38,34 @@ COLUMNS = (
 @click.command("status")
 @fraise_argument(required=False)
 @environment_argument(required=False)
+@click.option("--verify", is_flag=True, help="Compare each host with what the database says.")
 @json_option
+@label_option
 @click.pass_obj
-def command(session: Session, fraise: str, environment: str, *, as_json: bool) -> None:
+def command(session: Session, fraise: str, environment: str, *, verify: bool, as_json: bool) -> None:
     """Show what runs in every environment, or in those of FRAISE, or in ENVIRONMENT.
 
     STATUS is what became of the newest deployment; COMMIT and RELEASE are what runs, also after a
     deployment that failed. NOW says what a deployment waits for: a worker that lives and may take it, the end
     of a pause, a time that is allowed.
 
+    --verify looks at the hosts: where `current` points, whether the release is there and whole, from which
+    release the unit was started, whose the folder is. It changes nothing, and says for each difference which
+    command heals it. Exit status 1 if there is one, else 4 if a host could not be looked at.
+
     \b
     Examples:
       fraisier status
       fraisier status api production
       fraisier status --json
+      fraisier status --verify api production
     """
     keys = session.keys(fraise, environment)
+    if verify:
+        from fraisier.cli.verify import verify_and_exit
+
+        verify_and_exit(session, keys, as_json=as_json)
+        return
     with session.store() as store:
         rows = store.fraise_status(fraise, environment)
         holds = FindHolds(session.configuration.environments, store, time.time())

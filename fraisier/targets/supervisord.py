@@ -71,6 +71,7 @@ class Supervisord:
             settled=not any(each.state in _UNSETTLED for each in found),
             invocation=",".join(_invocation(each, host) for each in found) if running else "",
             detail="; ".join(f"{each.state} {each.detail}".strip() for each in found),
+            pid=_pid(found[0]) if running and len(found) == 1 else 0,
         )
 
     def problems(self, environment: Environment, host: Host) -> Sequence[Problem]:
@@ -144,9 +145,13 @@ def _status(spec: TargetSpec, host: Host) -> list[_Process]:
     return [_Process(match["name"], match["state"], match["detail"] or "") for match in matches]
 
 
-def _invocation(process: _Process, host: Host) -> str:
+def _pid(process: _Process) -> int:
     match = _PID.search(process.detail)
-    pid = match[1] if match else ""
+    return int(match[1]) if match else 0
+
+
+def _invocation(process: _Process, host: Host) -> str:
+    pid = _pid(process) or ""
     # proc(5), field 22: when it began. A pid alone may be given out again.
     stat = host.read(f"/proc/{pid}/stat") if pid else None
     began = stat.rpartition(b")")[2].split()[19].decode() if stat else ""

@@ -18,7 +18,7 @@ from fraisier.targets.systemd_acts import instance_acts, plain_acts
 
 _SHOWN = (
     "LoadState,LoadError,ActiveState,SubState,InvocationID,NRestarts,Result,ExecMainStatus,Type,"
-    "RemainAfterExit,WorkingDirectory,ExecStart,UnitFileState"
+    "RemainAfterExit,WorkingDirectory,ExecStart,UnitFileState,MainPID"
 )
 _ABSENT = ("System has not been booted with systemd", "Failed to connect to bus")
 
@@ -112,6 +112,7 @@ def _state(found: Mapping[str, str]) -> UnitState:
         invocation=found.get("InvocationID", "") if running or active == "activating" else "",
         restarts=int(found.get("NRestarts") or 0),
         detail=_detail(found, active, sub),
+        pid=int(found.get("MainPID") or 0) if running else 0,
     )
 
 

@@ -16,7 +16,8 @@ class UnitState:
     """What a process manager says of a unit.
 
     `invocation` differs between any two starts; '' = not running. `settled` is False while it is starting or
-    stopping. `restarts` counts restarts that the manager did by itself.
+    stopping. `restarts` counts restarts that the manager did by itself. `pid` is the main process; 0 = none,
+    or several.
     """
 
     known: bool
@@ -25,6 +26,7 @@ class UnitState:
     invocation: str = ""
     restarts: int = 0
     detail: str = ""
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,226 @@
+"""Compares what runs on each host with what the database says. Looks, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from fraisier.application.ports import Host, Row, Store, UnitState
+from fraisier.application.release_marker import read_marker
+from fraisier.application.request_deployment import find_environment
+from fraisier.application.takeover import owner_of
+from fraisier.application.tools import Tools
+from fraisier.domain.drift import Difference, Found, Remedy, Unit, Wanted, differences
+from fraisier.domain.errors import FraisierError
+from fraisier.domain.fraise import Environment, EnvironmentKey
+from fraisier.domain.plan import InstallFile
+from fraisier.domain.release import Layout, is_release_name
+
+_MOST_LOOKS = 3  # at an environment where something was begun, or ended, while we looked
+_TICKS = 100  # per second, in /proc/PID/stat: USER_HZ of every Linux
+_CLOSE = 2.0  # seconds: clocks of files and processes are coarse
+
+
+class Verdict(StrEnum):
+    """What a comparison comes to."""
+
+    same = "same"
+    drift = "drift"
+    busy = "busy"  # a deployment is under way: nothing could be compared
+    unknown = "unknown"  # the host could not be looked at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One thing about one host. `hint` is the command that heals a drift."""
+
+    fraise_id: str
+    environment: str
+    host: str
+    verdict: Verdict
+    check: str
+    message: str
+    hint: str = ""
+
+
+class VerifyEnvironments:
+    """Yields at least one comparison for each host of each environment."""
+
+    def __init__(
+        self, environments: Mapping[EnvironmentKey, Environment], tools: Tools, store: Store
+    ) -> None:
+        self._environments = environments
+        self._tools = tools
+        self._store = store
+
+    def __call__(self, keys: Sequence[EnvironmentKey]) -> Iterator[Comparison]:
+        """Compare these environments.
+
+        Raises:
+            NotFound: one is not configured.
+            StoreUnavailable: the database does not answer.
+        """
+        for key in keys:
+            environment = find_environment(self._environments, key)
+            for name in environment.hosts:
+                yield from self._compare(replace(environment, hosts=(name,)))
+
+    def _compare(self, environment: Environment) -> Sequence[Comparison]:
+        """As the database was before and after the look: a deployment in between is no drift."""
+        for _ in range(_MOST_LOOKS):
+            before = self._known(environment)
+            if before.is_busy:
+                return [_comparison(environment, Verdict.busy, "deployment", "a deployment is under way")]
+            try:
+                found = self._look(environment, before.wanted)
+            except FraisierError as error:
+                return [_comparison(environment, Verdict.unknown, "host", error.message, error.hint)]
+            if self._known(environment) == before:
+                return _compared(environment, before.wanted, found)
+        return [_comparison(environment, Verdict.busy, "deployment", "one deployment follows another")]
+
+    def _known(self, environment: Environment) -> _Known:
+        key = environment.key
+        rows = self._store.fraise_status(key.fraise, key.environment)
+        row: Row = rows[0] if rows else {}
+        wanted = Wanted(
+            app_path=environment.app_path,
+            owner=owner_of(self._store, environment),
+            token=self._store.token(key),
+            release=row.get("current_release", ""),
+            commit=row.get("current_commit", ""),
+        )
+        return _Known(wanted, is_busy=bool(row.get("running_deployment_id")))
+
+    # -- looking
+    def _look(self, environment: Environment, wanted: Wanted) -> Found:
+        host, layout = self._tools.host(environment), Layout(environment.app_path)
+        marker = read_marker(host, layout, wanted.release)
+        return Found(
+            current=host.kind(layout.current),
+            link=host.read_link(layout.current) or "",
+            folder=bool(wanted.release) and host.kind(layout.release(wanted.release)) == "folder",
+            marker=marker.commit if marker else None,
+            owner=_owner(host.read(f"{layout.own}/owner")),
+            token=_number(host.read(f"{layout.own}/token")),
+            unit=self._unit(environment, host) if wanted.release else None,
+            edited=tuple(self._edited(environment, host, wanted)) if wanted.release else (),
+        )
+
+    def _unit(self, environment: Environment, host: Host) -> Unit | None:
+        target, spec = self._tools.target(environment), environment.target
+        if target is None or spec is None:
+            return None
+        state = target.state(spec, host)
+        return Unit(
+            name=spec.unit,
+            known=state.known,
+            running=state.running,
+            detail=state.detail,
+            release=_release_of(host, environment.app_path, state),
+            is_older=_is_older(host, Layout(environment.app_path).current, state),
+        )
+
+    def _edited(self, environment: Environment, host: Host, wanted: Wanted) -> Iterator[str]:
+        """Files that a deployment puts elsewhere on the host, and that were changed there since."""
+        target = self._tools.target(environment)
+        folder = Layout(environment.app_path).release(wanted.release)
+        acts = target.acts(environment, folder).install if target is not None else ()
+        for act in acts:
+            if isinstance(act, InstallFile):
+                ours = host.read(act.source)
+                if ours is not None and host.read(act.destination) != ours:
+                    yield act.destination
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    wanted: Wanted
+    is_busy: bool
+
+
+def _compared(environment: Environment, wanted: Wanted, found: Found) -> Sequence[Comparison]:
+    drifts = [
+        _comparison(environment, Verdict.drift, each.check, each.message, _heals(environment, wanted, each))
+        for each in differences(wanted, found)
+    ]
+    runs = f"runs {wanted.release}, as the database says" if wanted.release else "nothing was deployed"
+    return drifts or [_comparison(environment, Verdict.same, "all", runs)]
+
+
+def _heals(environment: Environment, wanted: Wanted, difference: Difference) -> str:
+    names = shlex.join((environment.fraise, environment.name))
+    commit = f" --commit {wanted.commit}" if wanted.commit else ""
+    deploy = f"fraisier deploy {names}{commit} --force"
+    current = shlex.quote(Layout(environment.app_path).current)
+    return {
+        Remedy.deploy: deploy,
+        Remedy.adopt: f"fraisier adopt {names}",
+        Remedy.move: f"mv {current} {current}.before-fraisier && {deploy}",
+    }[difference.remedy]
+
+
+def _comparison(
+    environment: Environment, verdict: Verdict, check: str, message: str, hint: str = ""
+) -> Comparison:
+    return Comparison(
+        fraise_id=environment.fraise,
+        environment=environment.name,
+        host=environment.hosts[0],
+        verdict=verdict,
+        check=check,
+        message=message,
+        hint=hint,
+    )
+
+
+def _owner(data: bytes | None) -> Mapping[str, str] | None:
+    """None where there is no file. What cannot be read as an owner is somebody else's."""
+    if data is None:
+        return None
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _number(data: bytes | None) -> int:
+    return int(data) if data is not None and data.strip().isdigit() else 0
+
+
+def _release_of(host: Host, app_path: str, state: UnitState) -> str:
+    """The release whose folder the unit's process was started in; '' where that cannot be told.
+
+    Folders above `app_path` may be links, which the kernel has followed: its last part is compared.
+    """
+    if not state.pid:
+        return ""
+    pattern = re.compile(rf"/{re.escape(posixpath.basename(app_path))}/releases/([^/ ]+)")
+    for what in ("cwd", "exe"):
+        try:
+            path = host.read_link(f"/proc/{state.pid}/{what}") or ""
+        except FraisierError:  # another user's process: not ours to look into
+            continue
+        match = pattern.search(path)
+        if match and is_release_name(match[1]):
+            return match[1]
+    return ""
+
+
+def _is_older(host: Host, current: str, state: UnitState) -> bool | None:
+    """Whether the process was started before the link was last changed; None where that cannot be told."""
+    stat = host.read(f"/proc/{state.pid}/stat") if state.pid else None
+    uptime = host.read("/proc/uptime") if stat else None
+    changed = host.inspect(("stat", "-c", "%Y", "--", current)) if stat else None
+    now = host.inspect(("date", "+%s")) if stat else None
+    if not (stat and uptime and changed and now) or changed.code != 0 or now.code != 0:
+        return None
+    # proc_pid_stat(5): field 22 is when it began, in ticks since the boot.
+    runs_for = float(uptime.split()[0]) - int(stat.rpartition(b")")[2].split()[19]) / _TICKS
+    return runs_for > int(now.stdout) - int(changed.stdout) + _CLOSE
