@@ -230,7 +230,7 @@ class Fraisier:
         from fraisier.domain.window import is_open, opens_at
 
         limited = {key: each.allowed for key, each in self.configuration.environments.items() if each.allowed}
-        now = SystemClock().now()
+        now = self.clock.now() if limited else 0.0
         return {
             key: opens_at(windows, now) - now for key, windows in limited.items() if not is_open(windows, now)
         }
@@ -239,7 +239,7 @@ class Fraisier:
         """What keeps deployments from beginning by themselves at this moment."""
         from fraisier.application.find_holds import FindHolds
 
-        return FindHolds(self.configuration.environments, self.store, SystemClock().now())
+        return FindHolds(self.configuration.environments, self.store, self.clock.now())
 
     # ------------------------------------------------------------------------------------- verbs
     def publish(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fraisier.application.ports import EnvironmentCodec, History, Requested, Row, Store
 from fraisier.application.request_deployment import RequestDeployment, find_environment
 from fraisier.application.tools import Tools
 from fraisier.domain.errors import Conflict, StepFailed, UsageError
-from fraisier.domain.fraise import Environment, EnvironmentKey
+from fraisier.domain.fraise import Environment, EnvironmentKey, Source
 
 MOST_SHOWN = 20  # commits
 
@@ -111,15 +112,20 @@ class PromoteCommit:
 
     def _check_repository(self, there: Environment, here: Environment, row: Row) -> None:
         """What serves may have been deployed before the configuration named another repository."""
-        resolved = self._store.resolved(row["current_deployment_id"] or "")
-        serving = self._codec.load(resolved).source if resolved else there.source
-        ours = here.source
+        serving, ours = self._served_from(row) or there.source, here.source
         if (serving.forge, serving.repository) != (ours.forge, ours.repository):
             message = (
                 f"cannot promote from {there.key} to {here.key}: it runs {serving.repository} of "
                 f"{serving.forge}, the other one is for {ours.repository} of {ours.forge}"
             )
             raise Conflict(message, f"Deploy to {there.key} what its repository has now, then promote that")
+
+    def _served_from(self, row: Row) -> Source | None:
+        """The source as it was; None where that cannot be told, e.g. because a secret of then is gone."""
+        resolved = self._store.resolved(row["current_deployment_id"] or "")
+        with suppress(UsageError):
+            return self._codec.load(resolved).source if resolved else None
+        return None
 
     def _history(self, environment: Environment, old: str, new: str) -> History | None:
         try:

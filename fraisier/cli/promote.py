@@ -45,10 +45,10 @@ class Wanted:
 def command(session: Session, /, **options: Any) -> None:
     """Deploy to environment TO of FRAISE exactly the commit that runs in good health in FROM.
 
-    That is the commit of the release that FROM's last good deployment, or its way back, left serving; whatever
-    its branch is at by now. It is shown which commits come and go. As after `deploy --commit` no sweep
-    undoes it: the next push that TO follows does. Exit statuses are those of `deploy`; 1 also where nothing
-    runs in FROM in good health.
+    That is the commit of the release that FROM's last good deployment, or its way back, left serving,
+    whatever its branch is at by now. It is shown which commits come and go. As after `deploy --commit` no
+    sweep undoes it: the next push that TO follows does. Exit statuses are those of `deploy`; 1 also where
+    nothing runs in FROM in good health.
 
     \b
     Examples:
