@@ -56,6 +56,7 @@ class RecordingStore:
         self.deliveries: list[Delivery] = []
         self.workers: list[dict[str, Any]] = [{"id": "worker", "info": {}}]
         self.waiting: list[dict[str, Any]] = []
+        self.environments: list[dict[str, Any]] = []
         self.failure: Exception | None = None
         self.may_answer = threading.Event()
         self.may_answer.set()
@@ -83,6 +84,9 @@ class RecordingStore:
 
     def unfinished(self) -> list[dict[str, Any]]:
         return self.waiting
+
+    def fraise_status(self) -> list[dict[str, Any]]:
+        return self.environments
 
     def counts(self) -> Mapping[str, int]:
         return {"deployments.pending": 2, "deployments.success": 5, "events.accepted": 7}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +16,7 @@ from fraisier.cli.tables import print_fields
 from fraisier.cli.text import printable
 
 if TYPE_CHECKING:
-    from fraisier.application.ports import Row
+    from fraisier.application.ports import Row, Store
 
 
 @click.command("show")
@@ -34,11 +35,12 @@ def command(session: Session, deployment: str, *, as_json: bool) -> None:
     with session.store() as store:
         row = store.deployment(deployment)
         steps = store.steps(row["id"])
+        hold = _hold(session, store, row)
     if as_json:
         print_json({**row, "steps": [dict(step) for step in steps]})
         return
     screen = Screen.of_stdout()
-    print_fields(screen, _fields(row, screen))
+    print_fields(screen, [*_fields(row, screen), ("Waits", printable(hold))])
     if steps:
         screen.say()
     for step in steps:
@@ -47,6 +49,16 @@ def command(session: Session, deployment: str, *, as_json: bool) -> None:
         )
         for line in lines:
             screen.say(line)
+
+
+def _hold(session: Session, store: Store, row: Row) -> str:
+    """Why it is not begun, where somebody wants it so."""
+    if row["status"] != "pending":
+        return ""
+    from fraisier.application.find_holds import FindHolds
+
+    hold = FindHolds(session.configuration.environments, store, time.time()).hold_of(row["id"])
+    return hold.reason if hold is not None else ""
 
 
 def _fields(row: Row, screen: Screen) -> list[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.e2e.shop import APP, FRAISIER, Shop
@@ -80,6 +82,37 @@ def test_a_removed_unit_is_installed_again_from_the_release(shop):
     row = shop.ended(shop.push("again"))
     assert row["status"] == "success", row
     assert shop.answer == "again"
+
+
+def test_a_push_waits_in_a_pause_and_is_deployed_after(shop):
+    shop.server.run(f"{FRAISIER} pause shop production --reason 'the disk is being replaced'")
+    before = shop.answer
+    deployment = shop.push("waited")
+    assert shop.row(deployment)["status"] == "pending"
+    assert "the disk is being replaced" in json.loads(shop.get("/ready")[1])["holds"]
+    assert shop.answer == before
+    shop.server.run(f"{FRAISIER} resume shop production")
+    assert shop.ended(deployment)["status"] == "success"
+    assert shop.answer == "waited"
+
+
+def test_what_was_changed_by_hand_is_found_and_healed(shop):
+    verify = f"{FRAISIER} status --verify shop production --json"
+    assert shop.server.run(verify, timeout=60).returncode == 0
+    # Somebody restarts the unit into an older release, tidies the link up again, and edits the unit.
+    shop.server.run(
+        f"cd {APP} && now=$(readlink current) && old=$(ls -d releases/* | grep -v $now | head -1)"
+        " && ln -sfn $old current && systemctl restart shop.service && ln -sfn $now current"
+        " && echo '# edited' >> /etc/systemd/system/shop.service"
+    )
+    found = shop.server.run(verify, check=False, timeout=60)
+    assert found.returncode == 1, found.stdout
+    drifts = json.loads(found.stdout)
+    assert [(each["verdict"], each["check"]) for each in drifts] == [("drift", "unit"), ("drift", "file")]
+    (heals,) = {each["hint"] for each in drifts}
+    shop.server.run(heals.replace("fraisier", FRAISIER, 1), timeout=90)
+    assert shop.server.run(verify, timeout=60).returncode == 0
+    assert shop.answer == "waited"
 
 
 def test_doctor_finds_nothing_wrong(shop):

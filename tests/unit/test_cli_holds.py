@@ -105,6 +105,8 @@ def test_deploy_in_a_pause_stores_it_and_says_at_once_why_nothing_happens(world:
     assert "fraisier resume orders production" in result.stderr
     assert [row["status"] for row in history(world)] == ["pending"]
     assert "1 waiting: paused by anna" in world.run("status", "orders", "production").stdout
+    (row,) = history(world)
+    assert "orders/production is paused by anna" in world.run("show", str(row["id"])).stdout
     went_on = world.run("resume", "orders", "production").stdout
     assert "1 deployment waits no longer for this" in went_on
 

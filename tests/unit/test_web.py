@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from fraisier.application.ports import Delivery, ForgeInstance, Received
 from fraisier.domain.errors import StoreUnavailable
+from fraisier.domain.window import parse
 from fraisier.web.addresses import Addresses, site
 from fraisier.web.limits import FailedAuthentications
 from tests.factories import SHA_A, SHA_B, environment
@@ -281,6 +283,7 @@ def test_ready_names_every_part_that_is_not() -> None:
         "worker": "ok",
         "config": "ok",
         "deployments": "ok",
+        "holds": "ok",
     }
     store.workers = []
     store.failure = StoreUnavailable("cannot use the database", "Free some space")
@@ -295,10 +298,51 @@ def test_ready_names_every_part_that_is_not() -> None:
     assert call(app, "GET", "/ready").json()["config"] == "ok"
 
 
+WAITING = {
+    "id": "d1",
+    "fraise_id": "orders",
+    "environment": "production",
+    "status": "pending",
+    "trigger": "webhook",
+    "force": False,
+    "labels": [],
+}
+PAUSED = {
+    "fraise_id": "orders",
+    "environment": "production",
+    "paused": True,
+    "paused_by": "anna",
+    "paused_at": "2026-11-23T07:00:00.000000Z",
+    "paused_reason": "moving",
+}
+
+
+def test_ready_tells_what_is_held_back_which_is_no_fault() -> None:
+    store = RecordingStore()
+    store.waiting, store.environments = [WAITING], [PAUSED]
+    answer = call(application(store=store), "GET", "/ready")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+    assert answer.json()["holds"] == "orders/production is paused by anna since 2026-11-23 07:00 UTC: moving"
+    store.waiting = [{**WAITING, "trigger": "rollback"}]
+    assert call(application(store=store), "GET", "/ready").json()["holds"] == "ok"
+
+
+def test_ready_tells_until_when_a_window_is_closed() -> None:
+    days = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    past = (datetime.now(UTC) - timedelta(days=2)).weekday()
+    closed = environment(allowed=(parse(f"{days[past]} 08:00-09:00 UTC"),))
+    store = RecordingStore()
+    store.waiting, store.environments = [WAITING], [{**PAUSED, "paused": False}]
+    shown = call(application(configuration(closed), store=store), "GET", "/ready").json()["holds"]
+    assert shown.startswith(
+        f"orders/production is outside of its allowed times ({days[past]} 08:00-09:00 UTC)"
+    )
+    assert shown.endswith("08:00 UTC")
+
+
 def test_ready_tells_what_waits_for_another_machine_and_stays_ready() -> None:
     store = RecordingStore()
-    place = {"id": "d1", "fraise_id": "orders", "environment": "production", "status": "pending"}
-    store.waiting = [{**place, "labels": ["web1", "gpu"]}]
+    store.waiting = [{**WAITING, "labels": ["web1", "gpu"]}]
     answer = call(application(store=store), "GET", "/ready")
     assert answer.status_code == 200
     assert answer.json()["status"] == "degraded"
