@@ -7,6 +7,7 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -21,6 +22,7 @@ from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.plan import InstallFile
 from fraisier.domain.release import Layout, is_release_name
 
+_AT_ONCE = 16  # hosts that are looked at
 _MOST_LOOKS = 3  # at an environment where something was begun, or ended, while we looked
 _TICKS = 100  # per second, in /proc/PID/stat: USER_HZ of every Linux
 _CLOSE = 2.0  # seconds: clocks of files and processes are coarse
@@ -65,10 +67,11 @@ class VerifyEnvironments:
             NotFound: one is not configured.
             StoreUnavailable: the database does not answer.
         """
-        for key in keys:
-            environment = find_environment(self._environments, key)
-            for name in environment.hosts:
-                yield from self._compare(replace(environment, hosts=(name,)))
+        found = [find_environment(self._environments, key) for key in keys]
+        each_host = [replace(each, hosts=(name,)) for each in found for name in each.hosts]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for compared in pool.map(self._compare, each_host):
+                yield from compared
 
     def _compare(self, environment: Environment) -> Sequence[Comparison]:
         """As the database was before and after the look: a deployment in between is no drift."""

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.e2e.shop import APP, FRAISIER, Shop
+from tests.e2e.shop import APP, FRAISIER, Shop, until
 
 pytestmark = pytest.mark.servers
 
@@ -100,11 +100,11 @@ def test_what_was_changed_by_hand_is_found_and_healed(shop):
     verify = f"{FRAISIER} status --verify shop production --json"
     assert shop.server.run(verify, timeout=60).returncode == 0
     # Somebody restarts the unit into an older release, tidies the link up again, and edits the unit.
-    shop.server.run(
-        f"cd {APP} && now=$(readlink current) && old=$(ls -d releases/* | grep -v $now | head -1)"
-        " && ln -sfn $old current && systemctl restart shop.service && ln -sfn $now current"
-        " && echo '# edited' >> /etc/systemd/system/shop.service"
-    )
+    now = shop.server.run(f"readlink {APP}/current").stdout.strip()
+    point = f"cd {APP} && ln -sfn $(ls -d releases/* | grep -v {now} | head -1) current"
+    shop.server.run(f"{point} && systemctl restart shop.service")
+    until("the older version", lambda: shop.answer not in ("", "waited"))
+    shop.server.run(f"ln -sfn {now} {APP}/current && echo '# edited' >> /etc/systemd/system/shop.service")
     found = shop.server.run(verify, check=False, timeout=60)
     assert found.returncode == 1, found.stdout
     drifts = json.loads(found.stdout)

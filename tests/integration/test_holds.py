@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -73,6 +74,19 @@ def test_a_sweep_s_push_waits_in_a_pause_and_begins_when_another_process_ends_it
     statuses = {row["commit"]: row["status"] for row in site.fraisier.store.history()}
     assert statuses[commit] == "success"
     assert "superseded" in statuses.values()
+
+
+def test_whoever_listens_in_another_process_is_woken(tmp_path: Path, database: str) -> None:
+    site, woken = Site(tmp_path, database=database), threading.Event()
+    try:
+        pause(site)
+        unsubscribe = site.fraisier.store.subscribe(woken.set)
+        woken.clear()
+        assert elsewhere(site, "resume", "shop", "production").returncode == 0
+        assert woken.wait(20)
+        unsubscribe()
+    finally:
+        site.fraisier.store.close()
 
 
 def test_what_runs_goes_on_and_a_rollback_is_performed(tmp_path: Path) -> None:
