@@ -138,28 +138,37 @@ class Ahead(SystemClock):
 def test_a_worker_wakes_when_the_window_opens(tmp_path: Path, database: str) -> None:
     opening = datetime(2026, 11, 23, 8, 0, tzinfo=UTC).timestamp()
     site = Site(tmp_path, extra="allowed: mon 08:00-17:00 UTC", database=database)
-    # The worker's first look comes at once, its next slow one only after the window has opened.
-    clock = Ahead(opening - SLOW_POLL / 2)
-    site.fraisier.__dict__["tools"] = replace(site.fraisier.tools, clock=clock)
     site.push({"VERSION": "one"})
-    begun: list[float] = []
-    listener = site.fraisier.listener
-    site.fraisier.listener = lambda event, fields: (
-        begun.append(clock.now()) if event == "deployment_claimed" else None,
-        listener(event, fields),
-    )[1]
+    late: list[float] = []
     try:
-        waiting = site.request().deployment
-        assert waiting is not None
-        with pytest.raises(OnHold, match="until 2026-11-23 08:00 UTC"):
-            site.fraisier.holds().check(waiting.id)
-        with site.working():
-            assert site.ended(waiting.id)["status"] == "success"
-        (moment,) = begun
-        assert moment >= opening
-        site.fraisier.holds().check(waiting.id)
+        for _ in range(3):  # a machine that is busy may be late once, but not always
+            late.append(begun_after(site, opening))
+            assert late[-1] >= 0
+            # The worker's first look was 2 s before the opening: its slow one would come later than this.
+            if late[-1] < SLOW_POLL / 2:
+                return
+        pytest.fail(f"no sooner than by its slow looks: {late} s")
     finally:
         site.fraisier.store.close()
+
+
+def begun_after(site: Site, opening: float) -> float:
+    """Seconds between the opening and the begin of a deployment that was asked for just before it."""
+    begun: list[float] = []
+    site.fraisier.listener = lambda event, fields: (
+        begun.append(clock.now()) if event == "deployment_claimed" else None
+    )
+    site.fraisier.__dict__["tools"] = replace(site.fraisier.tools, clock=Ahead(opening - 3600))
+    waiting = site.request().deployment
+    assert waiting is not None
+    with pytest.raises(OnHold, match="until 2026-11-23 08:00 UTC"):
+        site.fraisier.holds().check(waiting.id)
+    clock = Ahead(opening - 2.0)
+    site.fraisier.__dict__["tools"] = replace(site.fraisier.tools, clock=clock)
+    with site.working():
+        assert site.ended(waiting.id)["status"] == "success"
+    (moment,) = begun
+    return moment - opening
 
 
 def test_whoever_waits_is_told_of_a_pause_that_comes_meanwhile(tmp_path: Path) -> None:
