@@ -272,7 +272,7 @@ class Fraisier:
         from fraisier.domain.deployment import Trigger
 
         self.publish_if_alone()
-        request = RequestDeployment(self.configuration.environments, self.store)
+        request = RequestDeployment(self.configuration.environments, self.store, self.holds())
         return request(key, commit=commit, ref=ref, by=by, trigger=trigger or Trigger.manual, force=force)
 
     def roll_back(self, key: EnvironmentKey, *, to: str = "", by: str) -> Requested:
@@ -280,7 +280,8 @@ class Fraisier:
         from fraisier.application.roll_back import RollBack
 
         self.publish_if_alone()
-        return RollBack(self.configuration.environments, self.tools, self.store)(key, to=to, by=by)
+        roll_back = RollBack(self.configuration.environments, self.tools, self.store, self.holds())
+        return roll_back(key, to=to, by=by)
 
     def pause(self, key: EnvironmentKey, *, by: str, reason: str) -> str:
         """See `application.pause_environment`."""
@@ -299,8 +300,11 @@ class Fraisier:
     @property
     def _promote(self) -> PromoteCommit:
         from fraisier.application.promote_commit import PromoteCommit
+        from fraisier.application.request_deployment import RequestDeployment
 
-        return PromoteCommit(self.configuration.environments, self.tools, self.store, self.codec)
+        request = RequestDeployment(self.configuration.environments, self.store, self.holds())
+        environments = self.configuration.environments
+        return PromoteCommit(environments, self.tools, self.store, self.codec, request)
 
     def promotion(self, source: EnvironmentKey, target: EnvironmentKey) -> Promotion:
         """See `application.promote_commit`; changes nothing."""

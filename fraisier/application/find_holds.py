@@ -48,6 +48,11 @@ class FindHolds:
                 return self.hold(_key(row))
         return None
 
+    def held_in(self, key: EnvironmentKey) -> frozenset[str]:
+        """The deployments of an environment that are held."""
+        ids = [row["id"] for row in self._store.unfinished() if _key(row) == key and _is_held(row)]
+        return frozenset(ids) if ids and self.hold(key) is not None else frozenset()
+
     def check(self, deployment: str) -> None:
         """Return unless the deployment is held.
 
@@ -69,7 +74,7 @@ class FindHolds:
         if not row.get("paused"):
             return None
         command = f"fraisier resume {row['fraise_id']} {row['environment']}"
-        return Hold(paused_by(row), f"`{command}` lets it begin; so does `fraisier deploy --force`", None)
+        return Hold(paused_by(row), f"`{command}` lets it begin; with --force it would not wait", None)
 
     def _window(self, key: EnvironmentKey) -> Hold | None:
         environment = self._environments.get(key)
@@ -77,7 +82,7 @@ class FindHolds:
             return None
         opening = shown_opening(environment.allowed, self._now)
         reason = f"{key} is outside of its allowed times ({in_words(environment)}) until {opening}"
-        hint = "It begins by itself then; `fraisier deploy --force` does not wait"
+        hint = "It begins by itself then; with --force it would not wait"
         return Hold(reason, hint, opens_at(environment.allowed, self._now))
 
 

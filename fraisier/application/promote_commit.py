@@ -45,11 +45,13 @@ class PromoteCommit:
         tools: Tools,
         store: Store,
         codec: EnvironmentCodec,
+        request: RequestDeployment,
     ) -> None:
         self._environments = environments
         self._tools = tools
         self._store = store
         self._codec = codec
+        self._request = request
 
     def plan(self, source: EnvironmentKey, target: EnvironmentKey) -> Promotion:
         """What a promotion would bring; changes nothing.
@@ -86,8 +88,7 @@ class PromoteCommit:
         Raises:
             NotFound: the environment is gone.
         """
-        request = RequestDeployment(self._environments, self._store)
-        requested = request(promotion.target, commit=promotion.commit, by=by, force=force)
+        requested = self._request(promotion.target, commit=promotion.commit, by=by, force=force)
         if requested.deployment is not None:
             detail = {
                 "from": str(promotion.source),

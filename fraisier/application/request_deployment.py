@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
+from fraisier.application.find_holds import FindHolds
 from fraisier.application.ports import Requested, Store
 from fraisier.domain.deployment import Trigger, Wish
 from fraisier.domain.errors import NotFound, UsageError
@@ -13,11 +14,17 @@ from fraisier.domain.push import RefKind, is_ref_name
 
 
 class RequestDeployment:
-    """Turns what somebody wants into a stored deployment."""
+    """Turns what somebody wants into a stored deployment.
 
-    def __init__(self, environments: Mapping[EnvironmentKey, Environment], store: Store) -> None:
+    It takes the place of what persons asked for before, as far as that is held back.
+    """
+
+    def __init__(
+        self, environments: Mapping[EnvironmentKey, Environment], store: Store, holds: FindHolds
+    ) -> None:
         self._environments = environments
         self._store = store
+        self._holds = holds
 
     def __call__(
         self,
@@ -46,6 +53,7 @@ class RequestDeployment:
             trigger=trigger,
             requested_by=by,
             force=force,
+            instead_of=self._holds.held_in(key),
         )
         return self._store.request(wish)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fraisier.application.find_holds import FindHolds
 from fraisier.application.ports import Requested, Store
 from fraisier.application.release_marker import Marker, running_release, whole_releases
 from fraisier.application.request_deployment import find_environment
@@ -18,11 +19,16 @@ class RollBack:
     """Chooses the release to go back to and requests it."""
 
     def __init__(
-        self, environments: Mapping[EnvironmentKey, Environment], tools: Tools, store: Store
+        self,
+        environments: Mapping[EnvironmentKey, Environment],
+        tools: Tools,
+        store: Store,
+        holds: FindHolds,
     ) -> None:
         self._environments = environments
         self._tools = tools
         self._store = store
+        self._holds = holds
 
     def __call__(self, key: EnvironmentKey, *, to: str = "", by: str) -> Requested:
         """Go back to release `to` (its name, number or commit), or to the good one before the running one.
@@ -39,6 +45,7 @@ class RollBack:
             release=marker.release,
             trigger=Trigger.rollback,
             requested_by=by,
+            instead_of=self._holds.held_in(key),
         )
         return self._store.request(wish)
 

@@ -101,6 +101,8 @@ class Wish:
     `commit` may be '' (unknown until the first fetch). `tip` is the ref's tip that the wish decides on; it
     becomes the environment's `seen_tip`. `release` names the release that a rollback goes back to. `seen`
     is what `seen_tip` was when a sweep looked for the tip: one that has changed since makes the wish void.
+    `instead_of` are wishes of persons that are held back, in a paused environment or outside of its windows:
+    a person who decides anew does not want them to begin, and undo this, when the hold ends.
     """
 
     environment: EnvironmentKey
@@ -113,6 +115,7 @@ class Wish:
     force: bool = False
     release: str = ""
     seen: str | None = None
+    instead_of: frozenset[str] = frozenset()
 
     @property
     def new_seen_tip(self) -> str:
@@ -216,5 +219,5 @@ def decide(
         return Decision(requested=False, reason="quarantined")
     if automatic and refused:
         return Decision(requested=False, reason="refused")
-    waiting = tuple(each.id for each in pending if each.trigger in REPLACEABLE)
+    waiting = tuple(e.id for e in pending if e.trigger in REPLACEABLE or e.id in wish.instead_of)
     return Decision(requested=True, superseded=waiting)

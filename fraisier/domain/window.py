@@ -40,7 +40,7 @@ class Window:
     zone: str = ""
 
     def __str__(self) -> str:
-        days = "daily" if len(self.days) == len(DAYS) else ",".join(DAYS[day] for day in self.days)
+        days = "daily" if len(self.days) == len(DAYS) else ",".join(_runs(self.days))
         return f"{days} {_clock(self.start)}-{_clock(self.end)}{' ' + self.zone if self.zone else ''}"
 
     def shows(self, wall: datetime) -> bool:
@@ -79,6 +79,13 @@ def _days(text: str) -> tuple[int, ...]:
         begin, end = DAYS.index(first), DAYS.index(last or first)
         days |= {day % len(DAYS) for day in range(begin, end + 1 + (len(DAYS) if end < begin else 0))}
     return tuple(sorted(days))
+
+
+def _runs(days: tuple[int, ...]) -> Iterator[str]:
+    """0, 1, 2, 5 -> mon-wed, sat."""
+    for first in (day for day in days if day - 1 not in days):
+        last = next(day for day in range(first, len(DAYS)) if day + 1 not in days)
+        yield DAYS[first] if first == last else f"{DAYS[first]}-{DAYS[last]}"
 
 
 def _times(text: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from fraisier.application.find_holds import FindHolds
 from fraisier.application.ports import Ending, Serving, Store
 from fraisier.application.request_deployment import RequestDeployment
 from fraisier.database.postgresql import PostgresqlStore, open_postgresql
@@ -519,7 +521,7 @@ class InPython:
         here = {each.key: each for each in (factories.environment(fraise=fraise), tagged)}
         documents = {key: {"branch": each.branch, "tag": each.tag} for key, each in here.items()}
         store.publish([factories.fraise(*here.values())], digest=fraise, documents=documents)
-        self.request_deployment = RequestDeployment(here, store)
+        self.request_deployment = RequestDeployment(here, store, FindHolds(here, store, time.time()))
         self.ids: list[str] = []
         self.running: tuple[Any, int] | None = None
 

@@ -10,6 +10,7 @@ from itertools import product
 
 import pytest
 
+from fraisier.application.find_holds import FindHolds
 from fraisier.application.ports import Claim, Serving, Store
 from fraisier.domain.deployment import Status, Trigger, goes_through
 from fraisier.domain.errors import Cause, NotFound
@@ -110,6 +111,30 @@ class HoldContract:
         begun = claim(store, *(() if how == "paused" else (KEY,)))
         assert (begun is not None) == goes_through(trigger, force=force)
         assert status_of(store, asked.id) == ("pending" if begun is None else "running")
+
+    def test_a_person_who_decides_anew_takes_the_place_of_what_persons_wanted_before(
+        self, store: Store
+    ) -> None:
+        pause(store)
+        first = store.request(wish(SHA_A, trigger=Trigger.manual, requested_by="anna")).deployment
+        assert first is not None
+        held = FindHolds({}, store, 0.0).held_in(KEY)
+        assert held == {first.id}
+        assert FindHolds({}, store, 0.0).held_in(STAGING) == set()
+        insisted = wish(SHA_B, trigger=Trigger.manual, force=True, requested_by="bert", instead_of=held)
+        forced = store.request(insisted)
+        assert forced.superseded == (first.id,)
+        assert FindHolds({}, store, 0.0).held_in(KEY) == set(), "what goes through is not held"
+        store.resume(KEY, by="anna")
+        begun = claim(store)
+        assert begun is not None
+        assert forced.deployment is not None
+        assert begun.deployment.id == forced.deployment.id
+        finished(store, begun)
+        assert claim(store) is None
+        later = store.request(wish(SHA_C, trigger=Trigger.manual, requested_by="anna")).deployment
+        assert later is not None
+        assert FindHolds({}, store, 0.0).held_in(KEY) == set(), "nothing is held where nothing is paused"
 
     def test_a_held_environment_keeps_no_other_from_being_deployed_to(self, store: Store) -> None:
         pause(store)

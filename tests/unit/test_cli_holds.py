@@ -111,6 +111,17 @@ def test_deploy_in_a_pause_stores_it_and_says_at_once_why_nothing_happens(world:
     assert "1 deployment waits no longer for this" in went_on
 
 
+def test_what_a_person_wanted_before_is_not_done_after_the_pause(world: World) -> None:
+    """Or tomorrow an older wish would undo what was insisted on today."""
+    pause(world)
+    for words in (["--commit", SHA], ["--commit", "0b" * 20], ["--force"]):
+        assert world.run("deploy", "orders", "production", *words, "--no-wait").exit_code == 4
+    assert [row["status"] for row in history(world)] == ["pending", "superseded", "superseded"]
+    world.run("resume", "orders", "production")
+    assert world.run("deploy", "orders", "production", "--no-wait").exit_code == 4, "no worker lives"
+    assert [row["status"] for row in history(world)][:2] == ["pending", "pending"], "outside of holds as ever"
+
+
 def test_deploy_outside_of_allowed_times_says_until_when_it_waits(shut: World) -> None:
     result = shut.run("deploy", "orders", "production")
     assert result.exit_code == 4
