@@ -120,7 +120,7 @@ def test_what_runs_goes_on_and_a_rollback_is_performed(tmp_path: Path) -> None:
             assert waiting is not None
             assert forced is not None
             assert site.ended(forced.id)["status"] == "success"
-            assert site.fraisier.store.deployment(waiting.id)["status"] == "pending"
+            assert site.fraisier.store.deployment(waiting.id)["status"] == "superseded"
     finally:
         site.fraisier.store.close()
 
