@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
+from fraisier.application.instances import address_of, recorded
 from fraisier.application.ports import Host, Row, Store, UnitState
 from fraisier.application.release_marker import read_marker
 from fraisier.application.request_deployment import find_environment
@@ -18,8 +20,8 @@ from fraisier.application.takeover import owner_of
 from fraisier.application.tools import Tools
 from fraisier.domain.drift import Difference, Found, Remedy, Unit, Wanted, differences
 from fraisier.domain.errors import FraisierError
-from fraisier.domain.fraise import Environment, EnvironmentKey
-from fraisier.domain.plan import InstallFile
+from fraisier.domain.fraise import Cutover, Environment, EnvironmentKey
+from fraisier.domain.plan import Act, InstallFile, WriteFile
 from fraisier.domain.release import Layout, is_release_name
 
 _AT_ONCE = 16  # hosts that are looked at
@@ -104,41 +106,55 @@ class VerifyEnvironments:
     def _look(self, environment: Environment, wanted: Wanted) -> Found:
         host, layout = self._tools.host(environment), Layout(environment.app_path)
         marker = read_marker(host, layout, wanted.release)
-        return Found(
+        found = Found(
             current=host.kind(layout.current),
             link=host.read_link(layout.current) or "",
             folder=bool(wanted.release) and host.kind(layout.release(wanted.release)) == "folder",
             marker=marker.commit if marker else None,
             owner=_owner(host.read(f"{layout.own}/owner")),
             token=_number(host.read(f"{layout.own}/token")),
-            unit=self._unit(environment, host) if wanted.release else None,
-            edited=tuple(self._edited(environment, host, wanted)) if wanted.release else (),
+        )
+        if not wanted.release:
+            return found
+        # As it was deployed, which may be otherwise than it would be deployed now.
+        if wanted.release not in recorded(host, layout):
+            plain = (
+                replace(environment, cutover=Cutover.restart) if environment.is_blue_green else environment
+            )
+            return replace(found, **self._served(plain, host, wanted, ""))
+        instance = replace(environment, cutover=Cutover.blue_green)
+        address = address_of(host, layout, wanted.release)
+        is_linked = address.startswith("/") and environment.proxy is None
+        return replace(
+            found,
+            listens=address if is_linked else "",
+            dialled=host.read_link(layout.link) or "",
+            others=tuple(self._others(instance, host, wanted.release)),
+            **self._served(instance, host, wanted, wanted.release),
         )
 
-    def _unit(self, environment: Environment, host: Host) -> Unit | None:
-        target, spec = self._tools.target(environment), environment.target
+    def _served(self, environment: Environment, host: Host, wanted: Wanted, instance: str) -> dict[str, Any]:
+        """What runs the release: its own instance, or ('') the plain unit; and the files of that."""
+        target, spec = self._tools.target(environment), self._tools.unit(environment, instance)
         if target is None or spec is None:
-            return None
+            return {}
         state = target.state(spec, host)
-        return Unit(
+        current = Layout(environment.app_path).current
+        unit = Unit(
             name=spec.unit,
             known=state.known,
             running=state.running,
             detail=state.detail,
             release=_release_of(host, environment.app_path, state),
-            is_older=_is_older(host, Layout(environment.app_path).current, state),
+            is_older=None if instance else _is_older(host, current, state),
         )
+        acts = self._tools.acts(environment, wanted.release).install
+        return {"unit": unit, "edited": tuple(_edited(acts, host))}
 
-    def _edited(self, environment: Environment, host: Host, wanted: Wanted) -> Iterator[str]:
-        """Files that a deployment puts elsewhere on the host, and that were changed there since."""
-        target = self._tools.target(environment)
-        folder = Layout(environment.app_path).release(wanted.release)
-        acts = target.acts(environment, folder).install if target is not None else ()
-        for act in acts:
-            if isinstance(act, InstallFile):
-                ours = host.read(act.source)
-                if ours is not None and host.read(act.destination) != ours:
-                    yield act.destination
+    def _others(self, environment: Environment, host: Host, serving: str) -> Iterator[str]:
+        for name in recorded(host, Layout(environment.app_path)):
+            if name != serving and self._tools.state(environment, name).running:
+                yield name
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +196,19 @@ def _comparison(
         message=message,
         hint=hint,
     )
+
+
+def _edited(acts: Sequence[Act], host: Host) -> Iterator[str]:
+    """Files that a deployment puts elsewhere on the host, and that are not as it would write them."""
+    for act in acts:
+        if isinstance(act, InstallFile):
+            wanted = host.read(act.source)
+        elif isinstance(act, WriteFile) and not act.once:
+            wanted = act.content.encode()
+        else:
+            continue
+        if wanted is not None and host.read(act.destination) != wanted:
+            yield act.destination
 
 
 def _owner(data: bytes | None) -> Mapping[str, str] | None:

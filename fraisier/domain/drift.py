@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from fraisier.domain.release import Layout
@@ -57,8 +57,10 @@ class Unit:
 class Found:
     """What there is on the host. `current` is its kind: missing, link, folder, file, other.
 
-    `owner` is None where nobody's name is there. `edited` are files that a deployment installs from the
-    release and that are otherwise than there.
+    `owner` is None where nobody's name is there. `edited` are files that a deployment puts elsewhere on the
+    host and that are otherwise there. Where the release runs as an instance of its own, `listens` is the
+    socket that it listens on, `dialled` what the link of the proxy leads to, and `others` are the instances
+    of other releases that run beside it.
     """
 
     current: str
@@ -68,7 +70,10 @@ class Found:
     owner: Mapping[str, str] | None = None
     token: int = 0
     unit: Unit | None = None
-    edited: tuple[str, ...] = field(default=())
+    edited: tuple[str, ...] = ()
+    listens: str = ""
+    dialled: str = ""
+    others: tuple[str, ...] = ()
 
 
 def differences(wanted: Wanted, found: Found) -> Iterator[Difference]:
@@ -88,8 +93,13 @@ def differences(wanted: Wanted, found: Found) -> Iterator[Difference]:
     yield from _release(wanted, found, layout)
     if found.unit is not None:
         yield from _unit(wanted, found.unit)
+    if found.listens and found.dialled != found.listens:
+        where = f"leads to {found.dialled}" if found.dialled else "is gone"
+        yield Difference("traffic", f"{layout.link} {where}; {wanted.release} listens on {found.listens}")
+    for release in found.others:
+        yield Difference("instance", f"release {release} still runs beside {wanted.release}")
     for path in found.edited:
-        yield Difference("file", f"{path} is not the one of release {wanted.release}: it was changed here")
+        yield Difference("file", f"{path} is not as a deployment of {wanted.release} would write it")
 
 
 def _foreign(wanted: Wanted, found: Found, layout: Layout) -> Difference | None:

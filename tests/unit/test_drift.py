@@ -40,6 +40,7 @@ def differing(**changes: Any) -> list[tuple[str, Remedy]]:
         {"link": f"/var/www/orders/releases/{RELEASE}/"},
         {"token": 3},
         {"unit": None},
+        {"listens": "/run/a.sock", "dialled": "/run/a.sock"},
         unit(release="", is_older=None),
         # Started in the right folder: that somebody set the link again to what it was says nothing.
         unit(is_older=True),
@@ -68,6 +69,9 @@ def test_what_is_as_the_database_says_is_no_difference(changes: dict[str, Any]) 
         (unit(release=OTHER), "unit", Remedy.deploy),
         (unit(release="", is_older=True), "unit", Remedy.deploy),
         ({"edited": ("/etc/systemd/system/orders.service",)}, "file", Remedy.deploy),
+        ({"listens": "/run/a.sock"}, "traffic", Remedy.deploy),
+        ({"listens": "/run/a.sock", "dialled": "/run/b.sock"}, "traffic", Remedy.deploy),
+        ({"others": (OTHER,)}, "instance", Remedy.deploy),
     ],
 )
 def test_each_difference_has_a_remedy(changes: dict[str, Any], check: str, remedy: Remedy) -> None:
