@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -144,6 +145,20 @@ def test_after_a_reboot_the_serving_release_is_back_without_fraisier(kiosk):
     assert kiosk.is_tidy()
     kiosk.server.run("systemctl enable -q --now fraisier")
     kiosk.wait_until_ready()
+
+
+def test_traffic_that_was_sent_elsewhere_by_hand_is_found_and_healed(kiosk):
+    verify = f"{FRAISIER} status --verify shop production --json"
+    kiosk.deployed("verified")
+    assert kiosk.server.run(verify, timeout=60).returncode == 0
+    kiosk.server.run(f"ln -sfn /srv/nobody.sock {LINK}")
+    found = kiosk.server.run(verify, check=False, timeout=60)
+    (drift,) = json.loads(found.stdout)
+    assert (found.returncode, drift["check"]) == (1, "traffic"), drift
+    kiosk.server.run(drift["hint"].replace("fraisier", FRAISIER, 1), timeout=90)
+    assert kiosk.answer == "verified"
+    assert kiosk.server.run(verify, timeout=60).returncode == 0
+    assert kiosk.is_tidy()
 
 
 def test_while_a_service_with_a_socket_of_systemds_restarts_nobody_is_refused(kiosk):
