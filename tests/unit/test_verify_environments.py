@@ -1,0 +1,166 @@
+"""What a verification makes of what it sees, also where releases run as instances, and while something happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fraisier.application.ports import UnitState
+from fraisier.application.verify_environments import Verdict, VerifyEnvironments
+from fraisier.domain.errors import Cause, StepFailed
+from fraisier.domain.fraise import Cutover, Environment, TargetSpec
+from fraisier.wiring import SystemClock
+from tests import factories
+from tests.factories import KEY, SHA_A
+from tests.fake_repository import FakeRepository
+from tests.fakes import FakeHost, FakeTarget
+
+RELEASE, OTHER = "3-aaaaaaaaaa", "2-bbbbbbbbbb"
+
+
+class Told:
+    """As much of a store as is asked; `then` changes the row after a number of looks."""
+
+    installation = "i-1"
+
+    def __init__(self) -> None:
+        self.row: dict[str, Any] = {
+            "current_release": RELEASE,
+            "current_commit": SHA_A,
+            "running_deployment_id": None,
+        }
+        self.looks = 0
+        self.then: Callable[[Told], None] = lambda _: None
+
+    def fraise_status(self, fraise: str, environment: str) -> list[dict[str, Any]]:
+        self.looks += 1
+        self.then(self)
+        return [dict(self.row)]
+
+    def token(self, key: object) -> int:
+        return 7
+
+
+class Beside(FakeTarget):
+    """A target whose releases run side by side, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = {f"orders@{RELEASE}": True}
+
+    def instance(self, spec: TargetSpec, release: str) -> TargetSpec:
+        return TargetSpec(kind=spec.kind, unit=f"orders@{release}")
+
+    def state(self, spec: TargetSpec, host: object) -> UnitState:
+        running = self.runs.get(spec.unit, False)
+        return UnitState(known=True, running=running, invocation="1" if running else "")
+
+
+class Place:
+    """A host on which RELEASE is served as the database says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.app = folder / "app"
+        self.host, self.target, self.store = FakeHost(), Beside(), Told()
+        own = self.app / ".fraisier"
+        (own / "releases").mkdir(parents=True)
+        (own / "instances").mkdir()
+        (self.app / "releases" / RELEASE).mkdir(parents=True)
+        owner = {"installation": "i-1", "fraise": KEY.fraise, "environment": KEY.environment}
+        (own / "owner").write_text(json.dumps(owner))
+        (own / "token").write_text("7")
+        marker = {"release": RELEASE, "commit": SHA_A, "ref": "", "deployment": "", "sealed_at": 1.0}
+        (own / "releases" / f"{RELEASE}.json").write_text(json.dumps(marker))
+        (self.app / "current").symlink_to(f"releases/{RELEASE}")
+        self.serve(RELEASE)
+        (self.app / "current.sock").symlink_to(f"/run/{RELEASE}.sock")
+
+    def serve(self, release: str) -> None:
+        (self.app / ".fraisier" / "instances" / f"{release}.env").write_text(
+            f"FRAISIER_ADDRESS=/run/{release}.sock\n"
+        )
+
+    def found(self, **changes: Any) -> list[tuple[Verdict, str]]:
+        target = TargetSpec(kind="fake", unit="orders")
+        made: Environment = factories.environment(
+            app_path=str(self.app), target=target, cutover=Cutover.blue_green, **changes
+        )
+        from fraisier.application.tools import Tools
+
+        tools = Tools(
+            hosts={"localhost": self.host},
+            targets={"fake": self.target},
+            probers={},
+            migrations={},
+            repository=FakeRepository(),
+            clock=SystemClock(),
+        )
+        verify = VerifyEnvironments({KEY: made}, tools, self.store)  # type: ignore[arg-type]
+        return [(each.verdict, each.check) for each in verify([KEY])]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_an_instance_that_serves_is_as_the_database_says(place: Place) -> None:
+    assert place.found() == [(Verdict.same, "all")]
+
+
+def test_an_instance_that_does_not_run_is_a_drift(place: Place) -> None:
+    place.target.runs.clear()
+    assert place.found() == [(Verdict.drift, "unit")]
+
+
+def test_traffic_that_goes_elsewhere_is_a_drift(place: Place) -> None:
+    (place.app / "current.sock").unlink()
+    assert place.found() == [(Verdict.drift, "traffic")]
+    (place.app / "current.sock").symlink_to("/run/other.sock")
+    assert place.found() == [(Verdict.drift, "traffic")]
+
+
+def test_another_release_that_still_runs_is_a_drift_and_one_that_does_not_is_none(place: Place) -> None:
+    place.serve(OTHER)
+    assert place.found() == [(Verdict.same, "all")]
+    place.target.runs[f"orders@{OTHER}"] = True
+    assert place.found() == [(Verdict.drift, "instance")]
+
+
+def test_what_was_deployed_before_there_were_instances_is_looked_for_as_the_plain_unit(place: Place) -> None:
+    (place.app / ".fraisier" / "instances" / f"{RELEASE}.env").unlink()
+    place.target.runs = {"orders": True}
+    assert place.found() == [(Verdict.same, "all")]
+
+
+def test_while_a_deployment_runs_nothing_is_compared(place: Place) -> None:
+    place.store.row["running_deployment_id"] = "d1"
+    assert place.found() == [(Verdict.busy, "deployment")]
+
+
+def test_a_deployment_that_ends_meanwhile_is_no_drift(place: Place) -> None:
+    """The host was looked at before, the database after it: they are compared once more."""
+    place.store.row["current_release"] = OTHER
+
+    def ends(store: Told) -> None:
+        if store.looks == 2:
+            store.row["current_release"] = RELEASE
+
+    place.store.then = ends
+    assert place.found() == [(Verdict.same, "all")]
+
+
+def test_a_host_that_cannot_be_looked_at_is_unknown(place: Place) -> None:
+    def silent(*_: object) -> UnitState:
+        raise StepFailed(Cause.host, "cannot ask systemd on localhost")
+
+    place.target.state = silent  # type: ignore[method-assign]
+    assert place.found() == [(Verdict.unknown, "host")]
+
+
+def test_an_environment_of_another_machine_is_unknown_here(place: Place) -> None:
+    assert place.found(labels=("web1",)) == [(Verdict.unknown, "host")]
