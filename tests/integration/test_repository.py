@@ -243,6 +243,26 @@ def test_a_fetch_with_nothing_new_starts_two_processes(repo, source, tmp_path: P
 # --------------------------------------------------------------------------------------------- looking
 
 
+def test_the_commits_between_two_are_told_newest_first_and_not_all_of_them(
+    repo, repository, source, job
+) -> None:
+    first = repo.commit({"a": "1"}, message="first")
+    second = repo.commit({"a": "2"}, message="second: it's \x1b[31m red\n\nand more")
+    third = repo.commit({"a": "3"}, message="third")
+    other = repo.force_push({"b": "1"}, onto=first, branch="other")
+    repository.fetch(source, ref=MAIN, commit="", job=job)
+    history = repository.history(source, old=first, new=third, limit=20)
+    assert [(each.commit, each.subject) for each in history.newest] == [
+        (third, "third"),
+        (second, "second: it's \x1b[31m red"),
+    ]
+    bounded = repository.history(source, old="", new=third, limit=2)
+    assert (bounded.total, [each.commit for each in bounded.newest]) == (3, [third, second])
+    assert repository.history(source, old=third, new=first, limit=20).total == 0
+    assert repository.history(source, old=third, new=other, limit=20) is None, "not fetched, and not now"
+    assert repository.history(source, old="1" * 40, new=third, limit=20) is None
+
+
 def test_ancestry_and_changed_paths_are_told(repo, repository, source, job) -> None:
     first = repo.commit({"a": "1", "ü/x y\n.txt": "1"})
     second = repo.commit({"a": "2", "b": "1"})

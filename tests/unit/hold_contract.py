@@ -240,6 +240,15 @@ class HoldContract:
         (row,) = store.unfinished()
         assert (row["trigger"], row["force"]) == ("manual", True)
 
+    def test_what_the_last_attempt_resolved_is_told(self, store: Store) -> None:
+        asked = store.request(wish()).deployment
+        assert asked is not None
+        assert store.resolved(asked.id) == store.resolved("") == store.resolved("nonsense") == ""
+        begun = claimed(store)
+        store.begin_attempt(begun, resolved='{"a": 1}')
+        store.begin_attempt(begun, resolved='{"a": 2}')
+        assert store.resolved(asked.id) == '{"a": 2}'
+
     def test_the_newest_token_is_told(self, store: Store) -> None:
         assert store.token(KEY) == 0
         store.request(wish())
