@@ -26,6 +26,17 @@ class ForgeInstance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostOptions:
+    """How a host is reached over SSH, where the ssh configuration does not say it: '' and 0 leave it to that."""
+
+    address: str = ""
+    port: int = 0
+    user: str = ""
+    identity_file: str = ""
+    known_hosts: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How this installation works, besides its fraises. Times in seconds, sizes in bytes."""
 
@@ -35,6 +46,7 @@ class Settings:
     forges: tuple[ForgeInstance, ...] = ()
     default_forge: str = ""
     fraise_secrets: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict, repr=False)  # by fraise
+    hosts: Mapping[str, HostOptions] = field(default_factory=dict)  # by name
     host: str = "127.0.0.1"
     port: int = 8080
     trusted_proxies: tuple[str, ...] = ()

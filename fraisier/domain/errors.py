@@ -18,6 +18,7 @@ FraisierError
 ├── DeliveryRefused       a webhook delivery that is answered with a 4xx
 │   ├── MalformedDelivery, UnknownForge, BadSignature, TooLarge, UnsupportedMediaType, TooManyFailures
 └── StepFailed            a step of a deployment ended badly; carries a `Cause`
+    └── HostUnreachable   a host cannot be reached, or lets nobody in
 """
 
 from __future__ import annotations
@@ -252,6 +253,12 @@ class StepFailed(FraisierError):
         self.cause = cause
 
 
+class HostUnreachable(StepFailed):
+    """A host does not answer, or does not let us in: tried again, because the commit is not to blame."""
+
+    code = "host_unreachable"
+
+
 EXIT_DONE, EXIT_ENDED_OTHERWISE, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_UNREACHABLE = range(5)
 
 # One table: code -> (HTTP status, exit status of the CLI). Codes not listed are (500, 1).
@@ -270,6 +277,7 @@ STATUS_OF_CODE: dict[str, tuple[int, int]] = {
     "no_worker": (503, EXIT_UNREACHABLE),
     "on_hold": (503, EXIT_UNREACHABLE),
     "lives_elsewhere": (503, EXIT_UNREACHABLE),
+    "host_unreachable": (503, EXIT_UNREACHABLE),
     "refused": (400, EXIT_ENDED_OTHERWISE),
     "malformed": (400, EXIT_ENDED_OTHERWISE),
     "unknown_forge": (400, EXIT_ENDED_OTHERWISE),

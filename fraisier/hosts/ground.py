@@ -22,7 +22,7 @@ from fraisier.hosts import files
 
 LOCK_PATIENCE = 100.0  # seconds; the longest short act, a unit's restart, holds the lock for 90
 _POLL = 0.01
-_OURS = {"releases", "shared", "current", "current.sock", ".fraisier"}
+OURS = {"releases", "shared", "current", "current.sock", ".fraisier"}
 
 
 def prepare(ground: Ground) -> None:
@@ -33,7 +33,7 @@ def prepare(ground: Ground) -> None:
     """
     layout = Layout(ground.app_path)
     own = Path(layout.own)
-    foreign = set(files.names(layout.app_path)) - _OURS  # a person's files: preflight will have a word
+    foreign = set(files.names(layout.app_path)) - OURS  # a person's files: preflight will have a word
     for folder in (layout.app_path, *(() if foreign else (layout.releases, layout.shared))):
         if not Path(folder).is_dir():
             files.make_folder(folder, "", 0o755)
@@ -102,7 +102,7 @@ def _open_lock(path: Path) -> int:
         with files.ours(str(path)) as found:
             return os.open(found, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileNotFoundError as error:
-        raise _never_adopted(path.parent) from error
+        raise never_adopted(path.parent) from error
     except OSError as error:
         raise files.os_failure(f"cannot open {path}", error) from error
 
@@ -123,13 +123,19 @@ def check(ground: Ground) -> None:
     """
     newest, owner = token(ground), owner_of(ground)
     if newest is None:
-        raise _never_adopted(Path(Layout(ground.app_path).own))
+        raise never_adopted(Path(Layout(ground.app_path).own))
     if newest != ground.token or owner != dict(ground.owner):
-        message = f"cannot change {ground.app_path}: it was taken over (token {ground.token}, now {newest})"
-        raise TokenOutdated(message, "Another worker goes on with it; nothing is to do here")
+        raise outdated(ground, newest)
 
 
-def _never_adopted(own: Path) -> TokenOutdated:
+def outdated(ground: Ground, newest: object) -> TokenOutdated:
+    """The refusal of one who was replaced."""
+    message = f"cannot change {ground.app_path}: it was taken over (token {ground.token}, now {newest})"
+    return TokenOutdated(message, "Another worker goes on with it; nothing is to do here")
+
+
+def never_adopted(own: Path) -> TokenOutdated:
+    """The refusal where there is no lock."""
     return TokenOutdated(f"cannot change {own.parent}: it was not taken over", "The next attempt does that")
 
 
@@ -137,21 +143,37 @@ def take(ground: Ground, *, force: bool) -> None:
     """Write our owner and token; call only while holding the lock.
 
     Raises:
+        ForeignOwner: see `refuse_others`.
+    """
+    newest, owner = token(ground), owner_of(ground)
+    refuse_others(ground, newest, owner, force=force)
+    own = Layout(ground.app_path).own
+    # The token first: should we die in between, nobody who was outdated before has become valid again.
+    files.write(f"{own}/token", f"{ground.token}\n".encode(), 0o600)
+    if owner != dict(ground.owner):
+        files.write(f"{own}/owner", owner_text(ground) + b"\n", 0o600)
+
+
+def owner_text(ground: Ground) -> bytes:
+    """Our owner as it is written: one spelling, which is compared as it is where there is no JSON."""
+    return json.dumps(dict(ground.owner), sort_keys=True).encode()
+
+
+def refuse_others(
+    ground: Ground, newest: int | None, owner: Mapping[str, str] | None, *, force: bool
+) -> None:
+    """Return if we may take over where this token and owner were written last.
+
+    Raises:
         ForeignOwner: another owner's, and not `force`; or the token there is above ours, unless `force` takes
             it from another owner. An adoption that was overtaken by a later one of our own is none any more.
     """
-    newest, owner = token(ground), owner_of(ground)
     if owner is not None and owner != dict(ground.owner) and not force:
         raise _foreign(ground, f"it belongs to {_spell(owner)}, and we are {_spell(ground.owner)}")
     taken_away = force and owner != dict(ground.owner)
     if newest is not None and newest > ground.token and not taken_away:
         why = f"its token is {newest}, above ours ({ground.token}): a restored backup, or a second machine"
         raise _foreign(ground, why)
-    own = Layout(ground.app_path).own
-    # The token first: should we die in between, nobody who was outdated before has become valid again.
-    files.write(f"{own}/token", f"{ground.token}\n".encode(), 0o600)
-    if owner != dict(ground.owner):
-        files.write(f"{own}/owner", json.dumps(dict(ground.owner), sort_keys=True).encode() + b"\n", 0o600)
 
 
 def remove_halves(ground: Ground) -> None:
@@ -176,7 +198,11 @@ def _spell(owner: Mapping[str, str]) -> str:
 
 def token(ground: Ground) -> int | None:
     """The token that was written last; None: none yet."""
-    data = _read_own(ground, "token")
+    return parsed_token(_read_own(ground, "token"))
+
+
+def parsed_token(data: bytes | None) -> int | None:
+    """The token in the file of its name; None: none."""
     try:
         return None if data is None else int(data)
     except ValueError:
@@ -185,7 +211,11 @@ def token(ground: Ground) -> int | None:
 
 def owner_of(ground: Ground) -> dict[str, str] | None:
     """Who the environment belongs to; None: nobody yet."""
-    data = _read_own(ground, "owner")
+    return parsed_owner(_read_own(ground, "owner"))
+
+
+def parsed_owner(data: bytes | None) -> dict[str, str] | None:
+    """The owner in the file of that name; None: none."""
     try:
         found = json.loads(data or b"null")
     except ValueError:

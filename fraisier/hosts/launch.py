@@ -49,6 +49,7 @@ class Order:
     cwd: str
     environment: Mapping[str, str]
     background: bool = False
+    nice: str | None = None  # the program on another machine; '' = it has none
 
     def script(self) -> bytes:
         """One compound command: a shell runs none of it before it has read all of it."""
@@ -67,7 +68,8 @@ class Order:
         return "\n".join(lines).encode("utf-8", "surrogateescape") + b"\n"
 
     def _nice(self) -> tuple[str, ...]:
-        nice = shutil.which("nice", path=STANDARD_PATH) if self.background else None
+        found = shutil.which("nice", path=STANDARD_PATH) if self.nice is None else self.nice
+        nice = found if self.background else None
         return (nice, "-n", str(NICENESS)) if nice else ()
 
 

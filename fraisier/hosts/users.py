@@ -66,8 +66,12 @@ def _without_entry(user: str) -> Account:
     return Account(str(uid), uid, os.getegid(), tuple(os.getgroups()), os.environ.get("HOME", "/"))
 
 
-def environment_of(who: Account, command: Command, read: Callable[[str], bytes | None]) -> dict[str, str]:
+def environment_of(
+    who: Account, command: Command, read: Callable[[str], bytes | None], *, path: str = "", lang: str = ""
+) -> dict[str, str]:
     """The whole environment of `command`: nothing of our own but PATH (for ourselves) and LANG.
+
+    `path` and `lang` are another machine's.
 
     `env:` wins over `env_file:`, as FRAISIER_COMMIT and its like, which arrive in it, must.
 
@@ -75,9 +79,9 @@ def environment_of(who: Account, command: Command, read: Callable[[str], bytes |
         StepFailed: preflight, if the `env_file` is missing or a name is none that a shell can export.
     """
     base = {
-        "PATH": _path(who),
+        "PATH": path or _path(who),
         "HOME": who.home,
-        "LANG": os.environ.get("LANG") or "C.UTF-8",
+        "LANG": lang or os.environ.get("LANG") or "C.UTF-8",
         "USER": who.name,
         "LOGNAME": who.name,
     }
@@ -93,9 +97,12 @@ def revealed(env: Mapping[str, str | Secret]) -> dict[str, str]:
 
 
 def _path(who: Account) -> str:
-    if who.is_ours:
-        return os.environ.get("PATH") or STANDARD_PATH
-    return f"{who.home}/.local/bin:{STANDARD_PATH}"
+    return (os.environ.get("PATH") or STANDARD_PATH) if who.is_ours else path_of(who.home)
+
+
+def path_of(home: str) -> str:
+    """The PATH of somebody else with this home."""
+    return f"{home}/.local/bin:{STANDARD_PATH}"
 
 
 def _check(name: str, value: str) -> None:
