@@ -6,10 +6,12 @@ below a temporary folder; commands are not run, but played by a tiny shell or by
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import posixpath
 import shutil
+import socket
 import tarfile
 import threading
 import time
@@ -17,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fraisier.application.ports import Finished, Ground, Health, Job, Problem, Runner, UnitState
+from fraisier.application.ports import Dial, Finished, Ground, Health, Job, Problem, Runner, UnitState
 from fraisier.domain.errors import Cause, ForeignOwner, StepFailed, TokenOutdated
 from fraisier.domain.fraise import Environment, HealthCheck, TargetSpec
 from fraisier.domain.plan import Act, Command, InstallFile, TargetActs, UnitCommand
@@ -106,6 +108,9 @@ class FakeHost:
     def inspect(self, argv: Sequence[str], *, timeout: float = 10.0) -> Finished:
         missing = Finished(code=127, stdout=b"", stderr=b"not found")
         return self.answers.get(tuple(argv), missing)
+
+    def connect(self, address: str, *, timeout: float) -> socket.socket:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "nothing listens on a fake")
 
     def is_going_down(self) -> bool:
         return self.going_down
@@ -197,6 +202,13 @@ class FakeHost:
                 tar.extractall(folder)
         except tarfile.TarError as error:
             raise StepFailed(Cause.host, f"cannot unpack into {folder}: {error}") from error
+
+    def pack(self, folder: str, *, user: str, leave_out: Sequence[str], job: Job) -> Iterator[bytes]:
+        data = io.BytesIO()
+        left_out = {f"./{name.rstrip('/')}" for name in leave_out}
+        with tarfile.open(fileobj=data, mode="w") as tar:
+            tar.add(folder, ".", filter=lambda entry: None if entry.name in left_out else entry)
+        yield data.getvalue()
 
 
 def _wait(seconds: float, command: Command, job: Job) -> None:
@@ -306,7 +318,9 @@ class FakeProber:
         self.script: list[Health] = []
         self.probed: list[str] = []
 
-    def probe(self, check: HealthCheck, environment: Environment, release_folder: str, run: Runner) -> Health:
+    def probe(
+        self, check: HealthCheck, environment: Environment, release_folder: str, run: Runner, dial: Dial
+    ) -> Health:
         release = posixpath.basename(release_folder)
         self.probed.append(release)
         if self.script:

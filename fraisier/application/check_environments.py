@@ -218,7 +218,9 @@ class CheckEnvironments:
         url = f"http://{host}:{settings.port}/health"
         for environment in self._configuration.environments.values():
             probe = HealthCheck(url=url, request_timeout=2.0)
-            health = self._tools.probers["http"].probe(probe, environment, "/", lambda _command: 1)
+            health = self._tools.probers["http"].probe(
+                probe, environment, "/", lambda _command: 1, self._here.connect
+            )
             if health.passed:
                 yield check.ok(f"{url} answers")
             else:

@@ -325,7 +325,8 @@ class Perform:
         def run(command: Command) -> int:
             return stage.host.run(stage.ground, command, scene.job)
 
-        return lambda: prober.probe(check, stage.environment, stage.candidate.folder, _with_env(run, env))
+        folder, dial = stage.candidate.folder, stage.host.connect
+        return lambda: prober.probe(check, stage.environment, folder, _with_env(run, env), dial)
 
     def _prove(self, act: Prove, scene: Scene) -> None:
         stage = self._stage

@@ -27,7 +27,7 @@ class ForgeInstance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostOptions:
-    """How a host is reached over SSH, where the ssh configuration does not say it: '' and 0 leave it to that."""
+    """How a host is reached over SSH. What is '' or 0 is left to the ssh configuration."""
 
     address: str = ""
     port: int = 0

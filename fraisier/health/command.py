@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fraisier.application.ports import Health, Runner
+from fraisier.application.ports import Dial, Health, Runner
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment, HealthCheck
 from fraisier.domain.plan import Command
@@ -11,7 +11,14 @@ from fraisier.domain.plan import Command
 class CommandProber:
     """One run; exit code 0 is a pass."""
 
-    def probe(self, check: HealthCheck, environment: Environment, release_folder: str, run: Runner) -> Health:
+    def probe(
+        self,
+        check: HealthCheck,
+        environment: Environment,
+        release_folder: str,
+        run: Runner,
+        dial: Dial,  # noqa: ARG002 other brands need it
+    ) -> Health:
         """Look once.
 
         Raises:

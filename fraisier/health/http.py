@@ -8,9 +8,10 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from urllib.parse import SplitResult, urlsplit
 
-from fraisier.application.ports import Health, Runner
+from fraisier.application.ports import Dial, Health, Runner
 from fraisier.domain.fraise import Environment, HealthCheck
 from fraisier.domain.secret import Secret
 from fraisier.health.tcp import reason
@@ -31,12 +32,13 @@ class HttpProber:
         environment: Environment,  # noqa: ARG002 other brands need it
         release_folder: str,  # noqa: ARG002
         run: Runner,  # noqa: ARG002
+        dial: Dial,
     ) -> Health:
         """Look once. Whatever the server does is a verdict, never an exception."""
         url = urlsplit(check.url)
         place = check.at or _place(url)
         try:
-            with _connection(url, check) as connection:
+            with _connection(url, check, dial) as connection:
                 return _ask(connection, url, check)
         except TimeoutError:
             return Health(passed=False, detail=f"no answer from {place} within {check.request_timeout:g} s")
@@ -60,14 +62,14 @@ def _place(url: SplitResult) -> str:
 
 
 @contextmanager
-def _connection(url: SplitResult, check: HealthCheck) -> Iterator[http.client.HTTPConnection]:
+def _connection(url: SplitResult, check: HealthCheck, dial: Dial) -> Iterator[http.client.HTTPConnection]:
     """A connection that is cut after the check's `request_timeout`, however slowly the server drips.
 
     Raises:
         TimeoutError: it was cut.
     """
     timeout = check.request_timeout
-    connection = _dialled(url, check.at, timeout)
+    connection = _Connection(url, check.at, dial, timeout)
     late = threading.Event()
     sockets: list[socket.socket] = []
     watchdog = threading.Timer(timeout, _cut, (sockets, late))
@@ -90,29 +92,21 @@ def _connection(url: SplitResult, check: HealthCheck) -> Iterator[http.client.HT
         raise TimeoutError
 
 
-def _dialled(url: SplitResult, at: str, timeout: float) -> http.client.HTTPConnection:
+class _Connection(http.client.HTTPConnection):
     """To where `url` leads, or to an instance's own address, which is behind the proxy and its TLS."""
-    if at.startswith("/"):
-        return _UnixConnection(at, timeout)
-    if at:
-        host, _, port = at.rpartition(":")
-        return http.client.HTTPConnection(host.strip("[]"), int(port), timeout=timeout)
-    secure = url.scheme == "https"
-    brand = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    return brand(url.hostname or "", url.port, timeout=timeout)
 
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
+    def __init__(self, url: SplitResult, at: str, dial: Dial, timeout: float) -> None:
+        self._tls = url.scheme == "https" and not at
+        self.default_port = 443 if self._tls else 80
+        super().__init__(url.hostname or "localhost", url.port, timeout=timeout)
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        self._open = partial(dial, at or f"{shown}:{self.port}", timeout=timeout)
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        self.sock = self._open()
+        if self._tls:
+            context = ssl.create_default_context()
+            self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
 
 
 def _cut(sockets: list[socket.socket], late: threading.Event) -> None:

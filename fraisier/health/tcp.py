@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from fraisier.application.ports import Health, Runner
+from fraisier.application.ports import Dial, Health, Runner
 from fraisier.domain.fraise import Environment, HealthCheck
 
 _WORDS = {
@@ -26,11 +26,12 @@ class TcpProber:
         environment: Environment,  # noqa: ARG002 other brands need it
         release_folder: str,  # noqa: ARG002
         run: Runner,  # noqa: ARG002
+        dial: Dial,
     ) -> Health:
         """Look once."""
         place = check.at or check.tcp
         try:
-            _connect(place, check.request_timeout)
+            dial(place, timeout=check.request_timeout).close()
         except TimeoutError:
             return Health(passed=False, detail=f"no answer from {place} within {check.request_timeout:g} s")
         except OSError as error:
@@ -38,16 +39,6 @@ class TcpProber:
         except (ValueError, OverflowError):
             return Health(passed=False, detail=f"{place!r} is no host:port")
         return Health(passed=True, detail=f"{place} accepts connections")
-
-
-def _connect(place: str, timeout: float) -> None:
-    if place.startswith("/"):
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(timeout)
-            connection.connect(place)
-        return
-    host, _, port = place.rpartition(":")
-    socket.create_connection((host.strip("[]") or "127.0.0.1", int(port)), timeout).close()
 
 
 def reason(error: OSError) -> str:

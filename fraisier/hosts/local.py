@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -80,6 +81,24 @@ class LocalHost:
     def inspect(self, argv: Sequence[str], *, timeout: float = 10.0) -> Finished:
         """Run a short command that changes nothing; code 127 where the program is missing."""
         return run_short(argv, timeout=timeout)
+
+    def connect(self, address: str, *, timeout: float) -> socket.socket:
+        """A connection to host:port, or to a unix socket's path.
+
+        Raises:
+            OSError: as the system says it; TimeoutError after `timeout` seconds.
+            ValueError: it is no address.
+        """
+        if not address.startswith("/"):
+            return socket.create_connection(host_and_port(address), timeout)
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(timeout)
+            connection.connect(address)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def is_going_down(self) -> bool:
         """Whether systemd is stopping everything, for a reboot or a poweroff."""
@@ -201,6 +220,14 @@ class LocalHost:
         """
         archives.unpack(archive, folder, account(user), job)
 
+    def pack(self, folder: str, *, user: str, leave_out: Sequence[str], job: Job) -> Iterator[bytes]:
+        """A folder as a tar stream, read as `user`, without the paths in `leave_out`.
+
+        Raises:
+            StepFailed: host or cancelled, while it is read.
+        """
+        return archives.pack(folder, leave_out, account(user), job)
+
     # -- what may hold a scope here
     def _kind_for(self, who: Account) -> Kind:
         if os.geteuid() == 0:
@@ -231,6 +258,18 @@ class LocalHost:
             unit = f"--unit={scopes.new_scope(Kind.system).unit}"
             self._allowed[who.name] = run_short(("systemd-run", *options, unit, "true"), timeout=10).code == 0
         return self._allowed[who.name]
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """'[::1]:80' -> ('::1', 80). Without a host it is this machine.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if not 0 < int(port) < 65536:
+        raise ValueError(address)
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def _check_program(program: str, cwd: str, path: str) -> None:

@@ -1,6 +1,6 @@
 """A machine that is reached over SSH, as a host: what `LocalHost` does, by the system's OpenSSH client.
 
-The host needs sh, coreutils, util-linux and tar; see docs/ssh.md. Where we are not root there, sudoers decides
+The host needs sh, coreutils, util-linux and tar; see docs/ssh.md. Where we are not root there, sudoers says
 what we may do: `fraisier bootstrap` writes it.
 """
 
@@ -23,7 +23,9 @@ from fraisier.domain.plan import Command
 from fraisier.domain.release import Layout
 from fraisier.hosts import ground as grounds
 from fraisier.hosts import ssh_streams
+from fraisier.hosts.archives import pack_words
 from fraisier.hosts.launch import Order, Outcome
+from fraisier.hosts.local import host_and_port
 from fraisier.hosts.scopes import Kind
 from fraisier.hosts.ssh_accounts import Accounts, RemoteAccount
 from fraisier.hosts.ssh_channel import Channels, NoAnswer
@@ -93,7 +95,7 @@ class SSHHost:
         return self._perform(argv, timeout, again=True)
 
     def is_going_down(self) -> bool:
-        """Whether systemd is stopping everything there; False where it cannot be asked: then that is known."""
+        """Whether systemd is stopping everything there; False where it cannot be asked."""
         try:
             if self._connection is None or not self._connection.is_up or not self._facts.has_systemd:
                 return False
@@ -101,14 +103,21 @@ class SSHHost:
         except FraisierError:
             return False
 
-    def connect(self, host: str, port: int, *, timeout: float) -> socket.socket:
-        """A TCP connection from that machine to `host` and `port`, through its sshd.
+    def connect(self, address: str, *, timeout: float) -> socket.socket:
+        """A connection from that machine to host:port, or to a unix socket's path, through its sshd.
 
         Raises:
-            OSError: as `socket.create_connection`.
+            OSError: as a connection from here would; TimeoutError after `timeout` seconds.
+            ValueError: it is no address.
             StepFailed: host, where its sshd forbids forwarding.
         """
-        return ssh_streams.connect(self._connected(), host, port, timeout)
+        connection = self._connected()
+        if address.startswith("/"):
+            found = ssh_streams.connect_unix(connection, address, timeout)
+        else:
+            found = ssh_streams.connect(connection, *host_and_port(address), timeout)
+        found.settimeout(timeout)
+        return found
 
     # -- the right to change
     def adopt(self, ground: Ground, *, force: bool = False) -> None:
@@ -238,7 +247,8 @@ class SSHHost:
             StepFailed: host or cancelled.
         """
         who = self._accounts.get(user)
-        return ssh_streams.pack(self._connected(), (who.how, who.name), folder, leave_out, job)
+        words = pack_words(folder, self.list(folder), leave_out)
+        return ssh_streams.pack(self._connected(), (who.how, who.name), folder, words, job)
 
     # -- the connection
     def close(self) -> None:

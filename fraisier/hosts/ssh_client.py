@@ -16,8 +16,8 @@ from fraisier.hosts.users import STANDARD_PATH
 
 ALIVE_INTERVAL, ALIVE_COUNT = 5, 2  # a dead connection is noticed within (count + 1) intervals
 CONNECT_TIMEOUT = 10  # seconds
-# Nobody is there to answer questions. Whatever the user's configuration says, a host whose key is not known is
-# refused, nothing of ours is lent to it, and no command or terminal of its own comes in between.
+# Nobody is there to answer questions. Whatever the user's configuration says, a host whose key is not known
+# is refused, nothing of ours is lent to it, and no command or terminal of its own comes in between.
 _ALWAYS = (
     "BatchMode=yes",
     "StrictHostKeyChecking=yes",

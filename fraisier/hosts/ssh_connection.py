@@ -1,7 +1,7 @@
 """One shared connection to a host (ControlMaster), over which sessions are opened, and its pulse.
 
-The first session is the pulse: we send it a sign every few seconds. Where none arrives for 15 s, because we were
-killed or paused or the network is parted, it ends on the host all that belongs to this connection.
+The first session is the pulse: we send it a sign every few seconds. Where none arrives for 15 s, because we
+were killed or paused or the network is parted, it ends on the host all that belongs to this connection.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -145,6 +145,30 @@ class Connection:
         command = session_command(self.nonce, ("fed_to", *function))
         return _started(self.host, (*self.command(), command), heard=heard)
 
+    @contextmanager
+    def forwarded(self, path: str) -> Iterator[str]:
+        """A unix socket of ours that leads, while this is entered, to the one at `path` on the host.
+
+        Raises:
+            HostUnreachable: the connection does not take it.
+        """
+        near = str(_control_folder() / secrets.token_hex(8))
+        where = ("-L", f"{near}:{path}")
+        done = self._ask_master("forward", where)
+        if done.returncode != 0:
+            raise self.lost(done.stderr.decode("utf-8", "replace"))
+        try:
+            yield near
+        finally:
+            self._ask_master("cancel", where)
+            Path(near).unlink(missing_ok=True)
+
+    def _ask_master(self, what: str, where: tuple[str, ...]) -> subprocess.CompletedProcess[bytes]:
+        argv = self.command("-O", what, *where)
+        return subprocess.run(
+            argv, capture_output=True, stdin=subprocess.DEVNULL, env=environment(), check=False, timeout=20
+        )
+
     def command(self, *more: str) -> tuple[str, ...]:
         """The client's command line on this connection, with more options."""
         return ssh(self.host, self.options, self._control, *more)
@@ -220,7 +244,7 @@ def _facts(encoded: bytes) -> Facts:
 
 
 def _control_folder() -> Path:
-    """Where control sockets lie: a folder of ours alone, with a short name, because a socket's has 108 bytes."""
+    """Where control sockets lie: a folder of ours alone, with a short name: a socket's has 108 bytes."""
     uid = os.geteuid()
     runtime = Path(f"/run/user/{uid}")
     base = runtime if runtime.is_dir() and os.access(runtime, os.W_OK) else Path(tempfile.gettempdir())

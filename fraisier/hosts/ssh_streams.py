@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 from fraisier.application.ports import Job
 from fraisier.domain.errors import Cause, HostUnreachable, StepFailed
+from fraisier.hosts.archives import EMPTY
 from fraisier.hosts.files import cause_of
 from fraisier.hosts.ssh_client import environment
 from fraisier.hosts.ssh_connection import Connection, Session
@@ -47,7 +49,7 @@ class Stream:
         self.session.close()
 
     def feed(self, archive: Iterator[bytes]) -> None:
-        """Hand everything over, to the archive's end even where tar has seen enough: git's exit code is last."""
+        """Hand everything over, to its end even where tar has seen enough: git's exit code is last."""
         open_ = True
         for chunk in archive:
             self._check()
@@ -130,14 +132,53 @@ def unpack(
 
 
 def pack(
-    connection: Connection, who: tuple[str, str], folder: str, leave_out: Sequence[str], job: Job
+    connection: Connection, who: tuple[str, str], folder: str, words: Sequence[str], job: Job
 ) -> Iterator[bytes]:
-    """A folder of the host as a tar stream; see `Host.pack`."""
-    without = [f"--exclude=./{name}" for name in leave_out]
-    words = ("--create", "--file=-", "--anchored", "--no-wildcards", *without, f"--directory={folder}", ".")
+    """What a folder of the host holds as a tar stream; `words` are those of `pack_words`."""
+    if not words:
+        yield EMPTY
+        return
     with closing(Stream.open(connection, who, words, f"pack {folder}", job)) as stream:
         yield from stream.read()
         stream.finish()
+
+
+def connect_unix(connection: Connection, path: str, timeout: float) -> socket.socket:
+    """A connection to a unix socket on the connection's host, through one of ours that is forwarded there.
+
+    Raises:
+        OSError: nobody listens there.
+        StepFailed: host, where its sshd forbids forwarding.
+        HostUnreachable: the connection to the host itself was lost.
+    """
+    before = len(connection.said())
+    with connection.forwarded(path) as near:
+        found = socket.socket(socket.AF_UNIX)
+        try:
+            found.settimeout(timeout)
+            found.connect(near)
+            _see_whether_it_lasts(found, connection, before, timeout)
+        except BaseException:
+            found.close()
+            raise
+    return found
+
+
+def _see_whether_it_lasts(found: socket.socket, connection: Connection, before: int, timeout: float) -> None:
+    """ssh accepts first and asks the host then: what cannot be opened there is closed at once here.
+
+    The host has answered by the time that it has answered another question after this one.
+    """
+    asked = connection.open("true")
+    try:
+        asked.stdin.close()
+        asked.process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    finally:
+        asked.close()
+    if select.select([found], [], [], 0)[0] and found.recv(1, socket.MSG_PEEK) == b"":
+        raise _refused(connection, "", before)
 
 
 def connect(connection: Connection, host: str, port: int, timeout: float) -> socket.socket:
@@ -154,8 +195,8 @@ def connect(connection: Connection, host: str, port: int, timeout: float) -> soc
     try:
         process = subprocess.Popen(
             connection.command("-v", "-W", shown),
-            stdin=theirs,
-            stdout=theirs,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
             stderr=subprocess.PIPE,
             env=environment(),
             cwd="/",
@@ -183,13 +224,21 @@ class _Forwarded(socket.socket):
         super().__init__(ours.family, ours.type, ours.proto, fileno=ours.detach())
         self.process = process
 
+    def detach(self) -> int:
+        """Give the descriptor away, as TLS does with what it wraps: the process ends with that."""
+        threading.Thread(target=self._reap, daemon=True).start()
+        return super().detach()
+
+    def _reap(self) -> None:
+        self.process.wait()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
     def _real_close(self) -> None:  # what close() comes to, once no file of it is open any more
         super()._real_close()  # type: ignore[misc]
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
+        self._reap()
 
 
 def _confirm(found: _Forwarded, connection: Connection, until: float, before: int) -> None:
@@ -206,7 +255,7 @@ def _confirm(found: _Forwarded, connection: Connection, until: float, before: in
 
 
 def _refused(connection: Connection, said: str, before: int) -> Exception:
-    """Why there is no connection: the shared connection's own client says it, beside the one that we started."""
+    """Why there is no connection: the shared connection's own client says it, not the one that we started."""
     if not connection.is_up:
         lost: HostUnreachable = connection.lost()
         return lost

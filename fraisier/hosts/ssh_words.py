@@ -14,7 +14,7 @@ _SCRIPTS = ("common.sh", "files.sh", "scopes.sh", "ground.sh", "sessions.sh")
 
 
 def quoted(words: Sequence[str]) -> bytes:
-    """Words as one line of sh that means exactly these words. Bytes that are no text survive (surrogateescape).
+    """Words as one line of sh that means exactly these. Bytes that are no text survive: surrogateescape.
 
     Raises:
         StepFailed: preflight, for a NUL character, which no argument can hold.

@@ -18,10 +18,12 @@ from fraisier.domain.secret import Secret
 from fraisier.health.command import CommandProber
 from fraisier.health.http import MOST_READ, HttpProber
 from fraisier.health.tcp import TcpProber
+from fraisier.hosts.local import LocalHost
 from tests.factories import environment
 
 Behaviour = Callable[[socket.socket], None]
 FOLDER = "/var/www/orders/releases/1-aaaaaaa"
+DIAL = LocalHost().connect
 
 
 def _no_command(command: Command) -> int:
@@ -73,7 +75,7 @@ def http(text: bytes, **check: object) -> Health:
 
 def probe_http(port: int, **check: object) -> Health:
     wanted = HealthCheck(url=f"http://127.0.0.1:{port}/health?full=1", **check)  # type: ignore[arg-type]
-    return HttpProber().probe(wanted, environment(), FOLDER, _no_command)
+    return HttpProber().probe(wanted, environment(), FOLDER, _no_command, DIAL)
 
 
 OK = b"HTTP/1.1 200 OK\r\nX-Version: 2\r\nContent-Length: 9\r\n\r\nall is ok"
@@ -169,33 +171,33 @@ def test_a_closed_port_is_told_in_words() -> None:
         pass
     refused = f"connection refused on 127.0.0.1:{port}"
     assert probe_http(port) == Health(passed=False, detail=refused)
-    tcp = TcpProber().probe(HealthCheck(tcp=f"127.0.0.1:{port}"), environment(), FOLDER, _no_command)
+    tcp = TcpProber().probe(HealthCheck(tcp=f"127.0.0.1:{port}"), environment(), FOLDER, _no_command, DIAL)
     assert tcp == Health(passed=False, detail=refused)
 
 
 def test_plain_http_where_tls_is_expected_is_a_failed_probe() -> None:
     with serving(answer(OK)) as port:
         check = HealthCheck(url=f"https://127.0.0.1:{port}/")
-        found = HttpProber().probe(check, environment(), FOLDER, _no_command)
+        found = HttpProber().probe(check, environment(), FOLDER, _no_command, DIAL)
     assert not found.passed
     assert "TLS" in found.detail
 
 
 def test_a_name_that_does_not_exist_is_a_failed_probe() -> None:
     check = HealthCheck(tcp="no-such-host.invalid:80", request_timeout=2)
-    assert not TcpProber().probe(check, environment(), FOLDER, _no_command).passed
+    assert not TcpProber().probe(check, environment(), FOLDER, _no_command, DIAL).passed
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "localhost:{}", ":{}"])
 def test_an_open_port_passes(form: str) -> None:
     with serving(answer(b"")) as port:
         check = HealthCheck(tcp=form.format(port))
-        assert TcpProber().probe(check, environment(), FOLDER, _no_command).passed
+        assert TcpProber().probe(check, environment(), FOLDER, _no_command, DIAL).passed
 
 
 @pytest.mark.parametrize("bad", ["127.0.0.1", "127.0.0.1:http", "127.0.0.1:70000", ""])
 def test_a_place_that_is_none_fails(bad: str) -> None:
-    assert not TcpProber().probe(HealthCheck(tcp=bad), environment(), FOLDER, _no_command).passed
+    assert not TcpProber().probe(HealthCheck(tcp=bad), environment(), FOLDER, _no_command, DIAL).passed
 
 
 def test_a_command_is_run_in_the_release_as_the_user_and_passes_with_zero() -> None:
@@ -207,7 +209,7 @@ def test_a_command_is_run_in_the_release_as_the_user_and_passes_with_zero() -> N
 
     check = HealthCheck(command="./healthy", request_timeout=7)
     place = environment(user="orders", env={"A": "1"}, env_file="/etc/orders.env")
-    found = [CommandProber().probe(check, place, FOLDER, run) for _ in range(3)]
+    found = [CommandProber().probe(check, place, FOLDER, run, DIAL) for _ in range(3)]
     assert [each.passed for each in found] == [True, False, False]
     assert "exit code 3" in found[1].detail
     assert "signal 9" in found[2].detail
@@ -224,6 +226,6 @@ def test_a_command_that_takes_too_long_fails_and_a_cancel_goes_through() -> None
 
         return run
 
-    assert not CommandProber().probe(check, environment(), FOLDER, fails(Cause.timeout)).passed
+    assert not CommandProber().probe(check, environment(), FOLDER, fails(Cause.timeout), DIAL).passed
     with pytest.raises(StepFailed):
-        CommandProber().probe(check, environment(), FOLDER, fails(Cause.cancelled))
+        CommandProber().probe(check, environment(), FOLDER, fails(Cause.cancelled), DIAL)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fraisier.application.ports.database import Told as Told
     from fraisier.application.ports.forge import Forge as Forge
     from fraisier.application.ports.forge import Headers as Headers
+    from fraisier.application.ports.health import Dial as Dial
     from fraisier.application.ports.health import Health as Health
     from fraisier.application.ports.health import Prober as Prober
     from fraisier.application.ports.health import Runner as Runner
@@ -64,7 +65,7 @@ _FILES = {
     "ports.codec": "EnvironmentCodec",
     "ports.database": "Copied Database DatabaseStatus MigrationState MigrationStatus SchemaState Told",
     "ports.forge": "Forge Headers",
-    "ports.health": "Health Prober Runner",
+    "ports.health": "Dial Health Prober Runner",
     "ports.host": "Ground Host",
     "ports.listener": "Listener",
     "ports.migrations": "CommandEnv Migrations",

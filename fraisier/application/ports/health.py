@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +11,12 @@ from fraisier.domain.fraise import Environment, HealthCheck
 from fraisier.domain.plan import Command
 
 Runner = Callable[[Command], int]  # runs a command as the environment's user; its output is kept
+
+
+class Dial(Protocol):
+    """A connection from the machine where the release runs: see `Host.connect`."""
+
+    def __call__(self, address: str, *, timeout: float) -> socket.socket: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,12 @@ class Health:
 class Prober(Protocol):
     """One kind of health check: a single probe, bounded by the check's `request_timeout`."""
 
-    def probe(self, check: HealthCheck, environment: Environment, release_folder: str, run: Runner) -> Health:
-        """Look once."""
+    def probe(
+        self, check: HealthCheck, environment: Environment, release_folder: str, run: Runner, dial: Dial
+    ) -> Health:
+        """Look once: `dial` connects from the machine where the release runs.
+
+        Raises:
+            StepFailed: it cannot be looked at all.
+        """
         ...

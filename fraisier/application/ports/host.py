@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ class Ground:
 
 
 class Host(Protocol):
-    """A machine where releases run. Local today; the same over SSH."""
+    """A machine where releases run: this one, or one that is reached over SSH."""
 
     name: str
 
@@ -62,6 +63,16 @@ class Host(Protocol):
 
     def inspect(self, argv: Sequence[str], *, timeout: float = 10.0) -> Finished:
         """Run a short command that changes nothing; code 127 where the program is missing."""
+        ...
+
+    def connect(self, address: str, *, timeout: float) -> socket.socket:
+        """A connection from that machine to `address`, as named there: host:port, or a unix socket's path.
+
+        Raises:
+            OSError: refused, unreachable, a name that is none, or TimeoutError after `timeout` seconds.
+            ValueError: it is no address.
+            StepFailed: host, where nobody can connect from there on our behalf.
+        """
         ...
 
     def is_going_down(self) -> bool:
@@ -138,5 +149,13 @@ class Host(Protocol):
 
         Raises:
             StepFailed: disk, host or cancelled.
+        """
+        ...
+
+    def pack(self, folder: str, *, user: str, leave_out: Sequence[str], job: Job) -> Iterator[bytes]:
+        """A folder as a tar stream, read as `user`, without the paths (relative to it) in `leave_out`.
+
+        Raises:
+            StepFailed: host or cancelled, while it is read.
         """
         ...

@@ -40,6 +40,10 @@ find_stranger() {
 reach() {
   who= name=${1##*/} reach_folder=${1%/*}
   [ -n "$reach_folder" ] || reach_folder=/
+  if [ ! -d "$reach_folder" ] && [ ! -L "$reach_folder" ] && [ -x "${reach_folder%/*}/" ]; then
+    printf '%s: No such file or directory' "$reach_folder" >&2
+    return 1
+  fi
   if [ "$me" != 0 ]; then
     cd -- "$reach_folder"
     return
