@@ -8,6 +8,7 @@ that only reads starts fast.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         Database,
         EnvironmentCodec,
         Forge,
+        Host,
         Listener,
         Problem,
         Requested,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     )
     from fraisier.application.promote_commit import PromoteCommit, Promotion
     from fraisier.application.receive_push import FindForge
+    from fraisier.application.settings import HostOptions
     from fraisier.application.tools import Tools
     from fraisier.application.verify_environments import Comparison
     from fraisier.domain.deployment import Deployment, Trigger
@@ -49,6 +52,7 @@ TARGETS = {
     "systemd": "fraisier.targets.systemd:Systemd",
     "supervisord": "fraisier.targets.supervisord:Supervisord",
 }
+HOSTS = {"local": "fraisier.hosts.local:LocalHost", "ssh": "fraisier.hosts.ssh:SSHHost"}
 PROBERS = {
     "http": "fraisier.health.http:HttpProber",
     "tcp": "fraisier.health.tcp:TcpProber",
@@ -175,6 +179,47 @@ def _silent(event: str, fields: Mapping[str, Any]) -> None:
     """The listener of someone who does not listen."""
 
 
+def log_in(configuration: Configuration, name: str, user: str) -> Host:
+    """A host as somebody else than usual, to set it up."""
+    from dataclasses import replace
+
+    from fraisier.application.settings import HostOptions
+
+    options = configuration.settings.hosts.get(name, HostOptions())
+    made: Host = _loader(HOSTS["ssh"])()(name, replace(options, user=user))
+    return made
+
+
+class Hosts(Mapping[str, "Host"]):
+    """Every host by its name, made when it is first asked for: this machine, all others over SSH.
+
+    `options` are read each time, because the configuration may be replaced.
+    """
+
+    def __init__(self, options: Callable[[], Mapping[str, HostOptions]]) -> None:
+        self._options = options
+        self._made: dict[tuple[str, HostOptions | None], Host] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> Host:
+        options = self._options().get(name)
+        with self._lock:
+            if (name, options) not in self._made:
+                made: Host
+                if name == "localhost":
+                    made = _loader(HOSTS["local"])()(name)
+                else:
+                    made = _loader(HOSTS["ssh"])()(name, options)
+                self._made[name, options] = made
+            return self._made[name, options]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("localhost", *self._options()))
+
+    def __len__(self) -> int:
+        return 1 + len(self._options())
+
+
 @dataclass
 class Fraisier:
     """Everything put together for one process. `configuration` may be replaced (SIGHUP)."""
@@ -188,12 +233,11 @@ class Fraisier:
         """The brands that deployments are performed with."""
         from fraisier.application.tools import Tools
         from fraisier.git.repository import Mirrors
-        from fraisier.hosts.local import LocalHost
         from fraisier.hosts.processes import LocalProcesses
 
         mirrors = os.path.join(self.configuration.settings.state_folder, "mirrors")  # noqa: PTH118
         return Tools(
-            hosts={"localhost": LocalHost()},
+            hosts=Hosts(lambda: self.configuration.settings.hosts),
             targets=make(TARGETS, "fraisier.targets"),
             probers=make(PROBERS),
             migrations=make(MIGRATIONS, "fraisier.migrations"),

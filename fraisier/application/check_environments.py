@@ -20,7 +20,7 @@ from fraisier.application.release_marker import running_release
 from fraisier.application.takeover import owner_of
 from fraisier.application.tools import Tools
 from fraisier.domain.cutover_cost import BETTER, cost_of
-from fraisier.domain.errors import FraisierError, LivesElsewhere, StoreUnavailable
+from fraisier.domain.errors import FraisierError, LivesElsewhere, StepFailed, StoreUnavailable
 from fraisier.domain.fraise import Cutover, Environment, EnvironmentKey, HealthCheck
 from fraisier.domain.labels import in_words
 from fraisier.domain.release import Layout
@@ -268,10 +268,13 @@ class CheckEnvironments:
         except FraisierError as error:
             yield check.problem(error.message, error.hint)
             return
-        yield from self._prerequisites(subject, environment, host)
-        yield self._owner(subject, environment, host)
-        yield from self._isolation(subject, environment, host)
-        yield self._unit(subject, environment, host)
+        try:
+            yield from self._prerequisites(subject, environment, host)
+            yield self._owner(subject, environment, host)
+            yield from self._isolation(subject, environment, host)
+            yield self._unit(subject, environment, host)
+        except StepFailed as error:  # of whatever was to be looked at next, too
+            yield check.problem(error.message, error.hint)
         yield from self._cutover(subject, environment)
 
     def _webhook_secret(self, subject: str, environment: Environment) -> Finding:

@@ -35,6 +35,8 @@ class Journal:
         self._listener = listener
         self.attempt = 0
         self.is_going_down: Callable[[], bool] = lambda: False
+        # Knows more secrets; asked once, before anything is done, because what it asks may be unreachable.
+        self.learn: Callable[[], Redactor] | None = None
 
     def begin(self, resolved: str) -> None:
         """A new attempt, with the environment that it works on."""
@@ -48,6 +50,11 @@ class Journal:
         self._tell("step_started", step)
         output = StepOutput(self._redactor, lambda text: self._store.write_output(claim, number, text))
         try:
+            if self.learn is not None:
+                self._redactor, self.learn = self.learn(), None
+                output = StepOutput(
+                    self._redactor, lambda text: self._store.write_output(claim, number, text)
+                )
             yield Scene(name, Job(stop=stop, output=output), output)
         except (TokenOutdated, StoreUnavailable):
             raise

@@ -14,6 +14,7 @@ from fraisier.application.check_health import CheckHealth as WatchHealth
 from fraisier.application.check_health import Watch
 from fraisier.application.control import Control
 from fraisier.application.cut_over import CutOver
+from fraisier.application.host_paths import at_home
 from fraisier.application.ports import Ground, Health, Host, Job, Unpacking
 from fraisier.application.preflight import preflight, require
 from fraisier.application.release_marker import Marker, read_marker, running_release, write_marker
@@ -126,6 +127,8 @@ class Perform:
             StepFailed: it did not work.
             TokenOutdated: the environment belongs to another worker now.
         """
+        if isinstance(act, InstallFile | WriteFile | RemoveFile):
+            act = replace(act, destination=at_home(self._stage.host, act.destination))
         self._table[type(act)](act, scene)
 
     def adopt(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from fraisier.application.attempt import Attempt
@@ -53,9 +53,20 @@ class RunDeployment:
         except FraisierError as error:
             return self._cannot_begin(claim, resumption, error, left)
         journal = Journal(self._store, claim, control, redactor, self._listener)
+        journal.learn = lambda: Redactor(self._secrets(environment))
         journal.begin(resolved)
         attempt = Attempt(self._tools, self._store, claim, control, environment, journal)
         return attempt(resumption, left or environment)
+
+    def _secrets(self, environment: Environment) -> Sequence[str]:
+        """With those of the env_file, which is on the environment's host.
+
+        Raises:
+            HostUnreachable: nobody can look now; nothing may be printed before somebody has.
+        """
+        path = environment.env_file
+        content = self._tools.host(environment).read(path) if path else None
+        return self._codec.secrets(environment, content)
 
     def _where_it_worked(self, claim: Claim) -> Environment | None:
         """The environment of the last attempt, as far as it can still be told."""

@@ -17,7 +17,7 @@ from fraisier.application.ports import (
     UnitState,
 )
 from fraisier.deployers.common import Candidate, Parts, command_env
-from fraisier.domain.errors import Cause, LivesElsewhere, StepFailed, UsageError
+from fraisier.domain.errors import Cause, LivesElsewhere, StepFailed
 from fraisier.domain.fraise import Environment, TargetSpec
 from fraisier.domain.labels import as_options, in_words
 from fraisier.domain.plan import TargetActs
@@ -49,7 +49,7 @@ class Tools:
     labels: Collection[str] = ()  # of this process, which is on one machine
 
     def host(self, environment: Environment) -> Host:
-        """The host of an environment; this version performs on the machine that it runs on.
+        """The host of an environment: this machine, or one that is reached from it.
 
         Raises:
             LivesElsewhere: the environment has labels that this machine has not.
@@ -59,10 +59,7 @@ class Tools:
             message = f"cannot reach {environment.key} from here: it lives on a machine labelled {where}"
             hint = f"Run it there. If this is the machine, say so: {options}, or `worker: {{labels: …}}`"
             raise LivesElsewhere(message, hint)
-        name = environment.hosts[0]
-        if name not in self.hosts:
-            raise UsageError(f"cannot reach host {name!r}: this version deploys on this machine only")
-        return self.hosts[name]
+        return self.hosts[environment.hosts[0]]
 
     def target(self, environment: Environment) -> Target | None:
         """What runs the release; None: files are switched, nothing is restarted."""

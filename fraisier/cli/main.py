@@ -17,6 +17,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "init": ("fraisier.cli.init", "Write a fraises.yaml that fits this folder."),
         "config": ("fraisier.cli.config", "Check or show the configuration."),
         "doctor": ("fraisier.cli.doctor", "Check every prerequisite and say how to mend it."),
+        "bootstrap": ("fraisier.cli.bootstrap", "Set a host up that is reached over SSH."),
         "adopt": ("fraisier.cli.adopt", "Take over an environment that another installation owns."),
         "db": ("fraisier.cli.db", "Look at the database, migrate it, export it, import it."),
         "schema": ("fraisier.cli.schema", "Export the GraphQL schema of the PostgreSQL database."),

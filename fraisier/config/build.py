@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from fraisier.application.settings import ForgeInstance, Settings
-from fraisier.config import checks, cutover, sources, texts
+from fraisier.config import checks, cutover, hosts, sources, texts
 from fraisier.config.keys import LOGGING, SERVER, WORKER
 from fraisier.config.sections import Parsed, Section
 from fraisier.domain.fraise import (
     BuildCommand,
+    BuildOn,
     Cutover,
     Database,
     Environment,
@@ -38,6 +39,7 @@ def settings(root: Parsed) -> Settings:
             for name, fraise in root["fraises"].items()
             if fraise["webhook_secret"]
         },
+        hosts=hosts.options_of(root),
         retention=root["retention"],
         sweep_interval=root["sweep_interval"],
         log_format=logging["format"],
@@ -105,6 +107,7 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
         app_path=texts.normal(keys["app_path"]),
         root=(keys["root"] or "").rstrip("/"),
         user=keys["user"] or "",
+        hosts=hosts.hosts_of(keys),
         target=_target(keys),
         unit_file=keys["unit_file"] or "",
         run=keys["run"] or "",
@@ -116,6 +119,7 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
         database=_database(keys["database"]),
         health_check=_health(keys["health_check"]),
         on_force_push=OnForcePush(keys["on_force_push"]),
+        build_on=BuildOn(keys["build_on"]),
         **{key: keys[key] for key in _AS_THEY_ARE},
     )
 
@@ -138,6 +142,8 @@ def _target(keys: Parsed) -> TargetSpec | None:
         options = {key: value for key, value in keys["target"].values.items() if key not in named}
     elif manager:
         options = {"manager" if kind == "systemd" else "config": manager}
+    if kind == "supervisord" and hosts.hosts_of(keys) != (hosts.LOCALHOST,):
+        options.setdefault("supervisorctl", "supervisorctl")  # not the one beside this Fraisier
     return TargetSpec(kind=kind, unit=name, options=options)
 
 

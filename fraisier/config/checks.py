@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from fraisier.config import cutover, sources, texts
+from fraisier.config import cutover, hosts, sources, texts
 from fraisier.config.document import Node
 from fraisier.config.reading import Reader, did_you_mean
 from fraisier.config.sections import Parsed
@@ -15,7 +15,6 @@ from fraisier.domain.labels import may_meet
 from fraisier.domain.secret import Secret
 
 TARGETS = ("systemd", "supervisord")
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 Named = tuple[str, str, Parsed]  # fraise, environment
 
 
@@ -29,12 +28,14 @@ def check(root: Parsed, reader: Reader, labels: Collection[str]) -> None:
         sources.check_source(reader, fraise, forges, default)
     for fraise_name, name, environment in environments_of(root):
         _check_ref(reader, environment, mapped.get((fraise_name, name), ()))
-        _check_hosts(reader, environment)
+        hosts.check(reader, environment)
         _check_target(reader, environment)
         cutover.check(reader, environment)
         _check_health(reader, environment)
         _check_migration(reader, environment)
         _check_shared(reader, environment)
+    used = {host for _, _, environment in environments_of(root) for host in environment["hosts"] or ()}
+    hosts.check_options(reader, root, used)
     _check_mapping(reader, root)
     _check_units(reader, root, labels)
     _check_folders(reader, root, labels)
@@ -69,28 +70,6 @@ def _check_ref(reader: Reader, environment: Parsed, mapped: tuple[str, ...]) -> 
     elif not (environment.given("branch") or environment.given("tag") or mapped):
         message = "follows nothing; expected branch: NAME, tag: PATTERN, or an entry in branch_mapping"
         reader.refuse(environment.node, message, at_key=True)
-
-
-def _check_hosts(reader: Reader, environment: Parsed) -> None:
-    node = environment.at("hosts")
-    for index, host in enumerate(environment["hosts"] or ()):
-        if not is_this_machine(host):
-            at = node.items[index] if node.kind == "list" and index < len(node.items) else node
-            message = f"{host} is another machine; SSH is not performed by this version of Fraisier"
-            reader.refuse(at, f"{message}; expected localhost or {os.uname().nodename}, or leave hosts out")
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether a name is one of this machine's own."""
-    own = os.uname().nodename.lower()
-    name = host.lower().rstrip(".")
-    if name in _LOCAL or name == own:
-        return True
-    if name.partition(".")[0] != own.partition(".")[0]:
-        return False
-    from socket import getfqdn  # may ask a name server, so only where the first label fits
-
-    return name == getfqdn().lower()
 
 
 _UNIT_KEYS = ("systemd_service", "supervisord_program", "target")
@@ -215,13 +194,14 @@ def _check_units(reader: Reader, root: Parsed, labels: Collection[str]) -> None:
         taken[unit].append(named)
 
 
-_UNLESS = ", unless their labels say that they live on different machines"
+_UNLESS = ", unless their labels say that they live on different machines, or they have other hosts"
 
 
 def _met(others: Iterable[Named], environment: Parsed, labels: Collection[str]) -> Named | None:
     """The first of the others that may be on the same machine."""
     wanted = environment["labels"]
-    return next((each for each in others if may_meet(each[2]["labels"], wanted, labels)), None)
+    near = (each for each in others if hosts.share_a_host(each[2], environment))
+    return next((each for each in near if may_meet(each[2]["labels"], wanted, labels)), None)
 
 
 def _key(named: Named) -> str:

@@ -14,6 +14,7 @@ from fraisier.config.reading import Unresolvable, names, resolve
 from fraisier.domain.errors import UsageError
 from fraisier.domain.fraise import (
     BuildCommand,
+    BuildOn,
     Cutover,
     Database,
     Environment,
@@ -95,18 +96,18 @@ class Codec:
                 message, "It was written by another version of Fraisier; request a new deployment"
             ) from error
 
-    def secrets(self, environment: Environment) -> Sequence[str]:
-        """Every value that must never be written: of the whole configuration and of the env_file.
+    def secrets(self, environment: Environment, env_file: bytes | None = None) -> Sequence[str]:
+        """Every value that must never be written: of the whole configuration, and of the env_file's content.
 
         Also other environments' and the webhooks' secrets: a build that runs as Fraisier's own user can read
         and print them.
         """
         found = {spelling for secret in secrets_in(environment) for spelling in with_parts(secret.reveal())}
         found |= self._known
-        if environment.env_file:
+        if env_file:
             from fraisier.config.env_file import secrets_of_file  # not needed for reading a configuration
 
-            found |= {part for value in secrets_of_file(environment.env_file) for part in with_parts(value)}
+            found |= {part for value in secrets_of_file(env_file) for part in with_parts(value)}
         return sorted(found)
 
     def _resolved(self, value: Any) -> Any:
@@ -183,6 +184,7 @@ def _environment(data: dict[str, Any]) -> Environment:
     data = dict(data)
     data["type"] = FraiseType(data["type"])
     data["on_force_push"] = OnForcePush(data["on_force_push"])
+    data["build_on"] = BuildOn(data.get("build_on", "each"))
     data["cutover"] = Cutover(data.get("cutover", "restart"))
     data["proxy"] = _make(ProxySpec, data.get("proxy"))
     data["source"] = _make(Source, data["source"])

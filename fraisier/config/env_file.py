@@ -7,11 +7,9 @@ plainly no secret ("production", a port, a path) is left alone, or output would 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from fraisier.config.reading import sounds_secret
 
-MAX_BYTES = 1 << 20
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*\Z", re.DOTALL)
 _QUOTED = re.compile(r"""=[ \t]*(["'])((?:\\.|(?!\1)[^\\])*)\1""", re.DOTALL)
 _INNOCENT = re.compile(
@@ -20,13 +18,9 @@ _INNOCENT = re.compile(
 )
 
 
-def secrets_of_file(path: str) -> set[str]:
-    """The secret values of a file; none where it cannot be read, because they are not known then."""
-    try:
-        with Path(path).open("rb") as file:
-            text = file.read(MAX_BYTES).decode("utf-8", "surrogateescape")
-    except OSError:
-        return set()
+def secrets_of_file(content: bytes) -> set[str]:
+    """The secret values in such a file."""
+    text = content.decode("utf-8", "surrogateescape")
     found = {match[2] for match in _QUOTED.finditer(text) if "\n" in match[2]}
     for line in text.splitlines():
         match = _LINE.match(line)

@@ -144,7 +144,7 @@ ENVIRONMENT = Section(
         "tag": Key(Text("pattern", texts.tag), "a pattern of tags that are followed, e.g. v*"),
         "hosts": Key(
             Many(Text("host", texts.host), or_one=True),
-            "this version deploys on this machine only",
+            "where it runs: this machine, or one that is reached over SSH, see ssh.md",
             shown="this machine",
         ),
         "labels": Key(
@@ -199,6 +199,11 @@ ENVIRONMENT = Section(
             " own settings}",
         ),
         "build": Key(Many(Either(_line, BUILD, into="run")), "shell lines, or {run, timeout}", default=()),
+        "build_on": Key(
+            Choice("each", "first", "here"),
+            "where it is built: on each host, on the first one, or here and sent over",
+            default="each",
+        ),
         "build_timeout": Key(Duration(0.1), "how long each of them may take", default=1800.0),
         "env": Key(
             Table(Value(), texts.environment_variable),
@@ -326,11 +331,28 @@ LOGGING = Section(
     }
 )
 
+HOST = Section(
+    {
+        "address": Key(
+            Text("host", texts.host), "its name or address in the network", shown="what ssh makes of the name"
+        ),
+        "port": Key(Whole(1, 65535), "where its sshd listens", shown="what ssh says: 22"),
+        "user": Key(Text("name", texts.user), "whom Fraisier logs in as", shown="what ssh says"),
+        "identity_file": Key(_path, "path of the private key for it, and no other", shown="what ssh finds"),
+        "known_hosts": Key(_path, "file with its host key", shown="what ssh uses: ~/.ssh/known_hosts"),
+    }
+)
+
 ROOT = Section(
     {
         "git": Key(GIT, "forges, by name"),
         "database": Key(DATABASE, "where Fraisier keeps its state"),
         "fraises": Key(Table(FRAISE, texts.name), "what is deployed, by name", default={}, required=True),
+        "hosts": Key(
+            Table(HOST, texts.host),
+            "how hosts are reached, by name, where ~/.ssh/config does not say it",
+            default={},
+        ),
         "branch_mapping": Key(
             Table(Many(MAPPED, or_one=True), texts.branch),
             "the older way to route: branch -> {fraise, environment}, or a list; stands instead of `branch`",

@@ -44,6 +44,12 @@ _SECTIONS: tuple[tuple[str, str, Section, str], ...] = (
     ("`fraises.<name>`", "fraise", keys.FRAISE, "Names: letters, digits, `_`, `-`, `.`; up to 63."),
     ("`fraises.<name>.environments.<name>`", "environment", keys.ENVIRONMENT, ""),
     ("`build` (long form)", "", keys.BUILD, ""),
+    (
+        "`hosts.<name>`",
+        "",
+        keys.HOST,
+        "Names as in an environment's `hosts`. Most need none of this: `~/.ssh/config` holds. See ssh.md.",
+    ),
     ("`target`", "", keys.TARGET, "All other keys are the brand's own settings, as text."),
     ("`proxy`", "", keys.PROXY, "All other keys are the brand's own settings: see zero-downtime.md."),
     ("`database` of an environment", "migration", keys.MIGRATION, "`name` alone migrates nothing."),

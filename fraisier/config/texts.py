@@ -21,7 +21,7 @@ _URL = re.compile(
     r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)(?::(?P<port>[0-9]{1,5}))?(?P<rest>[/?#]\S*)?\Z"
 )
 _LIMIT = re.compile(r"[1-9][0-9]{0,5}/(second|minute|hour|day)\Z")
-_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*\Z|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\Z")
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\Z")
 _UNIT_SUFFIXES = (".service", ".socket", ".target", ".timer", ".path")
 LONGEST_SOCKET = 107  # bytes: unix(7)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})

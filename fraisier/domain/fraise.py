@@ -41,6 +41,14 @@ class Cutover(StrEnum):
     blue_green = "blue_green"  # the new release starts beside the old one, then the traffic moves
 
 
+class BuildOn(StrEnum):
+    """Where a release is built: on each host, on the first one and copied, or where Fraisier runs."""
+
+    each = "each"
+    first = "first"
+    here = "here"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """Where a fraise's commits come from. The URL holds no password; credentials stand beside it.
@@ -153,6 +161,7 @@ class Environment:
     bake: float = 0.0
     proxy: ProxySpec | None = None  # None: it dials `Layout.link`, or a fixed address
     build: tuple[BuildCommand, ...] = ()
+    build_on: BuildOn = BuildOn.each
     env: Mapping[str, str | Secret] = field(default_factory=dict)
     env_file: str = ""
     shared: tuple[str, ...] = ()  # 'uploads/' is a folder, '.env' a file

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from fraisier.application.host_paths import at_home
 from fraisier.application.ports import Host, Problem, UnitState
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Cutover, Environment, TargetSpec
@@ -144,7 +145,7 @@ def _problems(
         yield Problem(f"cannot load {unit}: {why}", f"systemd-analyze verify {unit}", fatal=not brought)
     elif load == "loaded" and not brought:
         yield from _elsewhere(environment, unit, found)
-    if brought and not host.writable(words.unit_folder(spec)):
+    if brought and not host.writable(at_home(host, words.unit_folder(spec))):
         message = f"cannot install {unit}: {words.unit_folder(spec)} is not writable for Fraisier"
         key = "run" if environment.run else "unit_file"
         yield Problem(message, f"Run Fraisier as root, or install the unit yourself and drop `{key}:`")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import TargetSpec
@@ -39,5 +38,5 @@ def unit_name(spec: TargetSpec) -> str:
 
 
 def unit_folder(spec: TargetSpec) -> str:
-    """Where units are installed."""
-    return str(Path.home() / ".config/systemd/user") if is_user(spec) else "/etc/systemd/system"
+    """Where units are installed; '~/' is the home on the host."""
+    return "~/.config/systemd/user" if is_user(spec) else "/etc/systemd/system"

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraisier.application.ports import Configuration
+from fraisier.application.settings import HostOptions
 from fraisier.config import json_schema, keys
 from fraisier.config.codec import Codec, known_secrets
 from fraisier.config.kinds import seconds_of
@@ -227,8 +228,21 @@ def test_a_database_with_only_a_name_migrates_nothing(tmp_path: Path) -> None:
 
 
 def test_this_machine_may_be_named(tmp_path: Path) -> None:
-    found = environment(tmp_path, f"hosts: [localhost, 127.0.0.1, '{os.uname().nodename}']")
-    assert found.hosts == ("localhost",)
+    for name in ("localhost", "127.0.0.1", os.uname().nodename):
+        assert environment(tmp_path, f"hosts: {name}").hosts == ("localhost",)
+
+
+def test_another_host_is_reached_as_its_options_say(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "fraises:", "hosts: {web1: {address: 10.0.0.7, port: 2222, user: deploy}}\nfraises:", 1
+    )
+    file = tmp_path / "fraises.yaml"
+    file.write_text(f"{text}        hosts: web1\n        build_on: here\n")
+    found = load_configuration(str(file), environ={})
+    (there,) = found.environments.values()
+    assert (there.hosts, there.build_on) == (("web1",), "here")
+    assert found.settings.hosts == {"web1": HostOptions(address="10.0.0.7", port=2222, user="deploy")}
+    assert Codec({}, found).load(Codec({}, found).dump(there)) == there
 
 
 def test_plugins_bring_forges_and_targets(tmp_path: Path) -> None:
@@ -453,7 +467,7 @@ def test_secrets_of_the_env_file_are_redacted_and_innocent_values_are_not(tmp_pa
     )
     configuration = loaded(tmp_path, in_environment(f"env_file: {file}"))
     (found,) = configuration.environments.values()
-    shown = Redactor(Codec({}, configuration).secrets(found)).text(file.read_text())
+    shown = Redactor(Codec({}, configuration).secrets(found, file.read_bytes())).text(file.read_text())
     for secret in ("hunter2", "letmein", "sk_live_51Habc"):
         assert secret not in shown
     for innocent in ("production", "8080", "/var/www/orders", "https://www.example.com/shop"):
@@ -467,7 +481,7 @@ def test_a_value_of_several_lines_in_an_env_file_is_a_secret(tmp_path: Path) -> 
     )
     configuration = loaded(tmp_path, in_environment(f"env_file: {file}"))
     (found,) = configuration.environments.values()
-    shown = Redactor(Codec({}, configuration).secrets(found)).text(file.read_text())
+    shown = Redactor(Codec({}, configuration).secrets(found, file.read_bytes())).text(file.read_text())
     assert "MIIEvQIBADANBgkqhkiG9w0B" not in shown
     assert "a long comment" in shown
 
@@ -475,7 +489,7 @@ def test_a_value_of_several_lines_in_an_env_file_is_a_secret(tmp_path: Path) -> 
 def test_an_env_file_that_cannot_be_read_has_no_known_secrets(tmp_path: Path) -> None:
     with_file = loaded(tmp_path, in_environment(f"env_file: {tmp_path}/none.env"))
     without = loaded(tmp_path, GOOD)
-    known = [Codec({}, each).secrets(*each.environments.values()) for each in (with_file, without)]
+    known = [Codec({}, each).secrets(*each.environments.values(), None) for each in (with_file, without)]
     assert known[0] == known[1]
 
 

@@ -183,9 +183,11 @@ ENVIRONMENT_CASES = [
     # hosts
     (
         "hosts: [localhost, web2.example.com]",
-        "9:28",
-        "web2.example.com is another machine; SSH is not performed",
+        "9:16",
+        "names several hosts, which this version of Fraisier does not perform",
     ),
+    ("build_on: here", "9:9", "has no meaning on this machine"),
+    ("build_on: there", "9:19", "expected each, first, here"),
 ]
 
 

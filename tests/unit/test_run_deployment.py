@@ -50,7 +50,7 @@ class Codec:
     def load(self, text: str) -> Environment:
         return self.kept[text]
 
-    def secrets(self, environment: Environment) -> list[str]:
+    def secrets(self, environment: Environment, env_file: bytes | None = None) -> list[str]:
         return [value.reveal() for value in environment.env.values() if isinstance(value, Secret)]
 
 

@@ -20,6 +20,6 @@ class EnvironmentCodec(Protocol):
         """
         ...
 
-    def secrets(self, environment: Environment) -> Sequence[str]:
-        """Every value that must never be written, for redaction (config, env and env_file)."""
+    def secrets(self, environment: Environment, env_file: bytes | None = None) -> Sequence[str]:
+        """Every value that must never be written, for redaction: of config, env, and the env_file."""
         ...

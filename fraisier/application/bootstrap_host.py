@@ -1,0 +1,179 @@
+"""What a host needs so that an unprivileged user can deploy to it, as a script that a person can read.
+
+The script changes nothing where all is there. sudoers gets what the environments of the host need, word for
+word, and is checked by visudo before it is installed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fraisier.application.ports import Target
+from fraisier.domain.errors import StepFailed, UsageError
+from fraisier.domain.fraise import Cutover, Environment
+from fraisier.domain.plan import UnitCommand
+from fraisier.domain.release import Layout
+
+LINES = (100, 1000)  # of a unit's log, that `fraisier logs --unit -n` may show without more rights
+_KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\n'\"`$\\]*)?\Z")
+_SPECIAL = re.compile(r"([,:=\\*?\[\]!()\"])")  # sudoers(5), "Other special characters and reserved words"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What the environments of one host need there. `commands` are what sudo lets `user` do as root."""
+
+    host: str
+    user: str
+    key: str
+    users: tuple[str, ...]
+    app_paths: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...]
+    lingers: bool
+    remarks: tuple[str, ...]
+
+
+def needs_of(
+    host: str, user: str, key: str, environments: Iterable[Environment], targets: Mapping[str, Target]
+) -> Needs:
+    """What `user`, who logs in with the public `key`, needs on `host` for its environments.
+
+    Raises:
+        UsageError: the key is none.
+    """
+    if not _KEY.match(key):
+        raise UsageError("cannot use the key: it is no public key of one line", "Name a .pub file with --key")
+    here = [each for each in environments if host in each.hosts]
+    systems = [each for each in here if _is_of_the_system(each)]
+    commands = {argv: None for each in systems for argv in _commands(each, targets)}
+    return Needs(
+        host=host,
+        user=user,
+        key=key,
+        users=tuple(sorted({each.user for each in here} - {"", user})),
+        app_paths=tuple(sorted(each.app_path for each in here)),
+        commands=tuple(commands) if user != "root" else (),
+        lingers=any(each.target and not _is_of_the_system(each) for each in here),
+        remarks=tuple(_remarks(here)) if user != "root" else (),
+    )
+
+
+def _is_of_the_system(environment: Environment) -> bool:
+    target = environment.target
+    return target is not None and target.options.get("manager", "system") != "user"
+
+
+def _commands(environment: Environment, targets: Mapping[str, Target]) -> Iterator[tuple[str, ...]]:
+    spec = environment.target
+    if spec is None or environment.cutover is Cutover.blue_green:
+        return
+    target = targets[spec.kind]
+    try:
+        acts = target.acts(environment, Layout(environment.app_path).release("RELEASE"))
+    except StepFailed:
+        return
+    for act in (*acts.release_failure, *acts.restart, *acts.stop, *acts.start):
+        if isinstance(act, UnitCommand):
+            yield act.argv
+    for lines in LINES:
+        yield target.logs(spec, lines=lines).argv
+
+
+def _remarks(environments: Sequence[Environment]) -> Iterator[str]:
+    for each in environments:
+        if not _is_of_the_system(each):
+            continue
+        if each.cutover is Cutover.blue_green or each.unit_file or each.run:
+            yield (
+                f"{each.key} has its units written into /etc/systemd/system, which only root may: log in as "
+                "root, install the unit yourself, or use `systemd_manager: user`"
+            )
+
+
+def sudoers(needs: Needs) -> str:
+    """The rules: as the environments' users anything, as root the commands to their units and no others."""
+    lines = [
+        f"# Written by `fraisier bootstrap {needs.host}`: what deployments do on this host, and no more.",
+        f"Defaults:{needs.user} !requiretty",
+        *(f"{needs.user} ALL=({user}) NOPASSWD: ALL" for user in needs.users),
+        *(f"{needs.user} ALL=(root) NOPASSWD: {_command(argv)}" for argv in needs.commands),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _command(argv: Sequence[str]) -> str:
+    program = argv[0] if argv[0].startswith("/") else f"/usr/bin/{argv[0]}"
+    return " ".join((program, *(_SPECIAL.sub(r"\\\1", word) for word in argv[1:])))
+
+
+def script(needs: Needs) -> str:
+    """The script that sets the host up; run as root."""
+    user = shlex.quote(needs.user)
+    parts = [
+        _HEAD.format(host=needs.host, user=user),
+        *(f"# Note: {remark}\n" for remark in needs.remarks),
+        _LOGIN.format(user=user, key=shlex.quote(needs.key)),
+        *(_ACCOUNT.format(other=shlex.quote(other), user=user) for other in needs.users),
+        *(_FOLDER.format(path=shlex.quote(path), user=user) for path in needs.app_paths),
+        f"loginctl enable-linger {user}\n" if needs.lingers else "",
+        _sudoers_part(needs) if needs.users or needs.commands else "",
+        f"echo 'set up for {needs.user}'\n",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _sudoers_part(needs: Needs) -> str:
+    programs = sorted({argv[0] for argv in needs.commands if not argv[0].startswith("/")})
+    found = "".join(f' -e "s|/usr/bin/{name} |$(command -v {name}) |"' for name in programs)
+    return _SUDOERS.format(
+        rules=sudoers(needs), found=found or " -e ''", place=f"/etc/sudoers.d/fraisier-{needs.user}"
+    )
+
+
+_HEAD = """\
+#!/bin/sh
+# What Fraisier needs on {host}. As root; once more changes nothing.
+set -eu
+umask 022
+if [ "$(id -u)" != 0 ]; then echo 'cannot set up {host}: this needs root' >&2; exit 1; fi
+for tool in base64 env flock setpriv setsid stat sync tar timeout; do
+  command -v "$tool" >/dev/null || {{ echo "cannot set up {host}: it has no $tool" >&2; exit 1; }}
+done
+"""
+_LOGIN = """\
+# Who Fraisier logs in as, by a key and never by a password.
+id {user} >/dev/null 2>&1 || useradd --create-home --shell /bin/sh {user}
+home=$(getent passwd {user} | cut -d: -f6)
+# As that user: root does not write where others may put links.
+setpriv --reuid={user} --regid="$(id -g {user})" --init-groups -- /bin/sh -c '
+  umask 077
+  mkdir -p "$1/.ssh" && touch "$1/.ssh/authorized_keys"
+  grep -qxF -e "$2" "$1/.ssh/authorized_keys" || printf "%s\\n" "$2" >>"$1/.ssh/authorized_keys"
+' sh "$home" {key}
+"""
+_ACCOUNT = """\
+# Builds run as {other}; its group lets {user} give it folders.
+id {other} >/dev/null 2>&1 || useradd --system --create-home {other}
+case " $(id -Gn {user}) " in *" $(id -gn {other}) "*) ;; *) usermod -aG "$(id -gn {other})" {user} ;; esac
+"""
+_FOLDER = """\
+# An environment's folder, and what an earlier Fraisier left in it.
+install -d -m 755 -o {user} -g "$(id -gn {user})" -- {path}
+for each in releases shared; do
+  if [ -d {path}/"$each" ] && [ ! -L {path}/"$each" ]; then chown -h {user} {path}/"$each"; fi
+done
+if [ -d {path}/.fraisier ] && [ ! -L {path}/.fraisier ]; then chown -hR {user} {path}/.fraisier; fi
+"""
+_SUDOERS = """\
+# What the user may do as somebody else. Checked first: a broken file here would lock everybody out of sudo.
+command -v visudo >/dev/null || {{ echo 'cannot let it act: there is no sudo here; install it' >&2; exit 1; }}
+new=$(mktemp)
+trap 'rm -f "$new"' EXIT
+sed{found} >"$new" <<'RULES'
+{rules}RULES
+visudo -cqf "$new"
+cmp -s "$new" {place} || install -m 440 -o root -g root "$new" {place}
+"""
