@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import unquote, urlsplit
 
+from fraisier.application.build_here import builder_problems
 from fraisier.application.check_access import can_read, mode_of, user_of
 from fraisier.application.find_holds import FindHolds
 from fraisier.application.find_holds import in_words as windows_in_words
@@ -21,7 +22,7 @@ from fraisier.application.takeover import owner_of
 from fraisier.application.tools import Tools
 from fraisier.domain.cutover_cost import BETTER, cost_of
 from fraisier.domain.errors import FraisierError, LivesElsewhere, StepFailed, StoreUnavailable
-from fraisier.domain.fraise import Cutover, Environment, EnvironmentKey, HealthCheck
+from fraisier.domain.fraise import BuildOn, Cutover, Environment, EnvironmentKey, HealthCheck
 from fraisier.domain.labels import in_words
 from fraisier.domain.release import Layout
 
@@ -291,6 +292,8 @@ class CheckEnvironments:
         check = Checker(subject, "prerequisites")
         target, proxy = self._tools.target(environment), self._tools.proxy(environment)
         problems = preflight(environment, host, target, proxy)
+        if environment.build_on is BuildOn.here:
+            problems = [*problems, *builder_problems(environment, host, self._here)]
         for problem in problems:
             yield check.problem(problem.message, problem.hint, fatal=problem.fatal)
         if not any(problem.fatal for problem in problems):

@@ -10,6 +10,7 @@ from typing import Any
 
 from fraisier.application import instances
 from fraisier.application.bake import BakeRelease
+from fraisier.application.build_here import BuildHere, builder_of
 from fraisier.application.check_health import CheckHealth as WatchHealth
 from fraisier.application.check_health import Watch
 from fraisier.application.control import Control
@@ -22,7 +23,7 @@ from fraisier.application.step_output import StepOutput
 from fraisier.application.tools import Tools
 from fraisier.deployers.common import Candidate, command_env
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.fraise import Environment, HealthCheck
+from fraisier.domain.fraise import BuildOn, Environment, HealthCheck
 from fraisier.domain.plan import (
     Act,
     Allot,
@@ -38,6 +39,7 @@ from fraisier.domain.plan import (
     Retire,
     Route,
     Seal,
+    Send,
     StepName,
     Switch,
     UnitCommand,
@@ -103,6 +105,7 @@ class Perform:
         self._table: dict[type, Callable[[Any, Scene], None]] = {
             Preflight: self._preflight,
             Unpack: self._unpack,
+            Send: self._send,
             LinkShared: self._link_shared,
             Command: self._command,
             Seal: self._seal,
@@ -129,12 +132,29 @@ class Perform:
         """
         if isinstance(act, InstallFile | WriteFile | RemoveFile):
             act = replace(act, destination=at_home(self._stage.host, act.destination))
+        if isinstance(act, Command | Unpack) and act.here:
+            Perform(self._builder())(replace(act, here=False), scene)
+            return
         self._table[type(act)](act, scene)
 
     def adopt(self) -> None:
         """Take the environment on the host over; ends what a dead worker left running."""
         stage = self._stage
         stage.host.adopt(stage.ground)
+        if stage.environment.build_on is BuildOn.here:
+            BuildHere(stage).adopt()
+
+    def _builder(self) -> Stage:
+        """The same on Fraisier's own machine."""
+        stage = self._stage
+        return Stage(
+            tools=stage.tools,
+            environment=builder_of(stage.environment),
+            ground=stage.ground,
+            deployment=stage.deployment,
+            candidate=stage.candidate,
+            control=stage.control,
+        )
 
     def _preflight(self, _: Preflight, scene: Scene) -> None:
         stage = self._stage
@@ -143,6 +163,8 @@ class Perform:
         for problem in problems:
             scene.output.line(f"{problem.message}{'. ' + problem.hint if problem.hint else ''}")
         require(problems)
+        if stage.environment.build_on is BuildOn.here:
+            BuildHere(stage).check(scene)
         self.adopt()
 
     def _unpack(self, act: Unpack, scene: Scene) -> None:
@@ -186,6 +208,10 @@ class Perform:
             stage.host.remove(stage.layout.release(name), user=stage.environment.user)
         scene.output.line(f"removed release {name}")
 
+    def _send(self, act: Send, scene: Scene) -> None:
+        self._remove_unsealed(scene)
+        BuildHere(self._stage).send(act, scene)
+
     def _link_shared(self, act: LinkShared, scene: Scene) -> None:
         stage = self._stage
         if act.name.endswith("/"):
@@ -196,19 +222,21 @@ class Perform:
         argv = ("/bin/sh", "-ec", _LINK, "link_shared", act.shared, act.link, act.name, folder)
         # Not from the user's home: a system user may have none.
         command = Command(argv=argv, cwd="/", user=stage.environment.user, timeout=60.0)
-        self._require_success(command, scene, act.describe())
+        self._require_success(command, scene, act.describe(), cause=Cause.preflight)
 
     def _command(self, act: Command, scene: Scene) -> None:
         shown = act.describe().partition("    # in ")[0]
         scene.output.line(f"$ {shown}")
         self._require_success(act, scene, shown)
 
-    def _require_success(self, command: Command, scene: Scene, shown: str) -> None:
+    def _require_success(
+        self, command: Command, scene: Scene, shown: str, *, cause: Cause | None = None
+    ) -> None:
         stage = self._stage
         code = stage.host.run(stage.ground, command, scene.job)
         if code != 0:
-            causes = {StepName.migrate: Cause.migration, StepName.link_shared: Cause.preflight}
-            cause = causes.get(scene.step) or self._cause_of_a_failed_build()
+            migrating = Cause.migration if scene.step is StepName.migrate else None
+            cause = cause or migrating or self._cause_of_a_failed_build()
             ended = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
             message = f"cannot {scene.step.value}: `{shown}` {ended}"
             raise StepFailed(cause, message, f"See its output: fraisier logs {stage.deployment}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from fraisier.application.attempt import Attempt
+from fraisier.application.build_here import LOCALHOST
 from fraisier.application.control import Control
 from fraisier.application.journal import Journal
 from fraisier.application.ports import Claim, Ending, EnvironmentCodec, Listener, Store
@@ -13,7 +14,7 @@ from fraisier.application.takeover import end_leftovers
 from fraisier.application.tools import Tools
 from fraisier.domain.deployment import Deployment, Status
 from fraisier.domain.errors import Cause, FraisierError, StepFailed
-from fraisier.domain.fraise import Cutover, Environment, EnvironmentKey
+from fraisier.domain.fraise import BuildOn, Cutover, Environment, EnvironmentKey
 from fraisier.domain.recovery import Course, Resumption, resume
 from fraisier.domain.secret import Redactor
 
@@ -64,9 +65,11 @@ class RunDeployment:
         Raises:
             HostUnreachable: nobody can look now; nothing may be printed before somebody has.
         """
-        path = environment.env_file
-        content = self._tools.host(environment).read(path) if path else None
-        return self._codec.secrets(environment, content)
+        path, places = environment.env_file, [self._tools.host(environment)]
+        if environment.build_on is BuildOn.here:
+            places.append(self._tools.hosts[LOCALHOST])
+        contents = [place.read(path) or b"" for place in places if path]
+        return self._codec.secrets(environment, b"\n".join(contents))
 
     def _where_it_worked(self, claim: Claim) -> Environment | None:
         """The environment of the last attempt, as far as it can still be told."""

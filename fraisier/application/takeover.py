@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from threading import Event
 
+from fraisier.application.build_here import LOCALHOST
 from fraisier.application.ports import Claim, Ground, Store
 from fraisier.application.tools import Tools
 from fraisier.domain.errors import ForeignOwner
-from fraisier.domain.fraise import Environment
+from fraisier.domain.fraise import BuildOn, Environment
 
 
 def ground_of(store: Store, environment: Environment, token: int, halt: Event | None = None) -> Ground:
@@ -41,4 +42,7 @@ def end_leftovers(
     if not claim.interruptions:
         return
     with suppress(ForeignOwner):  # somebody else's by now, who ended it when they took over
-        tools.host(left).adopt(ground_of(store, left, claim.token, halt))
+        ground = ground_of(store, left, claim.token, halt)
+        if left.build_on is BuildOn.here:
+            tools.hosts[LOCALHOST].adopt(ground)
+        tools.host(left).adopt(ground)

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from fraisier.deployers.common import Candidate, Parts, in_release, steps
 from fraisier.deployers.cutover import bring_back, bring_in, bring_instance_back, clean_up, take_away
-from fraisier.domain.fraise import Environment
+from fraisier.domain.fraise import BuildOn, Environment
 from fraisier.domain.plan import (
     Act,
+    Command,
     Fetch,
     LinkShared,
     Phase,
@@ -17,6 +18,7 @@ from fraisier.domain.plan import (
     Prune,
     Retire,
     Seal,
+    Send,
     Step,
     StepName,
     Unpack,
@@ -34,12 +36,7 @@ def plan_deployment(environment: Environment, release: Candidate, parts: Parts) 
             Phase.deploy,
             (StepName.preflight, (Preflight(), *clean_up(environment))),
             (StepName.fetch, (fetch,)),
-            (StepName.prepare, (_unpack(environment, release),)),
-            (StepName.link_shared, _links(environment, release)),
-            (
-                StepName.build,
-                (*_build(environment, release), Seal(release=release.name, folder=release.folder)),
-            ),
+            *_made(environment, release),
             (StepName.migrate, parts.migrate_up),
             *bring_in(
                 environment,
@@ -84,6 +81,26 @@ def plan_clean_up() -> Step:
     return Step(name=StepName.restart, acts=(Retire(keep=None),), phase=Phase.rollback)
 
 
+def _made(environment: Environment, release: Candidate) -> tuple[tuple[StepName, tuple[Act, ...]], ...]:
+    """The steps from a commit to a whole release on its host."""
+    unpack, links = _unpack(environment, release), _links(environment, release)
+    build = _build(environment, release)
+    seal = Seal(release=release.name, folder=release.folder)
+    if environment.build_on is not BuildOn.here:
+        return (
+            (StepName.prepare, (unpack,)),
+            (StepName.link_shared, links),
+            (StepName.build, (*build, seal)),
+        )
+    # What is shared is on the host alone.
+    names = tuple(name.rstrip("/") for name in environment.shared)
+    there = (Send(folder=release.folder, leave_out=names), *links, seal)
+    return (
+        (StepName.prepare, (replace(unpack, here=True),)),
+        (StepName.build, (*(replace(each, here=True) for each in build), *there)),
+    )
+
+
 def _unpack(environment: Environment, release: Candidate) -> Unpack:
     return Unpack(
         release=release.name,
@@ -106,6 +123,6 @@ def _links(environment: Environment, release: Candidate) -> tuple[Act, ...]:
     )
 
 
-def _build(environment: Environment, release: Candidate) -> tuple[Act, ...]:
+def _build(environment: Environment, release: Candidate) -> tuple[Command, ...]:
     lines = (in_release(environment, release, line.run, line.timeout) for line in environment.build)
     return tuple(replace(line, background=True) for line in lines)

@@ -78,6 +78,7 @@ class Command:
     env_file: str = ""
     timeout: float | None = None
     background: bool = False
+    here: bool = False  # on Fraisier's own machine, where the release is built for its host
 
     @classmethod
     def shell(
@@ -98,7 +99,9 @@ class Command:
         """The command as typed by a person, without values of the environment."""
         line = self.argv[2] if self.argv[:2] == ("/bin/sh", "-c") else shlex.join(self.argv)
         prefix = f"sudo -u {self.user} " if self.user else ""
-        return f"{prefix}{line}" + (f"    # in {self.cwd}" if self.cwd else "")
+        where = f"in {self.cwd}" if self.cwd else ""
+        where += (", " if where else "") + "on Fraisier's own machine" if self.here else ""
+        return f"{prefix}{line}" + (f"    # {where}" if where else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,11 +136,28 @@ class Unpack:
     root: str
     submodules: bool
     lfs: bool
+    here: bool = False
 
     def describe(self) -> str:
         """For `fraisier plan`."""
         extra = "".join(f" with {w}" for w, on in (("submodules", self.submodules), ("LFS", self.lfs)) if on)
-        return f"git archive COMMIT{':' + self.root if self.root else ''} | tar -x -C {self.folder}{extra}"
+        return (
+            f"git archive COMMIT{':' + self.root if self.root else ''} | tar -x -C {self.folder}{extra}"
+            + ("    # on Fraisier's own machine" if self.here else "")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """A release that was built on Fraisier's own machine, sent to its host without what is shared there."""
+
+    folder: str
+    leave_out: tuple[str, ...]
+
+    def describe(self) -> str:
+        """For `fraisier plan`."""
+        without = "".join(f" --exclude=./{name}" for name in self.leave_out)
+        return f"tar -c{without} -C {self.folder} . | ssh HOST tar -x -C {self.folder}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,6 +387,7 @@ Act = (
     Preflight
     | Fetch
     | Unpack
+    | Send
     | LinkShared
     | Command
     | Seal
