@@ -270,6 +270,7 @@ class SSHHost:
                     message = f"cannot use host {self.name}: it lacks {lacks}"
                     hint = "Install coreutils, util-linux and tar there"
                     raise StepFailed(Cause.preflight, message, hint)
+            self._connection.use(0)
             return self._connection
 
     @property

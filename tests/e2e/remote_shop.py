@@ -97,4 +97,4 @@ class RemoteShop(Shop):
         return self.web.run(f"cat {APP}/current/VERSION", check=False).stdout.strip()
 
 
-__all__ = ["APP", "FRAISIER", "WEB", "RemoteShop", "until"]
+__all__ = ["APP", "CONFIG", "FRAISIER", "WEB", "RemoteShop", "until"]

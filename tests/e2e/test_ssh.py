@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.e2e.remote_shop import APP, FRAISIER, WEB, RemoteShop, until
+from tests.e2e.remote_shop import APP, CONFIG, FRAISIER, WEB, RemoteShop, until
 
 pytestmark = pytest.mark.servers
 
@@ -18,6 +18,12 @@ def shop(server_factory):
     yield made
     made.web.down()
     made.server.down()
+
+
+def waiting(shop, deployment):
+    """The deployment while it waits for another try, with why."""
+    row = shop.row(deployment)
+    return row if row["status"] == "pending" and row["error_message"] else None
 
 
 def test_what_bootstrap_prints_is_what_it_does_and_once_more_changes_nothing(shop):
@@ -110,8 +116,7 @@ def test_a_build_ends_by_itself_when_the_network_parts_and_is_repeated_later(sho
     shop.web.cut()
     try:
         until("the build to end by itself", lambda: shop.builds == "")
-        until("the deployment to wait", lambda: shop.row(deployment)["status"] == "pending")
-        row = shop.row(deployment)
+        row = until("the deployment to wait", lambda: waiting(shop, deployment))
         assert row["cause"] == "network", row
         assert WEB in row["error_message"], row
     finally:
@@ -127,11 +132,36 @@ def test_a_changed_host_key_is_refused_with_what_to_do(shop):
     shop.server.run("systemctl restart fraisier")
     shop.wait_until_ready()
     deployment = shop.push("distrusted")
-    until("the deployment to wait", lambda: shop.row(deployment)["cause"] == "host")
-    row = shop.row(deployment)
+    row = until("the deployment to wait", lambda: waiting(shop, deployment))
+    assert row["cause"] == "host", row
     assert "its key is another one" in row["error_message"], row
     said = shop.server.run(f"{FRAISIER} rollback shop production", check=False)
     assert said.returncode == 4
     assert "ssh-keygen -R" in said.stderr
     shop.web.run("mv /srv/keys/* /etc/ssh/")
     assert shop.ended(deployment, 90)["status"] == "success"
+
+
+def test_a_release_can_be_built_on_the_controller_and_sent_over(shop):
+    shop.server.run(
+        f"useradd --system --create-home shop; sed -i 's/user: shop/build_on: here, user: shop/' {CONFIG}"
+    )
+    shop.server.run(
+        f"sed -i 's/build_on: here, /build_on: here\\n        /; s/touch .srv.hold.built; //' {CONFIG}"
+    )
+    shop.start()
+    row = shop.ended(shop.push("here"))
+    assert row["status"] == "success", row
+    assert shop.answer == "here"
+    built_on = shop.web.run(f"cat {APP}/current/built-on; stat -c %U {APP}/current/built-on").stdout.split()
+    assert built_on == [shop.server.run("hostname").stdout.strip(), "shop"]
+    shop.server.run(f"{FRAISIER} rollback shop production", timeout=90)
+    assert shop.answer != "here"
+
+
+def test_what_was_built_for_an_interpreter_that_the_host_lacks_is_not_sent(shop):
+    shop.server.run("ln -s /bin/true /usr/local/bin/python9")
+    shop.server.run("cd /srv/work && ln -s /usr/local/bin/python9 python")
+    row = shop.ended(shop.push("lacking"))
+    assert (row["status"], row["cause"]) == ("failed", "preflight"), row
+    assert "/usr/local/bin/python9" in row["error_message"]

@@ -28,7 +28,8 @@ from fraisier.domain.plan import Command
 from fraisier.domain.secret import Secret
 from fraisier.hosts.local import LocalHost
 from fraisier.hosts.users import parse_env_file
-from tests.unit.host_contract import OWNER, Heard, HostContract, archive
+from tests.integration.real_host_contract import RealHostContract
+from tests.unit.host_contract import OWNER, Heard, archive
 
 ROOT = Path(__file__).parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="runs commands as another user: needs root")
@@ -73,10 +74,17 @@ def open_path(tmp_path: Path) -> Path:
     return tmp_path
 
 
-class TestLocalHost(HostContract):
+@needs_another
+class TestLocalHost(RealHostContract):
+    other = OTHER
+
     @pytest.fixture
     def host(self) -> Host:
         return LocalHost()
+
+    @pytest.fixture
+    def ground(self, open_path: Path) -> Ground:
+        return Ground(app_path=str(open_path / "app"), owner=OWNER, token=5)
 
 
 @pytest.fixture
