@@ -182,7 +182,7 @@ class Connection:
         return unreachable(self.host, self.options, said or self.said(), "the connection was lost")
 
     def use(self, users: int) -> None:
-        """Count somebody in (1) or out (-1); 0 is for who is about to come. Who is idle for long is closed."""
+        """Count somebody in (1) or out (-1), or (0) as about to come: who is idle for long is closed."""
         with self._lock:
             self._users += users
             self._idle_since = time.monotonic()
