@@ -30,7 +30,9 @@ CHANGED = (
 )
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJtest fraisier@controller"
 # Whatever an argument can be: any bytes but NUL, as Python holds them.
-words = st.lists(st.binary(max_size=40).map(lambda b: os.fsdecode(b.replace(b"\0", b"!"))), max_size=8)
+_special = st.sampled_from([bytes([byte]) for byte in b"'\"\\$`\n\t *?[]{}();&|<>!#~=-a"])
+_bytes = st.lists(st.one_of(_special, st.binary(min_size=1, max_size=3)), max_size=12).map(b"".join)
+words = st.lists(_bytes.map(lambda found: os.fsdecode(found.replace(b"\0", b"!"))), max_size=8)
 
 
 @settings(max_examples=25)
