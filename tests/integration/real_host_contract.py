@@ -101,7 +101,7 @@ class RealHostContract(HostContract):
         host.adopt(replace(ours, token=6))
         assert [host.kind(half) for half in halves] == ["missing"] * 3
 
-    def test_files_are_unpacked_and_removed_as_the_user(self, host: Host, ours: Ground) -> None:
+    def test_files_are_unpacked_and_removed_by_their_user(self, host: Host, ours: Ground) -> None:
         folder = f"{ours.app_path}/releases/1-aaaaaaa"
         with host.guard(ours):
             host.make_folder(folder, user=self.other)
