@@ -137,8 +137,12 @@ class Connection:
 
     @property
     def is_up(self) -> bool:
-        """Whether sessions can be opened, as far as we know."""
-        return not self._closed.is_set() and self._master.process.poll() is None
+        """Whether sessions can be opened, as far as we know.
+
+        Without its socket ssh would connect anew for each session, and no pulse would watch over them.
+        """
+        is_alive = not self._closed.is_set() and self._master.process.poll() is None
+        return is_alive and Path(self._control).exists()
 
     def open(self, *function: str, heard: bool = False) -> Session:
         """A session that runs a function of our scripts on the host, fed with what we write."""
@@ -244,11 +248,12 @@ def _facts(encoded: bytes) -> Facts:
 
 
 def _control_folder() -> Path:
-    """Where control sockets lie: a folder of ours alone, with a short name: a socket's has 108 bytes."""
+    """Where control sockets lie: a folder of ours alone, with a short name: a socket's has 108 bytes.
+
+    Not below /run/user, which goes when the user's last login ends, while a service of theirs goes on.
+    """
     uid = os.geteuid()
-    runtime = Path(f"/run/user/{uid}")
-    base = runtime if runtime.is_dir() and os.access(runtime, os.W_OK) else Path(tempfile.gettempdir())
-    folder = base / f"fraisier-ssh-{uid}"
+    folder = Path(tempfile.gettempdir()) / f"fraisier-ssh-{uid}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if folder.is_symlink() or found.st_uid != uid or found.st_mode & 0o077:

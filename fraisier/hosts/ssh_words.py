@@ -44,5 +44,6 @@ def session_command(nonce: str, function: Sequence[str]) -> str:
 @cache
 def _library() -> str:
     folder = Path(__file__).with_name("ssh_scripts")
-    whole = b"\n".join((folder / name).read_bytes() for name in _SCRIPTS)
-    return base64.b64encode(whole).decode()
+    lines = (line for name in _SCRIPTS for line in (folder / name).read_bytes().splitlines())
+    # The comments are for readers of the scripts, not for the host's process table.
+    return base64.b64encode(b"\n".join(line for line in lines if not line.lstrip().startswith(b"#"))).decode()

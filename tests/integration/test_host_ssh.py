@@ -209,6 +209,18 @@ def test_a_lost_connection_fails_what_runs_and_the_next_one_works(
     as_root.close()  # its connection went, too
 
 
+def test_a_connection_whose_socket_was_removed_is_made_anew(server: Server, tmp_path: Path) -> None:
+    """Else ssh would connect for each session by itself, and no pulse would watch over them."""
+    host = SSHHost("web1", options_for(server, tmp_path))
+    assert host.kind("/") == "folder"
+    before = host._connected()
+    Path(before._control).unlink()
+    assert host._connected() is not before
+    with pytest.raises(ConnectionRefusedError):
+        host.connect("127.0.0.1:1", timeout=10)
+    host.close()
+
+
 def test_a_host_whose_key_is_not_known_or_changed_is_refused_with_what_to_do(
     server: Server, tmp_path: Path
 ) -> None:

@@ -82,11 +82,12 @@ go_to_own() {
 as_user() {
   as_how=$1 as_whom=$2
   shift 2
-  set -- /bin/sh -c 'library=$1; eval "$library"; shift; "$@"' sh "$library" "$@"
+  # Not as an argument: sudo writes those to the host's log.
+  set -- /bin/sh -c 'library=$(cat); eval "$library"; "$@" </dev/null' sh "$@"
   case $as_how in
-    root) as_root "$as_whom" "$@" ;;
-    sudo) (cd / && exec sudo -n -u "$as_whom" -- "$@") ;;
-    *) "$@" ;;
+    root) printf '%s\n' "$library" | as_root "$as_whom" "$@" ;;
+    sudo) printf '%s\n' "$library" | (cd / && exec sudo -n -u "$as_whom" -- "$@") ;;
+    *) printf '%s\n' "$library" | "$@" ;;
   esac
 }
 

@@ -151,8 +151,8 @@ remove() { # path, how to be the user, user
   if [ -d "./$name" ] && [ ! -L "./$name" ]; then
     case $2 in
       sudo) as_user sudo "$3" empty "$1" || return ;;
-      systemd) systemd-run --quiet --pipe --wait --collect --no-ask-password --service-type=exec "--uid=$3" -- \
-        /bin/sh -c 'library=$1; eval "$library"; empty "$2"' sh "$library" "$1" || return ;;
+      systemd) printf '%s\n' "$library" | systemd-run --quiet --pipe --wait --collect --no-ask-password --service-type=exec "--uid=$3" -- \
+        /bin/sh -c 'library=$(cat); eval "$library"; empty "$1"' sh "$1" || return ;;
     esac
     rm -rf -- "./$name" 2>/dev/null || { chmod -R u+rwX -- "./$name" && rm -rf -- "./$name"; }
   else
