@@ -53,7 +53,7 @@ def needs_of(
         host=host,
         user=user,
         key=key,
-        users=tuple(sorted({each.user for each in here} - {"", user})),
+        users=tuple(sorted({each.user for each in here} - {"", "root", user})),
         app_paths=tuple(sorted(each.app_path for each in here)),
         commands=tuple(commands) if user != "root" else (),
         lingers=any(each.target and not _is_of_the_system(each) for each in here),
@@ -84,6 +84,8 @@ def _commands(environment: Environment, targets: Mapping[str, Target]) -> Iterat
 
 def _remarks(environments: Sequence[Environment]) -> Iterator[str]:
     for each in environments:
+        if each.user == "root":
+            yield f"{each.key} builds as root, which is not granted: log in as root, or name another user"
         if not _is_of_the_system(each):
             continue
         if each.cutover is Cutover.blue_green or each.unit_file or each.run:
@@ -125,12 +127,15 @@ def script(needs: Needs) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def _file(needs: Needs) -> str:
+    # sudoers(5): files whose names have a dot in them are not read.
+    return f"/etc/sudoers.d/fraisier-{needs.user.replace('.', '_')}"
+
+
 def _sudoers_part(needs: Needs) -> str:
     programs = sorted({argv[0] for argv in needs.commands if not argv[0].startswith("/")})
     found = "".join(f' -e "s|/usr/bin/{name} |$(command -v {name}) |"' for name in programs)
-    return _SUDOERS.format(
-        rules=sudoers(needs), found=found or " -e ''", place=f"/etc/sudoers.d/fraisier-{needs.user}"
-    )
+    return _SUDOERS.format(rules=sudoers(needs), found=found or " -e ''", place=_file(needs))
 
 
 _HEAD = """\

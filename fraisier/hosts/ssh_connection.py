@@ -6,6 +6,7 @@ were killed or paused or the network is parted, it ends on the host all that bel
 
 from __future__ import annotations
 
+import atexit
 import base64
 import os
 import secrets
@@ -133,6 +134,7 @@ class Connection:
         except BaseException:
             self.close()
             raise
+        atexit.register(self.close)
         threading.Thread(target=self._beat, name=f"ssh {host}", daemon=True).start()
 
     @property
@@ -197,6 +199,7 @@ class Connection:
             if self._closed.is_set():
                 return
             self._closed.set()
+        atexit.unregister(self.close)
         self._master.close()
         Path(self._control).unlink(missing_ok=True)
 

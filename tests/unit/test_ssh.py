@@ -153,6 +153,12 @@ def test_root_needs_no_sudo_and_a_key_of_several_lines_is_none() -> None:
         needs_of("web1", "deploy", KEY + "\nssh-rsa x", [_remote()], {"systemd": Systemd()})
 
 
+def test_nobody_becomes_root_because_an_environment_builds_as_root() -> None:
+    needs = needs_of("web1", "deploy", KEY, [replace(_remote(), user="root")], {"systemd": Systemd()})
+    assert "NOPASSWD: ALL" not in script(needs)
+    assert "as root" in needs.remarks[0]
+
+
 def test_what_only_root_may_install_is_said() -> None:
     needs = needs_of("web1", "deploy", KEY, [_remote(unit_file="a.service")], {"systemd": Systemd()})
     assert "/etc/systemd/system" in needs.remarks[0]
