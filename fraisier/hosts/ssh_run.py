@@ -45,7 +45,7 @@ class _Heard:
     def take(self, data: bytes) -> None:
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
-            if line.startswith(self.nonce + b" "):
+            if line.startswith(self.nonce + b" ") and self.word != "lost":
                 word, _, value = line.removeprefix(self.nonce + b" ").partition(b" ")
                 self.word, self.value = word.decode(), base64.b64decode(value).decode("utf-8", "replace")
             elif len(self.said) < _MOST_SAID:
@@ -125,6 +125,8 @@ class Running:
                 return outcome  # told to end; the host does so by itself once it misses us
             if data := self._more(_CHUNK):
                 job.output(data)
+        if self._heard.word == "lost":
+            raise self._connection.lost("it had not heard from here for too long, and ended the command")
         if self._heard.word == "stays":
             message = f"cannot end a command on {self._connection.host} (scope {self._cookie})"
             hint = "See what its processes wait for: ps axo pid,stat,wchan,args"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import signal
 import subprocess
 import sys
 import threading
@@ -183,6 +184,30 @@ def test_what_a_killed_worker_ran_ends_there_at_once(
         worker.wait()
     until("what it ran to end", lambda: not alive(as_root, mark))
     until("its record to go", lambda: as_root.list(f"{ground.app_path}/.fraisier/scopes") == [])
+
+
+def test_what_a_paused_worker_ran_ends_there_and_is_no_failure_of_the_command(
+    as_root: SSHHost, server: Server, ground: Ground, tmp_path: Path
+) -> None:
+    mark, options = f"64.{next(_numbers)}", options_for(server, tmp_path)
+    argv = (options.address, options.identity_file, options.known_hosts, ground.app_path)
+    # Three seconds of silence are enough here.
+    hasty = "import fraisier.hosts.ssh_connection as c; c.SILENCE, c.BEAT = 3, 0.5\n" + WORKER
+    worker = subprocess.Popen(
+        (sys.executable, "-c", hasty, *argv, f"echo begun; trap '' TERM; sleep {mark}; sleep {mark}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=Path(__file__).parents[2],
+    )
+    assert worker.stdout is not None
+    with worker.stdout:
+        assert b"begun" in worker.stdout.readline()
+        worker.send_signal(signal.SIGSTOP)
+        assert alive(as_root, mark)
+        until("what it ran to end", lambda: not alive(as_root, mark))
+        worker.send_signal(signal.SIGCONT)
+        assert b"HostUnreachable" in worker.stdout.read()
+    worker.wait()
 
 
 def test_a_lost_connection_fails_what_runs_and_the_next_one_works(

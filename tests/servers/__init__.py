@@ -32,6 +32,7 @@ PACKAGES = {
     "iptables": "iptables",
     "unshare": "util-linux",
     "pgrep": "procps",
+    "sudo": "sudo",
 }
 _PATIENCE = 30.0  # seconds for a boot
 

@@ -54,6 +54,7 @@ scope_json() {
 # What steers a command: whose output is its input. Records, waits until the command's shell has greeted whoever
 # started us, and only then, all under the lock, tells it what to run.
 run_steer() {
+  trap '' PIPE # whoever started us may be gone, and then the more is to be done
   run_may_start || return
   record "$own" "$cookie" "$(scope_json 0 0)" || { tell refused "1 ${said:-cannot record the command}" && return; }
   printf 'begin\nprintf "ready %s %%s\\n" "$$"\n' "$cookie"
@@ -69,7 +70,11 @@ run_steer() {
     decode "$order"
     leave
     exec >&-
-    IFS= read -r last && [ "$last" = 'done' ] && return
+    IFS= read -r last || last=lost
+    case $last in
+      'done') return ;;
+      lost) tell lost ;; # it is ended because nobody is heard any more: that is no failure of its own
+    esac
   else
     pid=0 started=0
     leave
