@@ -104,6 +104,12 @@ class Command:
         return f"{prefix}{line}" + (f"    # {where}" if where else "")
 
 
+def _path(path: str) -> str:
+    """A path as typed by a person; '~/' is left for the shell."""
+    home = "~/" if path.startswith("~/") else ""
+    return home + shlex.quote(path.removeprefix(home))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
     """Look whether the deployment can work at all, then take the environment over on its host."""
@@ -219,7 +225,7 @@ class InstallFile:
 
     def describe(self) -> str:
         """For `fraisier plan`."""
-        return shlex.join(("install", "-m", "0644", self.source, self.destination))
+        return f"{shlex.join(('install', '-m', '0644', self.source))} {_path(self.destination)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,8 +260,8 @@ class WriteFile:
     def describe(self) -> str:
         """For `fraisier plan`."""
         if not self.content:
-            return f": > {shlex.quote(self.destination)}"
-        return f"cat > {shlex.quote(self.destination)}    # {len(self.content.splitlines())} lines"
+            return f": > {_path(self.destination)}"
+        return f"cat > {_path(self.destination)}    # {len(self.content.splitlines())} lines"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +272,7 @@ class RemoveFile:
 
     def describe(self) -> str:
         """For `fraisier plan`."""
-        return shlex.join(("rm", "-f", self.destination))
+        return f"rm -f {_path(self.destination)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

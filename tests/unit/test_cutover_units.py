@@ -190,7 +190,7 @@ def test_a_socket_is_asked_with_the_name_that_the_proxy_asks_with(tmp_path):
         thread = threading.Thread(target=answer)
         thread.start()
         check = HealthCheck(url="https://orders.example.com/health?x=1", at=path)
-        assert HttpProber().probe(check, shop(), "/", lambda _: 1).passed
+        assert HttpProber().probe(check, shop(), "/", lambda _: 1, LocalHost().connect).passed
         thread.join()
     assert asked[0].startswith("GET /health?x=1 HTTP/1.1\r\n")
     assert "Host: orders.example.com" in asked[0]
