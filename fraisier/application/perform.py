@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -96,10 +96,12 @@ class Scene:
 class Perform:
     """Performs one act at a time for one stage."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, more: Mapping[type, Callable[[Any, Scene], None]]) -> None:
+        """`more` performs the acts that need more than a stage."""
         self._stage = stage
         self._cut_over = over = CutOver(stage, self)
         self._table: dict[type, Callable[[Any, Scene], None]] = {
+            **more,
             Preflight: self._preflight,
             Unpack: self._unpack,
             LinkShared: self._link_shared,

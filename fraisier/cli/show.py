@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ from fraisier.cli.screen import Screen, print_json
 from fraisier.cli.session import Session
 from fraisier.cli.tables import print_fields
 from fraisier.cli.text import printable
+from fraisier.domain.fraise import EnvironmentKey
 
 if TYPE_CHECKING:
     from fraisier.application.ports import Row
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 def command(session: Session, deployment: str, *, as_json: bool) -> None:
     """Show the deployment with this ID (its beginning is enough), step by step.
 
-    With --json the row of the view, and its steps under "steps".
+    With --json the row of the view, its steps under "steps", and what was noted of the database under
+    "database".
 
     \b
     Examples:
@@ -34,11 +37,13 @@ def command(session: Session, deployment: str, *, as_json: bool) -> None:
     with session.store() as store:
         row = store.deployment(deployment)
         steps = store.steps(row["id"])
+        key = EnvironmentKey(row["fraise_id"], row["environment"])
+        changes = [each for each in store.database_changes(key) if each["deployment_id"] == row["id"]]
     if as_json:
-        print_json({**row, "steps": [dict(step) for step in steps]})
+        print_json({**row, "steps": [dict(step) for step in steps], "database": changes})
         return
     screen = Screen.of_stdout()
-    print_fields(screen, _fields(row, screen))
+    print_fields(screen, [*_fields(row, screen), *_database(changes)])
     if steps:
         screen.say()
     for step in steps:
@@ -47,6 +52,27 @@ def command(session: Session, deployment: str, *, as_json: bool) -> None:
         )
         for line in lines:
             screen.say(line)
+
+
+def _database(changes: Sequence[Row]) -> list[tuple[str, str]]:
+    """Where the database was, and is; the newest note of each kind counts."""
+    newest = {change["kind"]: change for change in changes}
+    found = []
+    if planned := newest.get("planned"):
+        at, verdict = planned["revision"] or "not told", planned["detail"].get("verdict", "")
+        found.append(("Database", f"was at {at}" + (f"; {verdict}" if verdict else "")))
+        found.append(("Pending", ", ".join(each["name"] for each in planned["detail"].get("pending") or ())))
+    if (dump := newest.get("backed_up")) and "path" in dump["detail"]:
+        found.append(("Backup", f"{dump['detail']['path']} ({dump['detail']['bytes']:,} bytes)"))
+    for kind, text in _NOTES.items():
+        if note := newest.get(kind):
+            why = note["detail"].get("reason", "")
+            at = note["revision"] or "a revision that is not told"
+            found.append(("Database", text.format(at=at) + (f": {why}" if why else "")))
+    return [(name, printable(value)) for name, value in found]
+
+
+_NOTES = {"migrated": "migrated to {at}", "taken_back": "taken back to {at}", "left": "stays at {at}"}
 
 
 def _fields(row: Row, screen: Screen) -> list[tuple[str, str]]:

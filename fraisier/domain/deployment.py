@@ -87,8 +87,9 @@ class Wish:
     """A request for a deployment, before it is one.
 
     `commit` may be '' (unknown until the first fetch). `tip` is the ref's tip that the wish decides on; it
-    becomes the environment's `seen_tip`. `release` names the release that a rollback goes back to. `seen`
-    is what `seen_tip` was when a sweep looked for the tip: one that has changed since makes the wish void.
+    becomes the environment's `seen_tip`. `release` names the release that a rollback goes back to, and
+    `with_database` says that its database goes back, too. `seen` is what `seen_tip` was when a sweep looked
+    for the tip: one that has changed since makes the wish void.
     """
 
     environment: EnvironmentKey
@@ -100,6 +101,7 @@ class Wish:
     event_id: str = ""
     force: bool = False
     release: str = ""
+    with_database: bool = False
     seen: str | None = None
 
     @property
@@ -145,6 +147,7 @@ class Deployment:
     hint: str = ""
     release: str = ""
     previous_release: str = ""
+    with_database: bool = False
     cancel_requested_by: str = ""
     not_before: float = 0.0
 
