@@ -560,7 +560,7 @@ def test_the_production_fixture_means_what_it_says() -> None:
         "orders",
         "production",
     )
-    assert production.env["DATABASE_URL"] == Secret("value-of-ORDERS_DATABASE_URL")
+    assert production.env["DATABASE_URL"] == Secret("postgresql://u:ORDERS_DATABASE_URL@h/d")
     assert production.source.clone_url == "git@github.com:acme/orders.git"
 
 
