@@ -106,9 +106,11 @@ def _failed(error: CannotTell, command: Command, what: str) -> StepFailed:
     message = f"cannot tell {what}: {error}"
     if error.unreachable:
         return StepFailed(Cause.database, message)
-    shown = command.describe().partition("    # in ")
-    line = shown[0].splitlines()[0][:120]
-    return StepFailed(Cause.migration, message, f"Run it by hand in {shown[2]}: {line}")
+    line = command.describe().partition("    # in ")[0]
+    hint = "See the output: `fraisier logs`"
+    if "\n" not in line:
+        hint += f". Run it by hand in {command.cwd}: {line}"
+    return StepFailed(Cause.migration, message, hint)
 
 
 def in_words(pending: tuple[Pending, ...] | None) -> str:

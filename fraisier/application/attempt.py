@@ -72,6 +72,10 @@ class Attempt:
         self._adopted = False  # the environment on its host is ours
         self._switched = False
         self._migrated = False
+        self._begun_to_migrate = any(
+            step.name is StepName.migrate and step.phase is Phase.deploy and not step.retried
+            for step in claim.journal
+        )
         self._standing = Standing.between, ""
         self._torn = False  # the way down was interrupted: it is not taken again
         self._step = self._failed_at = StepName.preflight
@@ -290,6 +294,7 @@ class Attempt:
         back = step.phase is Phase.rollback
         (self._control.check_halt if back else self._control.check)()
         self._step = step.name
+        self._begun_to_migrate |= step.name is StepName.migrate and not back
         if step.name is StepName.activate and not back:
             self._switched = True
         stop = self._control.halt if back else self._control.stop
@@ -356,7 +361,7 @@ class Attempt:
     def _give_up(self, failure: StepFailed) -> Deployment:
         """Before the switch: the old release serves on; only the database may need its way back."""
         error = failure.message + (TORN if self._torn else "") + self._clean_up()
-        if self._migrated or self._database.is_half_done:
+        if self._migrated or (self._begun_to_migrate and self._database.is_half_done):
             error += self._undo_migration()
         status = Status.cancelled if failure.cause is Cause.cancelled else Status.failed
         return self._end(status, failure, error=error)

@@ -391,7 +391,10 @@ class AskDatabase:
 
     def describe(self) -> str:
         """For `fraisier plan`."""
-        lines = [_asked(each).splitlines()[0] for each in (self.current, self.pending) if each is not None]
+        asked = (self.current, self.pending)
+        lines = [_asked(each) for each in asked if each is not None]
+        if any("\n" in line for line in lines):  # a program of ours
+            return "ask for the database's revision, and for what is pending"
         return "\n".join(lines) or "note that a migration begins; its framework does not tell the revision"
 
 

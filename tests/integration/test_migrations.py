@@ -252,6 +252,7 @@ def test_a_dump_that_was_cut_off_is_not_taken_for_one(tmp_path, postgresql_url, 
             patch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
             shop.push("plain")
             row = shop.deploy()
+        assert shop.notes(row["id"]) == [("planned", "base")], "nothing was begun, so nothing is taken back"
     assert (row["status"], row["cause"], shop.tables) == ("failed", "backup", []), row
     assert list((shop.site.app / "backups").iterdir()) == []
 

@@ -137,6 +137,14 @@ def test_a_migration_that_changed_nothing_is_said_to_have_changed_nothing(world)
     assert "The database is as it was, at revision 1" in world.deploy(SHA_B).error_message
 
 
+def test_a_migration_that_has_begun_is_not_tried_again_whatever_became_of_it(world):
+    database(world)
+    world.host.scripts["up"] = StepFailed(Cause.host, "cannot reach the host")
+    ended = world.deploy(SHA_B)
+    assert (ended.status, ended.cause) == (Status.failed, Cause.host)
+    assert notes(world)[-1] == ("taken_back", "1")
+
+
 def test_a_database_that_cannot_be_reached_is_asked_again_later(world):
     base = database(world)
     base.unreachable = True
