@@ -270,7 +270,7 @@ class Fraisier:
 
     def roll_back(
         self, key: EnvironmentKey, *, to: str = "", by: str, with_database: bool = False
-    ) -> tuple[Requested, str]:
+    ) -> Requested:
         """See `application.roll_back`."""
         from fraisier.application.roll_back import RollBack
 

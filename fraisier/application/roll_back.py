@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from fraisier.application.ports import Host, Requested, Store
 from fraisier.application.release_marker import Marker, read_marker, running_release, whole_releases
@@ -27,10 +28,8 @@ class RollBack:
 
     def __call__(
         self, key: EnvironmentKey, *, to: str = "", by: str, with_database: bool = False
-    ) -> tuple[Requested, str]:
+    ) -> Requested:
         """Go back to release `to` (its name, number or commit), or to the good one before the running one.
-
-        Returns what was requested, and what becomes of the database, in words ('' where there is none).
 
         Raises:
             NotFound: no such environment or release, or nothing to go back to.
@@ -48,7 +47,7 @@ class RollBack:
             requested_by=by,
             with_database=with_database,
         )
-        return self._store.request(wish), said
+        return replace(self._store.request(wish), database=said)
 
     def _database(self, environment: Environment, marker: Marker, *, with_database: bool) -> str:
         if self._tools.framework(environment) is None:

@@ -48,7 +48,7 @@ def command(
     with session.fraisier() as fraisier:
         from fraisier.cli.waiting import conclude
 
-        requested, database = fraisier.roll_back(key, to=release, by=asker(), with_database=with_database)
-        if database:
-            click.echo(database, err=as_json)
+        requested = fraisier.roll_back(key, to=release, by=asker(), with_database=with_database)
+        if requested.database:
+            click.echo(requested.database, err=as_json)
         conclude(fraisier, requested, wait=wait, as_json=as_json)

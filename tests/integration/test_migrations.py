@@ -340,17 +340,17 @@ def test_a_rollback_takes_the_database_back_only_when_asked_to(tmp_path, postgre
         assert "The database is at revision 0002; nothing is pending." in told
         assert "was at base; reversible" in shop.cli("show", first["id"])
 
-        requested, said = roll_back(KEY, by="alice")
-        assert "The database stays at revision 0002" in said
-        assert "--with-database" in said
+        requested = roll_back(KEY, by="alice")
+        assert "The database stays at revision 0002" in requested.database
+        assert "--with-database" in requested.database
         row = ended(requested.deployment.id)
         assert (row["status"], shop.site.version, shop.tables) == ("success", "1", ["t1", "t2"])
 
         shop.push("plain", "plain", "plain")
         third = shop.deploy()
         assert third["status"] == "success"
-        requested, said = roll_back(KEY, to=first["release"], by="alice", with_database=True)
-        assert "from revision 0003 to 0001" in said
+        requested = roll_back(KEY, to=first["release"], by="alice", with_database=True)
+        assert "from revision 0003 to 0001" in requested.database
         row = ended(requested.deployment.id)
         assert (row["status"], shop.site.version, shop.tables) == ("success", "1", ["t1"]), row
         assert "migrated to 0001" in shop.cli("show", row["id"])
@@ -370,7 +370,7 @@ def test_a_rollback_whose_release_is_not_healthy_goes_forward_again_with_its_dat
         shop.push("plain", "plain")
         shop.deploy()
         (tmp_path / "ill").touch()
-        requested, _ = shop.site.fraisier.roll_back(KEY, by="alice", with_database=True)
+        requested = shop.site.fraisier.roll_back(KEY, by="alice", with_database=True)
         row = shop.site.ended(requested.deployment.id)
         assert (row["status"], row["cause"]) == ("rolled_back", "unhealthy"), row
         assert (shop.site.version, shop.tables) == ("2", ["t1", "t2"]), row
