@@ -200,7 +200,8 @@ class Attempt:
         self._adopted = True
         self._remember_previous()
         if not deployment.with_database:
-            self._database.leave()
+            here, release = self._environment, stage.candidate.name
+            self._database.leave(way_of_release(self._store, stage.host, here, release).now)
         self._run_steps(self._plan().steps[1:])
 
     def _bring_in(self) -> None:

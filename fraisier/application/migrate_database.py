@@ -260,6 +260,8 @@ class MigrateDatabase:
         env = command_env(environment, self._home)
         if not self._framework.down(environment, self._home.folder, env, WayDown(to=story.before or BASE)):
             return "no way down is configured"
+        if story.verdict is Verdict.restore_point:
+            return f"the migration would need a restore point{_because(story.verdict, story.pending)}"
         if story.verdict is not Verdict.reversible:
             return f"the migration is {story.verdict.value}"
         if story.is_open and not story.tells:
@@ -334,11 +336,11 @@ class MigrateDatabase:
         undone = tuple(Pending(name=name) for name in way.undone)
         self._plan(now, undone, Verdict.reversible, tells=True, target=way.to)
 
-    def leave(self) -> None:
-        """Note that a rollback leaves the database as it is."""
+    def leave(self, revision: str) -> None:
+        """Note that a rollback leaves the database where the journal says that it is."""
         environment = self._stage.environment
         if environment.database is not None and self._stage.tools.framework(environment) is not None:
-            self._note(Kind.left, "", {"reason": "the rollback was not asked to take it back"})
+            self._note(Kind.left, revision, {"reason": "the rollback was not asked to take it back"})
 
     # --------------------------------------------------------------------------- after an interruption
     def resumed(self, *, torn: bool) -> None:

@@ -38,7 +38,7 @@ def command(session: Session, deployment: str, *, as_json: bool) -> None:
         row = store.deployment(deployment)
         steps = store.steps(row["id"])
         key = EnvironmentKey(row["fraise_id"], row["environment"])
-        changes = [each for each in store.database_changes(key) if each["deployment_id"] == row["id"]]
+        changes = store.database_changes(key, deployment=row["id"])
     if as_json:
         print_json({**row, "steps": [dict(step) for step in steps], "database": changes})
         return

@@ -41,7 +41,8 @@ def command(session: Session, fraise: str, environment: str, *, as_json: bool) -
     """Show what runs in every environment, or in those of FRAISE, or in ENVIRONMENT.
 
     STATUS is what became of the newest deployment; COMMIT and RELEASE are what runs, also after a
-    deployment that failed. NOW says so where a deployment waits and no worker lives that may take it.
+    deployment that failed. NOW says so where a deployment waits and no worker lives that may take it, and
+    where the newest deployment has left a database that was not taken back.
 
     \b
     Examples:
@@ -84,4 +85,13 @@ def _now(store: Store, row: Row) -> str:
         return f"{row['pending']} waiting"
     if row["paused"]:
         return "paused"
-    return "never deployed" if row["status"] is None else ""
+    return "never deployed" if row["status"] is None else _left(store, row)
+
+
+def _left(store: Store, row: Row) -> str:
+    """Where the newest deployment has left a database that it did not take back."""
+    key = EnvironmentKey(row["fraise_id"], row["environment"])
+    changes = store.database_changes(key, deployment=row["deployment_id"])
+    if not changes or changes[-1]["kind"] != "left":
+        return ""
+    return f"the database stays at {changes[-1]['revision'] or 'a revision that is not told'}"

@@ -20,6 +20,7 @@ _NOTES = "SELECT * FROM tb_database_changes WHERE deployment = ? ORDER BY pk"
 _CHANGES = """
 SELECT * FROM v_database_change WHERE fraise_id = :fraise AND environment = :environment ORDER BY position
 """
+_CHANGES_OF_ONE = "SELECT * FROM v_database_change WHERE deployment_id = ? ORDER BY position"
 
 # The row is ours, or of a deployment that does not run any more: then it has ended, or waits for another try.
 _TAKE = """
@@ -61,10 +62,13 @@ def _change(row: DatabaseRow) -> DatabaseChange:
     )
 
 
-def changes(connection: Connection, key: EnvironmentKey) -> Sequence[Row]:
-    """Rows of v_database_change of an environment, oldest first."""
-    values = {"fraise": key.fraise, "environment": key.environment}
-    return [as_json_types(row) for row in connection.execute(_CHANGES, values)]
+def changes(connection: Connection, key: EnvironmentKey, deployment: str) -> Sequence[Row]:
+    """Rows of v_database_change of an environment, or of one deployment, oldest first."""
+    if deployment:
+        found = connection.execute(_CHANGES_OF_ONE, (deployment,))
+    else:
+        found = connection.execute(_CHANGES, {"fraise": key.fraise, "environment": key.environment})
+    return [as_json_types(row) for row in found]
 
 
 def lock(tx: Transaction, claim: Claim, name: str) -> Holder | None:

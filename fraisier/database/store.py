@@ -166,10 +166,10 @@ class SqlStore(ABC):
         """Let go of whatever databases this deployment has taken."""
         self._held(claim, lambda tx: databases.unlock(tx, claim))
 
-    def database_changes(self, environment: EnvironmentKey) -> Sequence[Row]:
-        """Rows of v_database_change, oldest first."""
+    def database_changes(self, environment: EnvironmentKey, *, deployment: str = "") -> Sequence[Row]:
+        """Rows of v_database_change, oldest first; of one deployment, where that is given."""
         with self._reading() as connection:
-            return databases.changes(connection, environment)
+            return databases.changes(connection, environment, deployment)
 
     def finish(self, claim: Claim, attempt: int, ending: Ending) -> Deployment:
         """End attempt and deployment, note what runs, release the lease."""

@@ -292,6 +292,7 @@ def test_an_irreversible_migration_gets_a_backup_where_the_policy_says_so(
         assert "backed_up" not in dict(shop.notes(first["id"])), "nothing was ever migrated: nothing to lose"
         shop.push("plain", "plain", bad=True)
         row = shop.deploy()
+        assert "the database stays at 0002" in shop.cli("status")
     assert (row["status"], shop.tables) == ("rolled_back", ["t1", "t2"]), row
     dump = shop.detail(row["id"], "backed_up")["path"]
     assert "stays so at revision 0002: the migration is forward-only" in row["error_message"]
@@ -348,6 +349,7 @@ def test_a_rollback_takes_the_database_back_only_when_asked_to(tmp_path, postgre
         assert "--with-database" in requested.database
         row = ended(requested.deployment.id)
         assert (row["status"], shop.site.version, shop.tables) == ("success", "1", ["t1", "t2"])
+        assert shop.notes(row["id"]) == [("left", "0002")]
 
         shop.push("plain", "plain", "plain")
         third = shop.deploy()

@@ -48,6 +48,7 @@ class DatabaseContract:
         assert [row["kind"] for row in rows] == ["planned", "migrated"]
         assert (rows[0]["deployment_id"], rows[0]["detail"]) == (first.deployment.id, PLANNED.detail)
         assert store.database_changes(STAGING) == []
+        assert store.database_changes(KEY, deployment=first.deployment.id) == rows
 
     def test_who_was_replaced_notes_and_locks_nothing(self, store: Store) -> None:
         first, _ = two_claims(store)

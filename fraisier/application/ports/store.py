@@ -154,8 +154,11 @@ class Store(Protocol):
         """Let go of whatever databases this deployment has taken. Wakes who waits."""
         ...
 
-    def database_changes(self, environment: EnvironmentKey) -> Sequence[Row]:
-        """Rows of v_database_change, oldest first: what was noted of an environment's database."""
+    def database_changes(self, environment: EnvironmentKey, *, deployment: str = "") -> Sequence[Row]:
+        """Rows of v_database_change, oldest first: what was noted of an environment's database.
+
+        With the id of a `deployment`, only what that one has noted.
+        """
         ...
 
     def finish(self, claim: Claim, attempt: int, ending: Ending) -> Deployment:
