@@ -20,6 +20,7 @@ from fraisier.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from fraisier.application.find_holds import FindHolds
+    from fraisier.application.foresee_migration import Outlook
     from fraisier.application.ports import (
         Clock,
         Configuration,
@@ -66,7 +67,17 @@ DATABASES = {
     "sqlite": "fraisier.database.sqlite_database:open_database",
     "postgresql": "fraisier.database.postgresql_database:open_database",
 }
-MIGRATIONS = {"command": "fraisier.migrations.command:CommandMigrations"}
+MIGRATIONS = {
+    "alembic": "fraisier.migrations.alembic:Alembic",
+    "confiture": "fraisier.migrations.confiture:Confiture",
+    "django": "fraisier.migrations.django:Django",
+    "command": "fraisier.migrations.command:CommandMigrations",
+}
+DUMPERS = {
+    "postgresql": "fraisier.backups.postgresql:PostgreSQL",
+    "sqlite": "fraisier.backups.sqlite:Sqlite",
+    "command": "fraisier.backups.command:BackupCommand",
+}
 PROXIES = {
     "haproxy": "fraisier.proxies.haproxy:HAProxy",
     "caddy": "fraisier.proxies.caddy:Caddy",
@@ -242,6 +253,7 @@ class Fraisier:
             probers=make(PROBERS),
             migrations=make(MIGRATIONS, "fraisier.migrations"),
             proxies=make(PROXIES, "fraisier.proxies"),
+            dumpers=make(DUMPERS),
             repository=Mirrors(mirrors, LocalProcesses()),
             clock=SystemClock(),
             labels=self.configuration.settings.labels,
@@ -319,13 +331,15 @@ class Fraisier:
         request = RequestDeployment(self.configuration.environments, self.store, self.holds())
         return request(key, commit=commit, ref=ref, by=by, trigger=trigger or Trigger.manual, force=force)
 
-    def roll_back(self, key: EnvironmentKey, *, to: str = "", by: str) -> Requested:
+    def roll_back(
+        self, key: EnvironmentKey, *, to: str = "", by: str, with_database: bool = False
+    ) -> Requested:
         """See `application.roll_back`."""
         from fraisier.application.roll_back import RollBack
 
         self.publish_if_alone()
         roll_back = RollBack(self.configuration.environments, self.tools, self.store, self.holds())
-        return roll_back(key, to=to, by=by)
+        return roll_back(key, to=to, by=by, with_database=with_database)
 
     def pause(self, key: EnvironmentKey, *, by: str, reason: str) -> str:
         """See `application.pause_environment`."""
@@ -386,6 +400,15 @@ class Fraisier:
         from fraisier.application.verify_environments import VerifyEnvironments
 
         return VerifyEnvironments(self.configuration.environments, self.tools, self.store)(keys)
+
+    def outlook(self, key: EnvironmentKey, *, commit: str = "") -> Outlook | None:
+        """What is known of a deployment's migration before it; None: nothing migrates. Changes nothing."""
+        from fraisier.application.foresee_migration import ForeseeMigration
+        from fraisier.domain.secret import Redactor
+
+        environment = self.environment(key)
+        redactor = Redactor(self.codec.secrets(environment))
+        return ForeseeMigration(self.tools, self.store, redactor.text)(environment, commit)
 
     def preflight(self, environment: Environment) -> list[Problem]:
         """What would keep a deployment of `environment` from working."""

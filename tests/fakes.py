@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from fraisier.application.ports import Dial, Finished, Ground, Health, Job, Problem, Runner, UnitState
@@ -112,6 +113,11 @@ class FakeHost:
     def connect(self, address: str, *, timeout: float) -> socket.socket:
         raise ConnectionRefusedError(errno.ECONNREFUSED, "nothing listens on a fake")
 
+    def ask(self, command: Command) -> Finished:
+        said = bytearray()
+        code = self._scripted(command, Job(stop=threading.Event(), output=said.extend))
+        return Finished(code=code, stdout=bytes(said), stderr=b"")
+
     def is_going_down(self) -> bool:
         return self.going_down
 
@@ -177,6 +183,11 @@ class FakeHost:
     def run(self, ground: Ground, command: Command, job: Job) -> int:
         with self.guard(ground):
             self.commands.append(command)
+        return self._scripted(command, job)
+
+    def _scripted(self, command: Command, job: Job) -> int:
+        if command.argv[2:3] and command.argv[2].startswith('answer=$("$@")'):
+            return self._asked(command, job)
         line = command.argv[2] if command.argv[:2] == ("/bin/sh", "-c") else " ".join(command.argv)
         script = self.scripts.get(line)
         if isinstance(script, Exception):
@@ -184,6 +195,15 @@ class FakeHost:
         if callable(script):
             return script(command, job)
         return script if script is not None else self._play(line, command, job)
+
+    def _asked(self, command: Command, job: Job) -> int:
+        """A question: what it prints is set apart by a mark, as the shell would."""
+        mark = f"\n{command.argv[3]}\n".encode()
+        said = bytearray()
+        inner = replace(command, argv=command.argv[4:])
+        code = self._scripted(inner, Job(stop=job.stop, output=said.extend))
+        job.output(mark + bytes(said).rstrip(b"\n") + mark)
+        return code
 
     def _play(self, line: str, command: Command, job: Job) -> int:
         word, _, rest = line.partition(" ")

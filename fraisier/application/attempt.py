@@ -8,10 +8,12 @@ from dataclasses import replace
 
 from fraisier.application.control import Control, Reason, Stopped
 from fraisier.application.journal import Journal, explain
+from fraisier.application.migrate_database import MigrateDatabase
 from fraisier.application.patience import Patience
 from fraisier.application.perform import Perform, Scene, Stage
 from fraisier.application.ports import Claim, Ending, Serving, Store
 from fraisier.application.release_marker import read_marker, running_release
+from fraisier.application.roll_back import way_of_release
 from fraisier.application.takeover import end_leftovers, ground_of
 from fraisier.application.tools import Tools
 from fraisier.application.way_back import has_leftovers, way_back
@@ -21,8 +23,9 @@ from fraisier.domain.deployment import Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
 from fraisier.domain.fraise import Environment, OnForcePush
 from fraisier.domain.lineage import Lineage, Refusal, judge, watches_paths
+from fraisier.domain.migration import Standing
 from fraisier.domain.plan import BRING_IN, QUARANTINING, Fetch, Phase, Plan, Step, StepName
-from fraisier.domain.recovery import STOPPED_MIGRATION, Course, Resumption
+from fraisier.domain.recovery import STOPPED_MIGRATION, Course, Resumption, torn_between
 from fraisier.domain.release import release_name, release_number
 
 TORN = (
@@ -60,13 +63,20 @@ class Attempt:
             control=control,
         )
         self._left = environment
-        self._perform = Perform(self._stage)
+        self._database = MigrateDatabase(self._stage, store, claim, journal)
+        self._perform = Perform(self._stage, self._database.table)
+        self._database.perform = self._perform
         # A reboot stops builds and units before, or after, it stops us: that must not look like a failure.
         journal.is_going_down = self._stage.host.is_going_down
         self._patience = Patience(claim, control, tools, retry_for=environment.retry_for)
         self._adopted = False  # the environment on its host is ours
         self._switched = False
         self._migrated = False
+        self._begun_to_migrate = any(
+            step.name is StepName.migrate and step.phase is Phase.deploy and not step.retried
+            for step in claim.journal
+        )
+        self._standing = Standing.between, ""
         self._torn = False  # the way down was interrupted: it is not taken again
         self._step = self._failed_at = StepName.preflight
 
@@ -74,8 +84,10 @@ class Attempt:
     def __call__(self, resumption: Resumption, left: Environment) -> Deployment | None:
         """`left` is where an earlier attempt worked."""
         self._left = left
-        self._migrated = resumption.migrated and not resumption.undone
-        self._torn = resumption.torn
+        tells = self._database.story.tells
+        self._migrated = resumption.migrated and (not resumption.undone or (resumption.torn and tells))
+        self._torn = resumption.torn and not tells
+        self._database.resumed(torn=resumption.torn)
         try:
             try:
                 return self._follow(resumption)
@@ -98,6 +110,8 @@ class Attempt:
             return self._forward(self._from_the_start)
         self._switched = resumption.switched
         self._resume_at(resumption)
+        if resumption.course is Course.ask:
+            return self._after_an_interrupted_migration(resumption)
         failure = StepFailed(resumption.cause or Cause.interrupted, resumption.error)
         if resumption.course is Course.conclude:
             cancelled = failure.cause is Cause.interrupted and self._claim.deployment.cancel_requested_by
@@ -105,6 +119,35 @@ class Attempt:
         if resumption.course is Course.roll_back:
             return self._go_back(failure)
         return self._forward(self._bring_in)
+
+    def _after_an_interrupted_migration(self, resumption: Resumption) -> Deployment | None:
+        """The framework tells how far it came: it is repeated only if it has not begun."""
+        self._step = StepName.migrate
+        try:
+            self._patience.insist(self._ask_how_far)
+        except (Stopped, *_UNJOURNALED):
+            raise
+        except Exception as failed:  # noqa: BLE001 - a boundary: the deployment has to end
+            self._control.check_halt()
+            error = f"{resumption.error}. {explain(failed).message}"
+            return self._end(Status.failed, StepFailed(Cause.migration_interrupted, error), error=error)
+        where, now = self._standing
+        if where is Standing.between:
+            error = torn_between(self._database.story.before, now)
+            return self._end(Status.failed, StepFailed(Cause.migration_interrupted, error), error=error)
+        if where is Standing.after:
+            self._database.note_migrated(now)
+            self._migrated = True
+        return self._forward(self._migrate_and_bring_in)
+
+    def _ask_how_far(self) -> None:
+        self._standing = self._database.standing()
+
+    def _migrate_and_bring_in(self) -> None:
+        if self._migrated:
+            self._bring_in()
+        else:
+            self._run_steps(self._plan().after(StepName.migrate))
 
     def _forward(self, go: Callable[[], None]) -> Deployment | None:
         try:
@@ -133,6 +176,8 @@ class Attempt:
     # ------------------------------------------------------------------------------------ forward
     def _from_the_start(self) -> None:
         end_leftovers(self._tools, self._store, self._claim, self._left, self._control.halt)
+        if self._claim.interruptions:
+            self._database.let_go()
         if self._claim.deployment.trigger is Trigger.rollback:
             self._return_to_a_release()
             return
@@ -141,7 +186,8 @@ class Attempt:
         self._fetch_and_pin(self._plan())
         self._name_release()
         later = self._plan().after(StepName.prepare)
-        self._run_steps(tuple(s for s in later if not (s.name is StepName.migrate and self._migrated)))
+        done = (StepName.backup, StepName.migrate) if self._migrated else ()
+        self._run_steps(tuple(s for s in later if s.name not in done))
 
     def _return_to_a_release(self) -> None:
         stage, deployment = self._stage, self._claim.deployment
@@ -150,11 +196,13 @@ class Attempt:
             message = f"cannot go back to release {deployment.release}: it is not there, or not whole"
             raise StepFailed(Cause.preflight, message, "Deploy its commit: fraisier deploy … --commit SHA")
         stage.candidate = candidate(self._environment, marker.release, marker.commit, marker.ref)
-        plan = api.plan_return(self._environment, stage.candidate, self._parts(stage.candidate))
-        self._run_step(plan.steps[0])
+        self._run_step(api.plan_return(self._environment, stage.candidate, Parts()).steps[0])
         self._adopted = True
         self._remember_previous()
-        self._run_steps(plan.steps[1:])
+        if not deployment.with_database:
+            here, release = self._environment, stage.candidate.name
+            self._database.leave(way_of_release(self._store, stage.host, here, release).now)
+        self._run_steps(self._plan().steps[1:])
 
     def _bring_in(self) -> None:
         self._run_steps(self._plan().after(BRING_IN[self._environment.cutover][0]))
@@ -247,6 +295,7 @@ class Attempt:
         back = step.phase is Phase.rollback
         (self._control.check_halt if back else self._control.check)()
         self._step = step.name
+        self._begun_to_migrate |= step.name is StepName.migrate and not back
         if step.name is StepName.activate and not back:
             self._switched = True
         stop = self._control.halt if back else self._control.stop
@@ -254,7 +303,16 @@ class Attempt:
 
     def _plan(self) -> Plan:
         release = self._stage.candidate
+        if self._claim.deployment.trigger is Trigger.rollback:
+            return api.plan_return(self._environment, release, self._parts_of_return(release))
         return api.plan_deployment(self._environment, release, self._parts(release))
+
+    def _parts_of_return(self, release: Candidate) -> Parts:
+        parts = Parts(target=self._parts(release).target)
+        if not self._claim.deployment.with_database or self._migrated:
+            return parts
+        back = way_of_release(self._store, self._stage.host, self._environment, release.name)
+        return replace(parts, migrate_down=self._database.acts_of_return(back))
 
     def _parts(self, release: Candidate) -> Parts:
         return self._tools.parts(self._environment, release)
@@ -276,16 +334,17 @@ class Attempt:
 
     @property
     def _is_migrating(self) -> bool:
-        return self._step is StepName.migrate and not self._migrated
+        return self._step is StepName.migrate and not self._migrated and self._database.is_half_done
 
     def _failed(self, failure: StepFailed) -> Deployment | None:
         self._failed_at = self._step
         if self._control.reason is Reason.cancelled:
-            failure = self._cancelled(STOPPED_MIGRATION if self._is_migrating else "")
+            torn = self._is_migrating and not self._database.story.tells
+            failure = self._cancelled(STOPPED_MIGRATION if torn else "")
         if self._switched:
             return self._go_back(failure)
         # A migration that failed may have done half its work: like an interrupted one it is not repeated.
-        if failure.cause.is_retried and self._step is not StepName.migrate and self._patience.lasts():
+        if failure.cause.is_retried and not self._is_migrating and self._patience.lasts():
             self._clean_up()
             return self._retry(failure)
         return self._give_up(failure)
@@ -303,7 +362,7 @@ class Attempt:
     def _give_up(self, failure: StepFailed) -> Deployment:
         """Before the switch: the old release serves on; only the database may need its way back."""
         error = failure.message + (TORN if self._torn else "") + self._clean_up()
-        if self._migrated:
+        if self._migrated or (self._begun_to_migrate and self._database.is_half_done):
             error += self._undo_migration()
         status = Status.cancelled if failure.cause is Cause.cancelled else Status.failed
         return self._end(status, failure, error=error)
@@ -324,10 +383,10 @@ class Attempt:
         return ""
 
     def _undo_migration(self) -> str:
-        parts = self._parts(self._stage.candidate)
-        if not parts.migrate_down:
-            return ". The database has been migrated and stays so: no way down is configured"
-        step = Step(name=StepName.migrate, acts=parts.migrate_down, phase=Phase.rollback)
+        back, said = self._database.way_back()
+        if back is None:
+            return said
+        step = Step(name=StepName.migrate, acts=(back,), phase=Phase.rollback)
         try:
             self._insist_on(step)
         except (Stopped, *_UNJOURNALED):
@@ -340,7 +399,9 @@ class Attempt:
     def _go_back(self, failure: StepFailed) -> Deployment | None:
         """The code comes back even where the database does not; what failed on the way is said."""
         stage, new = self._stage, self._stage.candidate
-        down = self._parts(new).migrate_down if self._migrated else ()
+        back, said = self._database.way_back() if self._migrated else (None, "")
+        failure = _with(failure, said)
+        down = (back,) if back else ()
         marker = read_marker(stage.host, stage.layout, stage.previous)
         old = candidate(self._environment, stage.previous, marker.commit if marker else "")
         plan = way_back(stage, old if marker else None, down)
@@ -400,6 +461,10 @@ def _quarantined(environment: Environment, commit: str) -> Refusal:
     message = f"cannot deploy {commit[:12]}: it failed in this environment before and is quarantined"
     hint = f"If the cause is gone: fraisier deploy {environment.fraise} {environment.name} --force"
     return Refusal(Status.failed, Cause.quarantined, message, hint)
+
+
+def _with(failure: StepFailed, said: str) -> StepFailed:
+    return StepFailed(failure.cause, failure.message + said, failure.hint) if said else failure
 
 
 class _Refused(Exception):

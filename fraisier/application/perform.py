@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -99,10 +99,12 @@ class Scene:
 class Perform:
     """Performs one act at a time for one stage."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, more: Mapping[type, Callable[[Any, Scene], None]]) -> None:
+        """`more` performs the acts that need more than a stage."""
         self._stage = stage
         self._cut_over = over = CutOver(stage, self)
         self._table: dict[type, Callable[[Any, Scene], None]] = {
+            **more,
             Preflight: self._preflight,
             Unpack: self._unpack,
             Send: self._send,
@@ -133,7 +135,7 @@ class Perform:
         if isinstance(act, InstallFile | WriteFile | RemoveFile):
             act = replace(act, destination=at_home(self._stage.host, act.destination))
         if isinstance(act, Command | Unpack) and act.here:
-            Perform(self._builder())(replace(act, here=False), scene)
+            Perform(self._builder(), {})(replace(act, here=False), scene)
             return
         self._table[type(act)](act, scene)
 

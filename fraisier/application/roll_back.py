@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from fraisier.application.find_holds import FindHolds
-from fraisier.application.ports import Requested, Store
-from fraisier.application.release_marker import Marker, running_release, whole_releases
+from fraisier.application.ports import Host, Requested, Store
+from fraisier.application.release_marker import Marker, read_marker, running_release, whole_releases
 from fraisier.application.request_deployment import find_environment
 from fraisier.application.tools import Tools
 from fraisier.domain.deployment import Trigger, Wish
-from fraisier.domain.errors import NotFound
+from fraisier.domain.errors import Conflict, NotFound
 from fraisier.domain.fraise import Environment, EnvironmentKey
+from fraisier.domain.migration import DatabaseChange, Kind, Return, story_of, way_to
 from fraisier.domain.release import Layout, release_number
 
 
@@ -30,14 +32,18 @@ class RollBack:
         self._store = store
         self._holds = holds
 
-    def __call__(self, key: EnvironmentKey, *, to: str = "", by: str) -> Requested:
+    def __call__(
+        self, key: EnvironmentKey, *, to: str = "", by: str, with_database: bool = False
+    ) -> Requested:
         """Go back to release `to` (its name, number or commit), or to the good one before the running one.
 
         Raises:
             NotFound: no such environment or release, or nothing to go back to.
+            Conflict: `with_database`, but the database cannot be taken back.
         """
         environment = find_environment(self._environments, key)
         marker = self._choose(environment, to)
+        said = self._database(environment, marker, with_database=with_database)
         wish = Wish(
             environment=key,
             ref=marker.ref,
@@ -45,9 +51,32 @@ class RollBack:
             release=marker.release,
             trigger=Trigger.rollback,
             requested_by=by,
+            with_database=with_database,
             instead_of=self._holds.held_in(key),
         )
-        return self._store.request(wish)
+        return replace(self._store.request(wish), database=said)
+
+    def _database(self, environment: Environment, marker: Marker, *, with_database: bool) -> str:
+        if self._tools.framework(environment) is None:
+            if with_database:
+                message = f"cannot take the database of {environment.key} back: nothing migrates it"
+                raise Conflict(message, "Roll back without --with-database")
+            return ""
+        back = way_of_release(self._store, self._tools.host(environment), environment, marker.release)
+        if with_database and back.refusal:
+            message = f"cannot take the database of {environment.key} back: {back.refusal}"
+            raise Conflict(message, "Without --with-database the code goes back, and the database stays")
+        if with_database:
+            return f"The database goes back from revision {back.now} to {back.way.to}."
+        at = f"at revision {back.now}" if back.now else "as it is"
+        if back.refusal:
+            return f"The database stays {at}."
+        if back.way.to == back.now:
+            return f"The database stays {at}, where release {marker.release} left it."
+        return (
+            f"The database stays {at}; release {marker.release} was deployed with {back.way.to}."
+            " --with-database takes it back there."
+        )
 
     def _choose(self, environment: Environment, to: str) -> Marker:
         host, layout = self._tools.host(environment), Layout(environment.app_path)
@@ -64,6 +93,17 @@ class RollBack:
             message = f"cannot roll {environment.key} back: {what} is not on {host.name}"
             raise NotFound(message, f"Whole releases there: {names} (running: {running or 'none'})")
         return found[0]
+
+
+def way_of_release(store: Store, host: Host, environment: Environment, release: str) -> Return:
+    """The way of an environment's database back to where it was when `release` had been deployed."""
+    marker = read_marker(host, Layout(environment.app_path), release)
+    noted: dict[str, list[DatabaseChange]] = {}
+    for row in store.database_changes(environment.key):
+        change = DatabaseChange(kind=Kind(row["kind"]), revision=row["revision"], detail=row["detail"])
+        noted.setdefault(row["deployment_id"], []).append(change)
+    history = [(deployment, story_of(changes)) for deployment, changes in noted.items()]
+    return way_to(history, marker.deployment if marker else "")
 
 
 def _is_meant(marker: Marker, to: str) -> bool:

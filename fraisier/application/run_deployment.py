@@ -15,6 +15,7 @@ from fraisier.application.tools import Tools
 from fraisier.domain.deployment import Deployment, Status
 from fraisier.domain.errors import Cause, FraisierError, StepFailed
 from fraisier.domain.fraise import BuildOn, Cutover, Environment, EnvironmentKey
+from fraisier.domain.migration import story_of
 from fraisier.domain.recovery import Course, Resumption, resume
 from fraisier.domain.secret import Redactor
 
@@ -46,7 +47,8 @@ class RunDeployment:
         most = self._tools.retries.most_interruptions
         left = self._where_it_worked(claim)
         cutover = left.cutover if left else Cutover.restart
-        resumption = resume(claim.journal, cutover, interruptions=claim.interruptions, most=most)
+        database = story_of(claim.changes)
+        resumption = resume(claim.journal, cutover, database, interruptions=claim.interruptions, most=most)
         try:
             environment = self._environment(claim, resumption)
             redactor = Redactor(self._codec.secrets(environment))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from fraisier.application.plan_migration import plan_migration
 from fraisier.application.ports import (
     Clock,
+    Dumper,
     Host,
     Migrations,
     Prober,
@@ -16,7 +18,7 @@ from fraisier.application.ports import (
     Target,
     UnitState,
 )
-from fraisier.deployers.common import Candidate, Parts, command_env
+from fraisier.deployers.common import Candidate, Parts
 from fraisier.domain.errors import Cause, LivesElsewhere, StepFailed
 from fraisier.domain.fraise import Environment, TargetSpec
 from fraisier.domain.labels import as_options, in_words
@@ -42,6 +44,7 @@ class Tools:
     targets: Mapping[str, Target]
     probers: Mapping[str, Prober]
     migrations: Mapping[str, Migrations]
+    dumpers: Mapping[str, Dumper] = field(default_factory=dict)
     repository: Repository
     clock: Clock
     retries: Retries = field(default_factory=Retries)
@@ -99,16 +102,10 @@ class Tools:
     def parts(self, environment: Environment, release: Candidate) -> Parts:
         """What the environment's brands contribute to a plan for `release`."""
         acts = self.acts(environment, release.name)
-        migrations = self._migrations(environment)
-        if migrations is None:
-            return Parts(target=acts)
-        env = command_env(environment, release)
-        return Parts(
-            target=acts,
-            migrate_up=tuple(migrations.up(environment, release.folder, env)),
-            migrate_down=tuple(migrations.down(environment, release.folder, env)),
-        )
+        backup, up = plan_migration(environment, release, self.framework(environment))
+        return Parts(target=acts, backup=backup, migrate_up=up)
 
-    def _migrations(self, environment: Environment) -> Migrations | None:
+    def framework(self, environment: Environment) -> Migrations | None:
+        """What migrates the environment's database; None: nothing does."""
         database = environment.database
-        return self.migrations[database.framework] if database and database.up else None
+        return self.migrations[database.framework] if database and database.migrates else None

@@ -71,7 +71,7 @@ def command(session: Session, /, **options: Any) -> None:
             from fraisier.cli.plan import print_plan
 
             plan = fraisier.plan(key, commit=wanted.commit, ref=wanted.ref)
-            print_plan(fraisier, key, plan, as_json=wanted.as_json)
+            print_plan(fraisier, key, plan, commit=wanted.commit, as_json=wanted.as_json)
             return
         from fraisier.cli.waiting import conclude
 

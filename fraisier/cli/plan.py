@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,18 +45,20 @@ def command(session: Session, fraise: str, environment: str, *, commit: str, ref
     check_commit(commit, ref)
     key = session.key(fraise, environment)
     with session.fraisier() as fraisier:
-        print_plan(fraisier, key, fraisier.plan(key, commit=commit, ref=ref), as_json=as_json)
+        print_plan(fraisier, key, fraisier.plan(key, commit=commit, ref=ref), commit=commit, as_json=as_json)
 
 
-def print_plan(fraisier: Fraisier, key: EnvironmentKey, plan: Plan, *, as_json: bool) -> None:
-    """The plan's steps and the commands of each, and who would perform them."""
+def print_plan(
+    fraisier: Fraisier, key: EnvironmentKey, plan: Plan, *, commit: str = "", as_json: bool
+) -> None:
+    """The plan's steps with their commands, who would perform them, and what is known of the database."""
     environment = fraisier.environment(key)
     labels, cost = environment.labels, cost_of(environment)
-    hold = fraisier.holds().hold(key)
+    hold, outlook = fraisier.holds().hold(key), fraisier.outlook(key, commit=commit)
     if as_json:
         held = {"held_because": hold.reason, "held_until": times.iso(hold.until)} if hold else {}
-        document = {**_document(plan, key), "labels": labels, "cutover": environment.cutover, "cost": cost}
-        print_json({**document, **held})
+        known = {"labels": labels, "cutover": environment.cutover, "cost": cost}
+        print_json({**_document(plan, key), **known, **held, "database": outlook and asdict(outlook)})
         return
     screen = Screen.of_stdout()
     screen.say(f"The next deployment of {screen.style(str(key), bold=True)} would do this:")
@@ -67,6 +70,9 @@ def print_plan(fraisier: Fraisier, key: EnvironmentKey, plan: Plan, *, as_json: 
             screen.say("       " + command.replace("\n", "\n       ") + remark)
     if cost:
         screen.say(f"What it costs: {cost}.")
+    if outlook is not None:
+        for line in outlook.in_words():
+            screen.say(printable(line))
     if labels:
         screen.say(f"By a worker with the labels {in_words(labels)}.")
         if lack := FindWorkers(fraisier.store).lack(labels):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,7 @@ from fraisier.cli.screen import Screen, print_json
 from fraisier.cli.session import Session
 from fraisier.cli.tables import print_fields
 from fraisier.cli.text import printable
+from fraisier.domain.fraise import EnvironmentKey
 
 if TYPE_CHECKING:
     from fraisier.application.ports import Row, Store
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 def command(session: Session, deployment: str, *, as_json: bool) -> None:
     """Show the deployment with this ID (its beginning is enough), step by step.
 
-    With --json the row of the view, and its steps under "steps".
+    With --json the row of the view, its steps under "steps", and what was noted of the database under
+    "database".
 
     \b
     Examples:
@@ -36,11 +39,14 @@ def command(session: Session, deployment: str, *, as_json: bool) -> None:
         row = store.deployment(deployment)
         steps = store.steps(row["id"])
         hold = _hold(session, store, row)
+        key = EnvironmentKey(row["fraise_id"], row["environment"])
+        changes = store.database_changes(key, deployment=row["id"])
     if as_json:
-        print_json({**row, "steps": [dict(step) for step in steps]})
+        print_json({**row, "steps": [dict(step) for step in steps], "database": changes})
         return
     screen = Screen.of_stdout()
-    print_fields(screen, [*_fields(row, screen), ("Waits", printable(hold))])
+    waits = ("Waits", printable(hold))
+    print_fields(screen, [*_fields(row, screen), waits, *_database(changes)])
     if steps:
         screen.say()
     for step in steps:
@@ -59,6 +65,27 @@ def _hold(session: Session, store: Store, row: Row) -> str:
 
     hold = FindHolds(session.configuration.environments, store, time.time()).hold_of(row["id"])
     return hold.reason if hold is not None else ""
+
+
+def _database(changes: Sequence[Row]) -> list[tuple[str, str]]:
+    """Where the database was, and is; the newest note of each kind counts."""
+    newest = {change["kind"]: change for change in changes}
+    found = []
+    if planned := newest.get("planned"):
+        at, verdict = planned["revision"] or "not told", planned["detail"].get("verdict", "")
+        found.append(("Database", f"was at {at}" + (f"; {verdict}" if verdict else "")))
+        found.append(("Pending", ", ".join(each["name"] for each in planned["detail"].get("pending") or ())))
+    if (dump := newest.get("backed_up")) and "path" in dump["detail"]:
+        found.append(("Backup", f"{dump['detail']['path']} ({dump['detail']['bytes']:,} bytes)"))
+    for kind, text in _NOTES.items():
+        if note := newest.get(kind):
+            why = note["detail"].get("reason", "")
+            at = note["revision"] or "a revision that is not told"
+            found.append(("Database", text.format(at=at) + (f": {why}" if why else "")))
+    return [(name, printable(value)) for name, value in found]
+
+
+_NOTES = {"migrated": "migrated to {at}", "taken_back": "taken back to {at}", "left": "stays at {at}"}
 
 
 def _fields(row: Row, screen: Screen) -> list[tuple[str, str]]:

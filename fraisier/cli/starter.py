@@ -121,13 +121,20 @@ def _shared(found: Surroundings) -> list[str]:
 
 
 def _database(found: Surroundings) -> list[str]:
-    if not found.migrate:
+    if not found.framework:
         return []
+    if found.framework == "command":
+        return [
+            "database:",
+            "  framework: command",
+            f"  up: {scalar(found.migrate)}",
+            "  # down: …                     # what takes it back on a rollback, where that is possible",
+        ]
     return [
         "database:",
-        "  framework: command",
-        f"  up: {scalar(found.migrate)}",
-        "  # down: …                     # what takes it back on a rollback, where that is possible",
+        f"  framework: {found.framework}",
+        '  # url: "${DATABASE_URL}"       # migrations get it as DATABASE_URL, backups connect to it',
+        "  # backup_before_deploy: true  # a verified dump before each migration",
     ]
 
 

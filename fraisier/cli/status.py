@@ -47,7 +47,8 @@ def command(session: Session, fraise: str, environment: str, *, verify: bool, as
 
     STATUS is what became of the newest deployment; COMMIT and RELEASE are what runs, also after a
     deployment that failed. NOW says what a deployment waits for: a worker that lives and may take it, the end
-    of a pause, a time that is allowed.
+    of a pause, a time that is allowed; and where the newest deployment has left a database that was not
+    taken back.
 
     --verify looks at the hosts: where `current` points, whether the release is there and whole, from which
     release the unit was started, whose the folder is. It changes nothing, and says for each difference which
@@ -122,4 +123,15 @@ def _busy(store: Store, row: Row) -> str:
         return str(steps[-1]["step"]) if steps else "begins"
     if row["pending"]:
         return f"{row['pending']} waiting"
-    return "never deployed" if row["status"] is None and not row["paused"] else ""
+    if row["status"] is None:
+        return "" if row["paused"] else "never deployed"
+    return _left(store, row)
+
+
+def _left(store: Store, row: Row) -> str:
+    """Where the newest deployment has left a database that it did not take back."""
+    key = EnvironmentKey(row["fraise_id"], row["environment"])
+    changes = store.database_changes(key, deployment=row["deployment_id"])
+    if not changes or changes[-1]["kind"] != "left":
+        return ""
+    return f"the database stays at {changes[-1]['revision'] or 'a revision that is not told'}"

@@ -67,6 +67,7 @@ class Surroundings:
     branch: str
     remote: Remote
     build: tuple[str, ...] = ()
+    framework: str = ""  # what migrates; `command` where that is the line `migrate`
     migrate: str = ""
     unit: Unit | None = None
     port: int = 0
@@ -86,7 +87,8 @@ def look_around(folder: Path, ask: Ask) -> Surroundings:
         branch=ask((*git, "symbolic-ref", "--short", "HEAD")) or "main",
         remote=remote_of(url, name),
         build=tuple(_build(folder, name)),
-        migrate=_migrate(folder),
+        framework=_framework(folder),
+        migrate="bin/rails db:migrate" if _framework(folder) == "command" else "",
         unit=unit,
         port=(unit.port if unit else 0) or _port(_text(folder / "Dockerfile")),
         shared=tuple(_shared(folder)),
@@ -214,13 +216,17 @@ def _others(folder: Path) -> Iterator[str]:
         yield "composer install --no-dev --no-interaction"
 
 
-def _migrate(folder: Path) -> str:
+def _framework(folder: Path) -> str:
     if (folder / "manage.py").exists():
-        return ".venv/bin/python manage.py migrate --noinput"
+        return "django"
     if (folder / "alembic.ini").exists():
-        return ".venv/bin/alembic upgrade head"
+        return "alembic"
+    if next((folder / "db/migrations").glob("*.up.sql"), None) and "confiture" in _text(
+        folder / "pyproject.toml"
+    ):
+        return "confiture"
     if (folder / "bin/rails").exists() and (folder / "db/migrate").is_dir():
-        return "bin/rails db:migrate"
+        return "command"
     return ""
 
 

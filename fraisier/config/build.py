@@ -21,6 +21,7 @@ from fraisier.domain.fraise import (
     OnForcePush,
     TargetSpec,
 )
+from fraisier.domain.migration import OnIrreversible, Reversible
 from fraisier.domain.secret import Secret
 
 
@@ -152,10 +153,15 @@ def _build(parsed: Parsed, timeout: float) -> BuildCommand:
 
 
 def _database(parsed: Parsed | None) -> Database | None:
-    """None where only the name is told, which is for people: nothing is migrated then."""
-    if parsed is None or not parsed["up"]:
+    """None where nothing is migrated or backed up: then what is told is for people."""
+    if parsed is None:
         return None
-    return Database(**_given(parsed))
+    values = _given(parsed)
+    values["reversible"] = Reversible(values["reversible"])
+    values["on_irreversible"] = OnIrreversible(values["on_irreversible"])
+    values["options"] = {key: each for key, each in parsed.values.items() if key not in parsed.section.keys}
+    database = Database(**values)
+    return database if database.migrates or database.backup_before_deploy else None
 
 
 def _health(parsed: Parsed | None) -> HealthCheck | None:

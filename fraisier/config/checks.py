@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from fraisier.config import cutover, hosts, sources, texts
+from fraisier.config.databases import check_database
 from fraisier.config.document import Node
 from fraisier.config.reading import Reader, did_you_mean
 from fraisier.config.sections import Parsed
@@ -32,7 +33,7 @@ def check(root: Parsed, reader: Reader, labels: Collection[str]) -> None:
         _check_target(reader, environment)
         cutover.check(reader, environment)
         _check_health(reader, environment)
-        _check_migration(reader, environment)
+        check_database(reader, environment)
         _check_shared(reader, environment)
     used = {host for _, _, environment in environments_of(root) for host in environment["hosts"] or ()}
     hosts.check_options(reader, root, used)
@@ -120,18 +121,6 @@ def _check_health(reader: Reader, environment: Parsed) -> None:
     if health["request_timeout"] > health["timeout"] and health.given("request_timeout"):
         message = f"is longer than timeout ({health['timeout']:g} s), which bounds all probes together"
         reader.refuse(health.at("request_timeout"), message)
-
-
-def _check_migration(reader: Reader, environment: Parsed) -> None:
-    database = environment["database"]
-    if database is None or database.given("up"):
-        return
-    for key in ("framework", "down", "timeout"):
-        if key in database.values:
-            reader.refuse(
-                database.at(key), "has no meaning without up: add the command that migrates", at_key=True
-            )
-            return
 
 
 def _check_shared(reader: Reader, environment: Parsed) -> None:

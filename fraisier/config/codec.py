@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import Enum
 from typing import Any
 
@@ -25,6 +25,7 @@ from fraisier.domain.fraise import (
     Source,
     TargetSpec,
 )
+from fraisier.domain.migration import OnIrreversible, Reversible
 from fraisier.domain.secret import Secret
 from fraisier.domain.window import Window
 
@@ -139,9 +140,10 @@ class Codec:
 
 def secrets_in(environment: Environment) -> Iterator[Secret]:
     """The secrets that an environment carries."""
-    health = environment.health_check
+    health, database = environment.health_check, environment.database
     values = (
         environment.source.token,
+        database.url if database else None,
         *environment.env.values(),
         *(health.headers.values() if health else ()),
     )
@@ -189,12 +191,21 @@ def _environment(data: dict[str, Any]) -> Environment:
     data["proxy"] = _make(ProxySpec, data.get("proxy"))
     data["source"] = _make(Source, data["source"])
     data["target"] = _make(TargetSpec, data.get("target"))
-    data["database"] = _make(Database, data.get("database"))
+    data["database"] = _database(data.get("database"))
     data["health_check"] = _make(HealthCheck, data.get("health_check"))
     data["build"] = tuple(_make(BuildCommand, each) for each in data.get("build", ()))
     data["allowed"] = tuple(_make(Window, each) for each in data.get("allowed", ()))
     found: Environment = _make(Environment, data)
     return found
+
+
+def _database(data: dict[str, Any] | None) -> Database | None:
+    if data is None:
+        return None
+    found: Database = _make(Database, data)
+    return replace(
+        found, reversible=Reversible(found.reversible), on_irreversible=OnIrreversible(found.on_irreversible)
+    )
 
 
 def _make(cls: Any, data: dict[str, Any] | None) -> Any:

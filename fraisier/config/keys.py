@@ -7,8 +7,10 @@ from __future__ import annotations
 from fraisier.config import later, texts
 from fraisier.config.kinds import (
     Choice,
+    DatabaseUrl,
     Duration,
     Flag,
+    FlagOrAuto,
     Place,
     SecretText,
     ShellLine,
@@ -94,14 +96,71 @@ BUILD = Section(
 MIGRATION = Section(
     {
         "framework": Key(
-            Choice("command", later=later.FRAMEWORKS), "how migrations are run", default="command"
+            Text("name", texts.name),
+            "what migrates: alembic, confiture, django, command (`up` and its like), or a plugin's",
+            default="command",
         ),
-        "name": Key(Text(), "the database's name; for people"),
-        "up": Key(_line, "shell line that migrates; run in the new release's folder before it is activated"),
-        "down": Key(_line, "shell line that undoes it on a rollback", shown="not reversible"),
-        "timeout": Key(Duration(0.1), "how long it may take", default=1800.0),
+        "name": Key(Text(), "the database's name, for people; without `url`, databases are told apart by it"),
+        "url": Key(
+            DatabaseUrl(),
+            "where the database is; migrations get it as DATABASE_URL, backups connect to it",
+            shown="`DATABASE_URL` of `env` or `env_file`",
+        ),
+        "config": Key(
+            _relative,
+            "the framework's own file in the release",
+            shown="`alembic.ini`, `manage.py`; confiture: DATABASE_URL instead",
+        ),
+        "folder": Key(_relative, "confiture: where the migrations are", shown="`db/migrations`"),
+        "python": Key(
+            _line, "alembic, django: how the release's Python is called", shown="`.venv/bin/python`"
+        ),
+        "command": Key(_line, "confiture: how it is called", shown="`.venv/bin/confiture`"),
+        "up": Key(_line, "command: shell line that migrates; run in the new release's folder"),
+        "down": Key(
+            _line,
+            "command: shell line that takes the database back to the revision $FRAISIER_REVISION",
+            shown="not reversible",
+        ),
+        "current": Key(
+            _line, "command: shell line that prints the database's revision", shown="it is not told"
+        ),
+        "pending": Key(
+            _line,
+            "command: shell line that prints what is pending, one migration a line",
+            shown="it is not told",
+        ),
+        "timeout": Key(Duration(0.1), "how long a migration may take", default=1800.0),
+        "reversible": Key(
+            FlagOrAuto(),
+            "whether migrations can be taken back; auto: as the framework tells",
+            default="auto",
+        ),
+        "on_irreversible": Key(
+            Choice("refuse", "backup", "proceed"),
+            "what becomes of a deployment whose migrations cannot be taken back; backup: a dump first",
+            default="proceed",
+        ),
+        "backup_before_deploy": Key(Flag(), "a verified dump before each migration", default=False),
+        "backup_command": Key(
+            _line,
+            "shell line that dumps the database into $FRAISIER_BACKUP",
+            shown="pg_dump, or SQLite's own",
+        ),
+        "backup_folder": Key(
+            Text("absolute path", texts.app_path), "where dumps are kept", shown="`<app_path>/backups`"
+        ),
+        "backup_timeout": Key(Duration(0.1), "how long a dump may take", default=3600.0),
+        "keep_backups": Key(Whole(1, 1000), "how many dumps stay on the disk", default=3),
+        "lock": Key(
+            Text(), "what the database is called among all that are migrated", shown="`url`, or `name`"
+        ),
+        "lock_timeout": Key(
+            Duration(0, 86400), "how long a deployment waits for others' migrations of it", default=600.0
+        ),
     },
     later=later.KEYS["migration"],
+    other=Text(),
 )
 
 HEALTH = Section(

@@ -40,6 +40,7 @@ _BYTES = {"": 1} | {
     for binary in ("", "i")
 }
 _ONE_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}\Z")
+_DATABASE_URL = re.compile(r"[a-z][a-z0-9+]*://\S+\Z", re.IGNORECASE)
 _USERINFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*:[^/\s@]+@", re.IGNORECASE)
 REFERENCE_SCHEMA = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-.*)?\}"}
 
@@ -160,6 +161,25 @@ class Value:
         return {"type": ["string", "number", "boolean"]}
 
 
+class DatabaseUrl(Value):
+    """Where a database is: a URL, which is a secret where it has a password or comes from a variable."""
+
+    words = "URL"
+
+    def __init__(self) -> None:
+        super().__init__(one_line=True)
+
+    def read(self, node: Node, reader: Reader) -> str | Secret:
+        value = super().read(node, reader)
+        text = value.reveal() if isinstance(value, Secret) else value
+        if not _DATABASE_URL.match(text):  # never repeated: it may hold a password
+            raise Refused(node, "is no database; expected e.g. postgresql://user@host/name or sqlite:///path")
+        return value
+
+    def schema(self) -> Schema:
+        return {"type": "string", "minLength": 1}
+
+
 class Flag:
     """Yes or no."""
 
@@ -174,6 +194,20 @@ class Flag:
 
     def schema(self) -> Schema:
         return {"anyOf": [{"type": "boolean"}, REFERENCE_SCHEMA]}
+
+
+class FlagOrAuto:
+    """Yes, no, or whatever Fraisier finds out: the words `true`, `false` and `auto`."""
+
+    words = "true, false or `auto`"
+
+    def read(self, node: Node, reader: Reader) -> str:
+        if node.kind == "scalar" and node.text == "auto":
+            return "auto"
+        return "true" if Flag().read(node, reader) else "false"
+
+    def schema(self) -> Schema:
+        return {"enum": [True, False, "auto"]}
 
 
 class Whole:

@@ -5,11 +5,8 @@ from __future__ import annotations
 TYPES = ("etl", "scheduled", "backup")
 
 FRAMEWORKS = (
-    "alembic",
     "atlas",
-    "confiture",
     "dbmate",
-    "django",
     "flyway",
     "goose",
     "knex",
@@ -41,12 +38,8 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "database": {"pool": "PostgreSQL", "pool_size": "PostgreSQL", "schema": "PostgreSQL"},
     "migration": {
-        "backup_before_deploy": "a backup before the migration",
-        "backup_command": "a backup before the migration",
-        "lock_timeout": "settings of a migration framework",
         "restore": "restoring a backup",
         "strategy": "rebuilding or restoring a database",
-        "url": "settings of a migration framework",
     },
     "health": {
         "bake": "watching a release after the deployment; the key belongs to the environment",

@@ -23,18 +23,23 @@ def load_configuration(
     environ: Mapping[str, str] | None = None,
     known_forges: Collection[str] | None = None,
     known_targets: Collection[str] | None = None,
+    known_migrations: Collection[str] | None = None,
     labels: tuple[str, ...] = (),
 ) -> Configuration:
     """Read and check a whole `fraises.yaml`.
 
-    `environ` (by default the process's) gives `${VAR}` its values. `known_forges` and `known_targets` are
+    `environ` (by default the process's) gives `${VAR}` its values. `known_forges` and its like are
     brands beside our own, by default those of installed plugins. `labels` are this machine's, if not those of
     the file.
 
     Raises:
         InvalidConfig: with every problem at once, each with its line and column.
     """
-    given = {"fraisier.forges": known_forges, "fraisier.targets": known_targets}
+    given = {
+        "fraisier.forges": known_forges,
+        "fraisier.targets": known_targets,
+        "fraisier.migrations": known_migrations,
+    }
 
     def brands(group: str) -> Collection[str]:
         names = given.get(group)

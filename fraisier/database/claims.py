@@ -9,6 +9,7 @@ import orjson
 
 from fraisier.application.ports import Claim, JournaledStep
 from fraisier.database.clocks import unix, unix_or_none
+from fraisier.database.databases import notes_of
 from fraisier.database.deployment_rows import change_deployment, deployment_of, locked_deployment
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.domain.deployment import Deployment, Status
@@ -48,6 +49,7 @@ def claim_of(tx: Transaction, worker: str, row: DatabaseRow) -> Claim:
         current_commit=row["current_commit"],
         current_deployment=row["current_deployment"] or "",
         journal=tuple(_journaled(step, retried) for step in tx.execute(_JOURNAL, (row["id"],))),
+        changes=notes_of(tx, row["id"]) if attempts else (),
         resolved=attempts[-1]["resolved"] if attempts else "",
         attempts=len(attempts),
         interruptions=len(attempts) - len(retried),

@@ -172,4 +172,5 @@ def _deployment(wish: Wish, key: EnvironmentKey, *, event_id: str, now: float) -
         force=wish.force,
         event_id=event_id,
         release=wish.release,
+        with_database=wish.with_database,
     )

@@ -17,9 +17,9 @@ from fraisier.domain.fraise import EnvironmentKey
 
 _INSERT = """
 INSERT INTO tb_deployments (id, fraise, environment, ref, "commit", status, trigger, requested_by,
-    requested_at, event, force, release, completed_at, cause, error_message, hint)
+    requested_at, event, force, release, with_database, completed_at, cause, error_message, hint)
 """
-_INSERT_WIDTH = 16
+_INSERT_WIDTH = 17
 
 SUPERSEDED_HINT = "Nothing to do: the newer one takes its place"
 
@@ -63,6 +63,7 @@ def _new_row(deployment: Deployment, at: str, newer: str | None) -> Columns:
         deployment.event_id or None,
         deployment.force,
         deployment.release,
+        deployment.with_database,
         None if newer is None else at,
         None if newer is None else "superseded",
         "" if newer is None else superseded_by(newer),
@@ -90,6 +91,7 @@ def deployment_of(row: DatabaseRow) -> Deployment:
         hint=row["hint"],
         release=row["release"],
         previous_release=row["previous_release"],
+        with_database=bool(row["with_database"]),
         cancel_requested_by=row["cancel_requested_by"],
         not_before=unix_or_none(row["not_before"]) or 0.0,
     )

@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fraisier.application.ports import Claim, Delivery, Ending, Output, Received, Requested, Row
-from fraisier.database import claims, house, journal, pauses, receiving, views
+from fraisier.application.ports import Claim, Delivery, Ending, Holder, Output, Received, Requested, Row
+from fraisier.database import claims, databases, house, journal, pauses, receiving, views
 from fraisier.database.clocks import iso
 from fraisier.database.jobs import Job, Work
 from fraisier.database.prepared_delivery import prepared_early
@@ -24,6 +24,7 @@ from fraisier.database.transaction import Connection, Statements, Transaction
 from fraisier.domain.deployment import Deployment, Wish
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey, Fraise
+from fraisier.domain.migration import DatabaseChange
 from fraisier.domain.plan import Phase, StepName, StepState
 
 if TYPE_CHECKING:
@@ -159,6 +160,25 @@ class SqlStore(ABC):
     def write_output(self, claim: Claim, step: int, text: str) -> None:
         """Append redacted output, bounded per step."""
         self._held(claim, lambda tx: journal.write_output(tx, claim, step, text))
+
+    # -- databases of environments
+    def note_database(self, claim: Claim, change: DatabaseChange) -> None:
+        """Note what became of the environment's database."""
+        self._held(claim, lambda tx: databases.note(tx, claim, change))
+
+    def lock_database(self, claim: Claim, name: str) -> Holder | None:
+        """Take a database for this deployment; returns who has it instead."""
+        holder: Holder | None = self._held(claim, lambda tx: databases.lock(tx, claim, name))
+        return holder
+
+    def unlock_databases(self, claim: Claim) -> None:
+        """Let go of whatever databases this deployment has taken."""
+        self._held(claim, lambda tx: databases.unlock(tx, claim))
+
+    def database_changes(self, environment: EnvironmentKey, *, deployment: str = "") -> Sequence[Row]:
+        """Rows of v_database_change, oldest first; of one deployment, where that is given."""
+        with self._reading() as connection:
+            return databases.changes(connection, environment, deployment)
 
     def finish(self, claim: Claim, attempt: int, ending: Ending) -> Deployment:
         """End attempt and deployment, note what runs, release the lease."""

@@ -88,7 +88,7 @@ TABLES = (
         uuid="id event",
         text="fraise environment ref commit status trigger requested_by cause error_message hint release"
         " previous_release cancel_requested_by",
-        flag="force",
+        flag="force with_database",
         real="duration",
         time="requested_at started_at completed_at not_before",
     ),
@@ -108,6 +108,15 @@ TABLES = (
         text="phase step state release tail error",
         real="duration",
         time="started_at ended_at",
+    ),
+    _table(
+        "tb_database_changes",
+        "pk",
+        integer="pk attempt",
+        uuid="deployment",
+        text="kind revision",
+        time="at",
+        json="detail",
     ),
     _table(
         "tb_step_output",
@@ -140,6 +149,7 @@ TABLES = (
 STAYS = {
     "tb_migrations": "each database has its own",
     "tb_workers": "they work on this database",
+    "tb_database_locks": "a deployment that was running takes its database again when it goes on",
     "tb_receipts": "of sessions on this server",
     "tb_environments.lease_worker": "a lease is held on this database; without one, a deployment that was"
     " running is taken over as after a crash",

@@ -15,7 +15,7 @@ from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.plan import Phase, StepName
 
 # Columns of the views that hold JSON, and truth values that SQLite keeps as 0 and 1.
-_JSON = frozenset({"environments", "changes", "quarantined_commits", "info", "labels"})
+_JSON = frozenset({"environments", "changes", "quarantined_commits", "info", "labels", "detail"})
 _TRUTH = frozenset({"healthy", "paused", "force"})
 _HIDDEN = frozenset({"position", "data"})
 

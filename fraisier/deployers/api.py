@@ -37,6 +37,7 @@ def plan_deployment(environment: Environment, release: Candidate, parts: Parts) 
             (StepName.preflight, (Preflight(), *clean_up(environment))),
             (StepName.fetch, (fetch,)),
             *_made(environment, release),
+            (StepName.backup, parts.backup),
             (StepName.migrate, parts.migrate_up),
             *bring_in(
                 environment,
@@ -49,12 +50,16 @@ def plan_deployment(environment: Environment, release: Candidate, parts: Parts) 
 
 
 def plan_return(environment: Environment, release: Candidate, parts: Parts) -> Plan:
-    """Go back to a release that is whole, because a person asked for it. The database is left as it is."""
+    """Go back to a release that is whole, because a person asked for it.
+
+    The database is left as it is, unless `parts` say how it goes back: before the code does.
+    """
     return Plan(
         release=release.name,
         steps=steps(
             Phase.deploy,
             (StepName.preflight, (Preflight(), *clean_up(environment))),
+            (StepName.migrate, parts.migrate_down),
             *bring_in(environment, release.name, parts),
         ),
     )

@@ -22,9 +22,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What brands contribute to a plan, as data: the target's commands and the migrations'."""
+    """What brands contribute to a plan, as data: the target's commands, the database's acts."""
 
     target: TargetActs = field(default_factory=TargetActs)
+    backup: tuple[Act, ...] = ()
     migrate_up: tuple[Act, ...] = ()
     migrate_down: tuple[Act, ...] = ()
 

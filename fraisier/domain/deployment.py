@@ -99,10 +99,11 @@ class Wish:
     """A request for a deployment, before it is one.
 
     `commit` may be '' (unknown until the first fetch). `tip` is the ref's tip that the wish decides on; it
-    becomes the environment's `seen_tip`. `release` names the release that a rollback goes back to. `seen`
-    is what `seen_tip` was when a sweep looked for the tip: one that has changed since makes the wish void.
-    `instead_of` are wishes of persons that are held back, in a paused environment or outside of its windows:
-    a person who decides anew does not want them to begin, and undo this, when the hold ends.
+    becomes the environment's `seen_tip`. `release` names the release that a rollback goes back to, and
+    `with_database` says that its database goes back, too. `seen` is what `seen_tip` was when a sweep looked
+    for the tip: one that has changed since makes the wish void. `instead_of` are wishes of persons that are
+    held back, in a paused environment or outside of its windows: a person who decides anew does not want them
+    to begin, and undo this, when the hold ends.
     """
 
     environment: EnvironmentKey
@@ -114,6 +115,7 @@ class Wish:
     event_id: str = ""
     force: bool = False
     release: str = ""
+    with_database: bool = False
     seen: str | None = None
     instead_of: frozenset[str] = frozenset()
 
@@ -160,6 +162,7 @@ class Deployment:
     hint: str = ""
     release: str = ""
     previous_release: str = ""
+    with_database: bool = False
     cancel_requested_by: str = ""
     not_before: float = 0.0
 

@@ -205,6 +205,9 @@ class Cause(StrEnum):
     build = "build"
     migration = "migration"
     migration_interrupted = "migration_interrupted"
+    irreversible = "irreversible"
+    backup = "backup"
+    database = "database"
     restart = "restart"
     unhealthy = "unhealthy"
     timeout = "timeout"
@@ -225,12 +228,15 @@ class Cause(StrEnum):
         return self in _RETRIED
 
 
-_RETRIED = frozenset({Cause.disk, Cause.network, Cause.host, Cause.store})
+_RETRIED = frozenset({Cause.disk, Cause.network, Cause.host, Cause.store, Cause.database})
 
 # What to do, for who knows only the cause.
 _ADVICE = {
     Cause.repository: "See that the repository can be read: fraisier doctor",
     Cause.migration_interrupted: "Look at the database, mend it by hand, then deploy again with --force",
+    Cause.irreversible: "Make its migrations reversible, or set `on_irreversible: backup` or `proceed`",
+    Cause.backup: "See its output, and docs/migrations.md for what a backup needs",
+    Cause.database: "See that the environment's database can be reached, and who else works on it",
     Cause.disk: "Make room on the disk, then deploy again: the commit is not to blame",
     Cause.network: "See that the repository can be reached: fraisier doctor",
     Cause.host: "See that the host can be used: fraisier doctor",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from fraisier.domain.migration import OnIrreversible, Reversible
 from fraisier.domain.push import Change, RefKind
 from fraisier.domain.secret import Secret
 from fraisier.domain.window import Window
@@ -98,17 +99,68 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """How the database of an environment is migrated: a framework's name and its settings.
+    """How the database of an environment is migrated and backed up: a framework's name and its settings.
 
-    For `framework: command`, `up` and `down` are shell lines run in the new release's folder. An empty
-    `down` means that the migration is not reversible.
+    `url` is where the database is (a secret where it has a password). `lock` names it among all databases;
+    '' = as `url` says, or `name`. `config` is the framework's own file in the release, `python` and `command`
+    are how the framework is called there. `up`, `down`, `current` and `pending` are the shell lines of
+    `framework: command`. What keys a framework of a third party has besides is in `options`.
     """
 
     framework: str = "command"
     name: str = ""
+    url: str | Secret = ""
+    lock: str = ""
+    lock_timeout: float = 600.0
+    config: str = ""
+    folder: str = ""
+    python: str = ""
+    command: str = ""
     up: str = ""
     down: str = ""
+    current: str = ""
+    pending: str = ""
     timeout: float = 1800.0
+    reversible: Reversible = Reversible.auto
+    on_irreversible: OnIrreversible = OnIrreversible.proceed
+    backup_before_deploy: bool = False
+    backup_command: str = ""
+    backup_folder: str = ""  # '' = <app_path>/backups
+    backup_timeout: float = 3600.0
+    keep_backups: int = 3
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def migrates(self) -> bool:
+        """Whether there is anything that migrates it."""
+        return self.framework != "command" or bool(self.up)
+
+    def identity(self, key: EnvironmentKey) -> str:
+        """What this database is called among all databases: `lock`, else its URL without user and password,
+        else `name`, else the environment's own name.
+        """
+        text = self.url.reveal() if isinstance(self.url, Secret) else self.url
+        return self.lock or (_place_of(text) if text else "") or self.name or str(key)
+
+    @property
+    def may_back_up(self) -> bool:
+        """Whether a deployment may have to make a backup."""
+        return self.backup_before_deploy or self.on_irreversible is OnIrreversible.backup
+
+
+def _place_of(url: str) -> str:
+    """A database's URL without user, password and parameters: the same text however it is spelt."""
+    from urllib.parse import parse_qs, unquote, urlsplit  # slow to import, and only who deploys needs it
+
+    parts = urlsplit(url)
+    kind = parts.scheme.partition("+")[0]
+    if kind == "sqlite":
+        return "sqlite:///" + parts.path.lstrip("/")
+    told = parse_qs(parts.query)
+    host = unquote(parts.hostname or "") or told.get("host", ["localhost"])[0]
+    port = parts.port or told.get("port", ["5432" if kind.startswith("postgres") else ""])[0]
+    kind = "postgresql" if kind == "postgres" else kind
+    return f"{kind}://{host}{':' if port else ''}{port}/{unquote(parts.path.lstrip('/'))}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import Cutover
+from fraisier.domain.migration import Story
 from fraisier.domain.plan import BRING_IN, SWITCHED, Phase, StepName, StepState
 
 
@@ -39,6 +40,7 @@ class Course(StrEnum):
     start_over = "start_over"  # nothing that counts was done: from the first step, in a new folder
     go_on = "go_on"  # the release is whole: switch to it (again), restart, check
     roll_back = "roll_back"  # the way back had begun, or the release had failed after the switch
+    ask = "ask"  # a migration was interrupted whose framework tells how far it came
     conclude = "conclude"  # the migration had failed, or somebody stopped it: only the ending is missing
 
 
@@ -78,6 +80,7 @@ _REPEATABLE = (
     StepName.prepare,
     StepName.link_shared,
     StepName.build,
+    StepName.backup,
 )
 _UNFINISHED = (StepState.running, StepState.interrupted)
 _BAD = (StepState.failed, StepState.cancelled)
@@ -90,6 +93,16 @@ INTERRUPTED_MIGRATION = (
 STOPPED_MIGRATION = (
     ". Its migration was stopped in the middle and is not repeated: the database may be between two states"
 )
+
+
+def torn_between(before: str, now: str) -> str:
+    """Why a deployment ends whose migration was interrupted and is neither done nor to be begun again."""
+    return (
+        "cannot go on with the migration: its worker died in the middle. The database was at revision"
+        f" {before}, is at {now}, and may be between two states; the old release keeps serving"
+    )
+
+
 INTERRUPTED_TOO_OFTEN = (
     "cannot finish: {most} workers died, or lost the environment, while they performed this deployment"
 )
@@ -98,6 +111,7 @@ INTERRUPTED_TOO_OFTEN = (
 def resume(
     journal: Sequence[Journaled],
     cutover: Cutover = Cutover.restart,
+    database: Story | None = None,
     *,
     interruptions: int = 0,
     most: int = MOST_INTERRUPTIONS,
@@ -105,19 +119,23 @@ def resume(
     """How a deployment with this journal goes on. An empty journal starts from the first step.
 
     `cutover` is that of the environment which it began with: it says which steps are behind the switch.
+    `database` is what was noted of its migration; None: notes were not kept.
     `interruptions` is how many of its attempts ended because their worker did: a deployment that ends
     its workers, or loses its folder, each time is tried `most` times.
     """
     migrated, undone, torn = _database(journal)
-    found = replace(_way_on(journal, migrated, cutover), migrated=migrated, undone=undone, torn=torn)
-    if interruptions < most or found.course not in (Course.start_over, Course.go_on):
+    found = _way_on(journal, cutover, database, migrated=migrated)
+    found = replace(found, migrated=migrated, undone=undone, torn=torn)
+    if interruptions < most or found.course not in (Course.start_over, Course.go_on, Course.ask):
         return found
     course = Course.roll_back if found.switched else Course.conclude
     error = INTERRUPTED_TOO_OFTEN.format(most=most)
     return replace(found, course=course, cause=Cause.interrupted, error=error)
 
 
-def _way_on(journal: Sequence[Journaled], migrated: bool, cutover: Cutover) -> Resumption:  # noqa: FBT001
+def _way_on(
+    journal: Sequence[Journaled], cutover: Cutover, database: Story | None, *, migrated: bool
+) -> Resumption:
     steps = [step for step in journal if not step.retried]
     forward = [step for step in steps if step.phase is Phase.deploy]
     switched = any(step.name in SWITCHED[cutover] for step in forward)
@@ -129,12 +147,23 @@ def _way_on(journal: Sequence[Journaled], migrated: bool, cutover: Cutover) -> R
         course = Course.roll_back if switched else Course.conclude
         error = failed.error + _torn_by(failed)
         return Resumption(course, failed.release, _cause(failed), error, switched=switched)
-    if any(step.name is StepName.migrate and step.state in _UNFINISHED for step in last):
-        return Resumption(Course.conclude, "", Cause.migration_interrupted, INTERRUPTED_MIGRATION)
+    cut = next((s for s in last if s.name is StepName.migrate and s.state in _UNFINISHED), None)
+    if cut is not None:
+        return _in_the_migration(cut, database)
     whole = [s for s in last if s.name in BRING_IN[cutover] or (s.name is StepName.migrate and migrated)]
     if whole:
         return Resumption(Course.go_on, whole[-1].release, switched=switched)
     return Resumption(Course.start_over)
+
+
+def _in_the_migration(cut: Journaled, database: Story | None) -> Resumption:
+    """Nothing is migrated before it was noted that it will be; what had begun is never repeated blindly."""
+    if database is not None and not database.planned:
+        return Resumption(Course.start_over)
+    tells = database is not None and database.tells
+    course = Course.ask if tells else Course.conclude
+    release = cut.release if tells else ""
+    return Resumption(course, release, Cause.migration_interrupted, INTERRUPTED_MIGRATION)
 
 
 def _database(journal: Sequence[Journaled]) -> tuple[bool, bool, bool]:

@@ -45,6 +45,11 @@ class Layout:
         return posixpath.join(self.instances, name + ".env")
 
     @property
+    def backups(self) -> str:
+        """Dumps of the database; the environment's user writes them, so it is not in our own folder."""
+        return posixpath.join(self.app_path, "backups")
+
+    @property
     def own(self) -> str:
         """Fraisier's own folder: lock, token, owner, scopes and the releases' markers."""
         return posixpath.join(self.app_path, ".fraisier")

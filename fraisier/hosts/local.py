@@ -21,6 +21,7 @@ from fraisier.hosts.scopes import Kind
 from fraisier.hosts.short import own_environment, run_short
 from fraisier.hosts.users import Account, account, environment_of
 
+ASKING = 120.0  # seconds that a fraise's program has to answer, unless it is told otherwise
 _LARGEST_ENV_FILE = 1 << 20  # bytes
 
 
@@ -99,6 +100,17 @@ class LocalHost:
             connection.close()
             raise
         return connection
+
+    def ask(self, command: Command) -> Finished:
+        """Run a fraise's command that changes nothing; it ends with us.
+
+        The shell reads what to run from its stdin, as in a scope: no secret is an argument.
+
+        Raises:
+            StepFailed: timeout, preflight where the user, the program or the env_file is missing.
+        """
+        who, order = self._prepare(command)
+        return run_short(("/bin/sh",), timeout=command.timeout or ASKING, who=who, stdin=order.script())
 
     def is_going_down(self) -> bool:
         """Whether systemd is stopping everything, for a reboot or a poweroff."""

@@ -13,8 +13,9 @@ import shlex
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 
 from fraisier.application.ports import Finished, Ground, Job
 from fraisier.application.settings import HostOptions
@@ -25,7 +26,7 @@ from fraisier.hosts import ground as grounds
 from fraisier.hosts import ssh_streams
 from fraisier.hosts.archives import pack_words
 from fraisier.hosts.launch import Order, Outcome
-from fraisier.hosts.local import host_and_port
+from fraisier.hosts.local import ASKING, host_and_port
 from fraisier.hosts.scopes import Kind
 from fraisier.hosts.ssh_accounts import Accounts, RemoteAccount
 from fraisier.hosts.ssh_channel import Channels, NoAnswer
@@ -93,6 +94,18 @@ class SSHHost:
     def inspect(self, argv: Sequence[str], *, timeout: float = 10.0) -> Finished:
         """Run a short command that changes nothing; code 127 where the program is missing."""
         return self._perform(argv, timeout, again=True)
+
+    def ask(self, command: Command) -> Finished:
+        """Run a fraise's command that changes nothing, as its user and with its environment.
+
+        Raises:
+            StepFailed: timeout, preflight where the user or the env_file is missing.
+        """
+        who = self._accounts.get(command.user)
+        script = base64.b64encode(self._order(who, command).script()).decode()
+        limit = command.timeout or ASKING
+        words = ("ask_for", f"{limit:g}", who.how, who.name, script)
+        return self._in_time(command.describe(), limit, partial(self._ask, *words, patience=limit))
 
     def is_going_down(self) -> bool:
         """Whether systemd is stopping everything there; False where it cannot be asked."""
@@ -293,14 +306,18 @@ class SSHHost:
         return finished
 
     def _perform(self, argv: Sequence[str], timeout: float, *, again: bool) -> Finished:
-        function = "perform_with_rights" if _needs_rights(argv) else "perform"
+        words = ("perform_with_rights" if _needs_rights(argv) else "perform", f"{timeout:g}", *argv)
+        ask = partial(self._ask, *words, patience=timeout, again=again)
+        return self._in_time(shlex.join(argv), timeout, ask)
+
+    def _in_time(self, shown: str, timeout: float, ask: Callable[[], Finished]) -> Finished:
         began = time.monotonic()
         try:
-            done = self._ask(function, f"{timeout:g}", *argv, patience=timeout, again=again)
+            done = ask()
         except NoAnswer:  # sudo's commands are not ours to kill
             done = None
         if done is None or (done.code == _KILLED and time.monotonic() - began >= timeout):
-            message = f"cannot finish `{shlex.join(argv)}` on {self.name} within {timeout:g} s"
+            message = f"cannot finish `{shown}` on {self.name} within {timeout:g} s"
             raise StepFailed(Cause.timeout, message, "Run it there by hand to see what it waits for")
         return done
 

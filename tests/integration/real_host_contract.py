@@ -267,6 +267,16 @@ class RealHostContract(HostContract):
         assert (done.code, done.stdout, done.stderr) == (3, b"o\0\xff\n", b"e\n")
 
     # -- connections
+    def test_a_fraises_program_answers_as_its_user_with_its_environment(self, host: Host) -> None:
+        env = {"WORD": Secret('it\'s "so"', "test")}
+        line = 'id -un; printf "%s\n" "$WORD"; echo aside >&2; exit 3'
+        told = host.ask(Command.shell(line, cwd="/", user=self.other, env=env))
+        assert told.stdout.decode() == f'{self.other}\nit\'s "so"\n'
+        assert (told.code, told.stderr.decode()) == (3, "aside\n")
+        with pytest.raises(StepFailed) as late:
+            host.ask(Command.shell("sleep 20", cwd="/", timeout=0.5))
+        assert late.value.cause is Cause.timeout
+
     def test_where_nobody_listens_the_connection_is_refused(self, host: Host, ours: Ground) -> None:
         with pytest.raises(ConnectionRefusedError):
             host.connect("127.0.0.1:1", timeout=5)

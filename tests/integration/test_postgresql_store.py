@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.integration.postgresql_stores import *  # noqa: F403 - its fixtures
+from tests.unit.database_contract import DatabaseContract
 from tests.unit.hold_contract import HoldContract
 from tests.unit.label_contract import LabelContract
 from tests.unit.store_contract import (
@@ -23,6 +24,10 @@ class TestRequesting(RequestingContract):
 
 
 class TestClaims(ClaimContract):
+    pass
+
+
+class TestDatabases(DatabaseContract):
     pass
 
 

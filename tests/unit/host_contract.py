@@ -62,6 +62,10 @@ class HostContract:
         return ground
 
     # -- the right to change
+    def test_a_question_is_answered_without_lock_or_token(self, host: Host) -> None:
+        answer = host.ask(Command.shell("echo a b", cwd="/", timeout=20))
+        assert (answer.code, answer.stdout) == (0, b"a b\n")
+
     def test_a_takeover_lays_out_the_folders(self, host: Host, ours: Ground) -> None:
         assert {"releases", "shared"} <= set(host.list(ours.app_path))
 

@@ -96,7 +96,7 @@ def test_everything_that_is_found_is_used(tmp_path: Path) -> None:
     assert (found["systemd_service"], found["unit_file"]) == ("orders.service", "deploy/orders.service")
     assert found["health_check"] == {"tcp": "127.0.0.1:8123", "timeout": 30}
     assert found["shared"] == [".env"]
-    assert found["database"] == {"framework": "command", "up": ".venv/bin/alembic upgrade head"}
+    assert found["database"] == {"framework": "alembic"}
     document = yaml.safe_load((folder / "fraises.yaml").read_text())
     assert document["git"]["provider"] == "gitlab"
     assert document["fraises"]["orders"]["repository"] == "acme/shop/orders"

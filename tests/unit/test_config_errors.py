@@ -16,7 +16,7 @@ def problems(folder: Path, text: str | bytes, **environ: str) -> list[str]:
     file = folder / "fraises.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     try:
-        load_configuration(str(file), environ=environ, known_forges=(), known_targets=())
+        load_configuration(str(file), environ=environ, known_forges=(), known_targets=(), known_migrations=())
     except InvalidConfig as error:
         return [f"{each.line}:{each.column} {each.message}" for each in error.problems]
     return []
@@ -165,20 +165,35 @@ ENVIRONMENT_CASES = [
     ("health_check: {tcp: 'a:1', bake: 5m}", "9:36", "is not performed by this version of Fraisier"),
     # migrations
     (
-        "database: {framework: alembic}",
+        "database: {framework: flyway}",
         "9:31",
-        "alembic is not performed by this version of Fraisier; it performs: command",
+        "flyway is not performed by this version of Fraisier; it performs: alembic, command, confiture, django",
     ),
     (
         "database: {framework: comand, up: x}",
         "9:31",
-        "'comand' is not known; expected command; did you mean 'command'?",
+        "'comand' is not known; expected alembic, command, confiture, django; did you mean 'command'?",
     ),
     (
-        "database: {name: x, backup_before_deploy: true}",
-        "9:29",
-        "is not performed by this version of Fraisier",
+        "database: {up: x, backup_before_deploy: true}",
+        "9:49",
+        "cannot tell where the database is: add url, name, or backup_command",
     ),
+    (
+        "database: {up: x, url: 'mysql://u@h/d', on_irreversible: backup}",
+        "9:66",
+        "cannot back up mysql databases by itself; add backup_command",
+    ),
+    ("database: {up: x, url: hunter2}", "9:32", "is no database; expected e.g. postgresql://"),
+    ("database: {up: x, keep_backups: 5}", "9:27", "has no meaning without backup_before_deploy: true"),
+    ("database: {up: x, reversible: true}", "9:39", "needs down"),
+    (
+        "database: {framework: alembic, up: x}",
+        "9:40",
+        "belongs to framework: command, but framework is alembic",
+    ),
+    ("database: {framework: django, folder: x}", "9:39", "belongs to framework: confiture"),
+    ("database: {framework: django, colour: x}", "9:39", "colour: is no key that Fraisier knows here"),
     ("database: {down: x}", "9:20", "has no meaning without up"),
     # hosts
     (

@@ -27,6 +27,7 @@ from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Conflict, NotFound, StoreUnavailable, UsageError
 from fraisier.domain.plan import Phase, StepName, StepState
 from tests import factories
+from tests.unit.database_contract import DatabaseContract
 from tests.unit.hold_contract import HoldContract
 from tests.unit.label_contract import LabelContract
 from tests.unit.store_contract import (
@@ -103,6 +104,10 @@ class TestRequesting(RequestingContract):
 
 
 class TestClaims(ClaimContract):
+    pass
+
+
+class TestDatabases(DatabaseContract):
     pass
 
 

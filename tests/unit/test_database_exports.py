@@ -24,6 +24,7 @@ from fraisier.database.sqlite_database import SqliteDatabase
 from fraisier.database.tables import STAYS, TABLES
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Cause, Conflict, StoreTooNew, StoreUnavailable, UnusableExport
+from fraisier.domain.migration import DatabaseChange, Kind
 from fraisier.domain.plan import Phase, StepName, StepState
 from tests.exports import Rows, contents, dump, lines, without_import, write
 from tests.unit.store_contract import PATIENCE, STAGING, claimed, delivery, finished, publish, sha, wish
@@ -66,6 +67,9 @@ def fill(store: SqliteStore) -> None:
     attempt = store.begin_attempt(claim, resolved="{}")
     step = store.begin_step(claim, attempt, phase=Phase.deploy, name=StepName.build, release="1-a")
     store.write_output(claim, step, "line\nand\tmore ✓\n")
+    note = DatabaseChange(kind=Kind.planned, revision="41_orders", attempt=attempt, detail={"pending": []})
+    store.note_database(claim, note)
+    assert store.lock_database(claim, "orders") is None
 
 
 @pytest.fixture

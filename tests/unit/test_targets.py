@@ -7,6 +7,7 @@ import pytest
 from fraisier.application.ports import Finished, UnitState
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Database, TargetSpec
+from fraisier.domain.migration import WayDown
 from fraisier.domain.plan import Command, TargetActs, UnitCommand
 from fraisier.migrations.command import CommandMigrations
 from fraisier.targets.supervisord import Supervisord
@@ -157,11 +158,10 @@ def test_migrations_are_the_lines_that_were_configured() -> None:
         env_file="/etc/orders.env",
         timeout=60,
     )
-    (down,) = CommandMigrations().down(place, FOLDER, {})
-    assert down.argv[-1] == "./migrate down"
+    (down,) = CommandMigrations().down(place, FOLDER, {}, WayDown(to="7"))
+    assert (down.argv[-1], down.env) == ("./migrate down", {"FRAISIER_REVISION": "7"})
 
 
 def test_what_was_not_declared_reversible_is_not_reversed() -> None:
     place = environment(database=Database(up="./migrate up"))
-    assert CommandMigrations().down(place, FOLDER, {}) == ()
-    assert CommandMigrations().up(environment(), FOLDER, {}) == ()
+    assert CommandMigrations().down(place, FOLDER, {}, WayDown(to="")) == ()

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fraisier.application.ports.attempt import Claim as Claim
     from fraisier.application.ports.attempt import Ending as Ending
+    from fraisier.application.ports.attempt import Holder as Holder
     from fraisier.application.ports.attempt import JournaledStep as JournaledStep
     from fraisier.application.ports.attempt import Output as Output
     from fraisier.application.ports.attempt import Serving as Serving
+    from fraisier.application.ports.backups import Dumper as Dumper
     from fraisier.application.ports.clock import Clock as Clock
     from fraisier.application.ports.codec import EnvironmentCodec as EnvironmentCodec
     from fraisier.application.ports.database import Copied as Copied
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from fraisier.application.ports.host import Ground as Ground
     from fraisier.application.ports.host import Host as Host
     from fraisier.application.ports.listener import Listener as Listener
+    from fraisier.application.ports.migrations import UNREACHABLE as UNREACHABLE
+    from fraisier.application.ports.migrations import Answer as Answer
+    from fraisier.application.ports.migrations import CannotTell as CannotTell
     from fraisier.application.ports.migrations import CommandEnv as CommandEnv
     from fraisier.application.ports.migrations import Migrations as Migrations
     from fraisier.application.ports.processes import Finished as Finished
@@ -60,7 +65,7 @@ if TYPE_CHECKING:
     from fraisier.application.settings import Settings as Settings
 
 _FILES = {
-    "ports.attempt": "Claim Ending JournaledStep Output Serving",
+    "ports.attempt": "Claim Ending Holder JournaledStep Output Serving",
     "ports.clock": "Clock",
     "ports.codec": "EnvironmentCodec",
     "ports.database": "Copied Database DatabaseStatus MigrationState MigrationStatus SchemaState Told",
@@ -68,7 +73,8 @@ _FILES = {
     "ports.health": "Dial Health Prober Runner",
     "ports.host": "Ground Host",
     "ports.listener": "Listener",
-    "ports.migrations": "CommandEnv Migrations",
+    "ports.backups": "Dumper",
+    "ports.migrations": "UNREACHABLE Answer CannotTell CommandEnv Migrations",
     "ports.processes": "Finished Job Processes Program",
     "ports.proxy": "Proxy",
     "ports.receiving": "Delivery Received Requested",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fraisier.domain.deployment import Deployment, Status
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey
+from fraisier.domain.migration import DatabaseChange
 from fraisier.domain.plan import Phase, StepName, StepState
 
 
@@ -30,11 +31,21 @@ class JournaledStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who works on a database; `since` is UTC ISO 8601."""
+
+    deployment: str
+    environment: EnvironmentKey
+    since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """The right to change one environment, until the lease ends or a higher token is given out.
 
     `current_release` and `current_commit` are what the database says is running ('' = nothing yet).
-    `journal` has the steps of all earlier attempts of this deployment, oldest first; `resolved` is the
+    `journal` has the steps of all earlier attempts of this deployment, oldest first, and `changes` what was
+    noted of its database; `resolved` is the
     environment as the last attempt stored it ('' = none). `attempts` counts earlier ones, `interruptions`
     those of them that ended with their worker. `tried_for` is how many seconds ago the first one began, by
     the store's clock; None before it.
@@ -48,6 +59,7 @@ class Claim:
     current_commit: str = ""
     current_deployment: str = ""
     journal: tuple[JournaledStep, ...] = ()
+    changes: tuple[DatabaseChange, ...] = ()
     resolved: str = ""
     attempts: int = 0
     interruptions: int = 0

@@ -75,6 +75,18 @@ class Host(Protocol):
         """
         ...
 
+    def ask(self, command: Command) -> Finished:
+        """Run a fraise's command that changes nothing, as its user and with its environment, within its
+        timeout.
+
+        Without the environment's lock and token: for looking before anything is begun. Its output is not
+        redacted.
+
+        Raises:
+            StepFailed: timeout, preflight where the user, the program or the env_file is missing.
+        """
+        ...
+
     def is_going_down(self) -> bool:
         """Whether the machine is shutting down: what fails now is nobody's fault."""
         ...

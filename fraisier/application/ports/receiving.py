@@ -33,8 +33,12 @@ class Received:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requested:
-    """What became of one wish. `deployment` is None if nothing was to do, for `reason`."""
+    """What became of one wish. `deployment` is None if nothing was to do, for `reason`.
+
+    `database` says in words what a rollback does with the environment's database; '' where there is none.
+    """
 
     deployment: Deployment | None
     reason: str = ""
     superseded: tuple[str, ...] = ()
+    database: str = ""

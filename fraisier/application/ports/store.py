@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fraisier.application.ports.attempt import Claim, Ending, Output
+from fraisier.application.ports.attempt import Claim, Ending, Holder, Output
 from fraisier.application.ports.receiving import Delivery, Received, Requested
 from fraisier.domain.deployment import Deployment, Wish
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey, Fraise
+from fraisier.domain.migration import DatabaseChange
 from fraisier.domain.plan import Phase, StepName, StepState
 
 if TYPE_CHECKING:
@@ -160,6 +161,30 @@ class Store(Protocol):
 
     def write_output(self, claim: Claim, step: int, text: str) -> None:
         """Append redacted output; what exceeds the step's bound is counted, not kept."""
+        ...
+
+    # -- databases of environments
+    def note_database(self, claim: Claim, change: DatabaseChange) -> None:
+        """Note what became of the environment's database; `at` is the store's. Durable before it returns."""
+        ...
+
+    def lock_database(self, claim: Claim, name: str) -> Holder | None:
+        """Take a database for this deployment, again if it has it; returns who has it instead.
+
+        It stays taken until it is unlocked, or the deployment does not run any more. Of a deployment whose
+        worker has died it does: its command may run on until somebody takes the deployment over and ends it.
+        """
+        ...
+
+    def unlock_databases(self, claim: Claim) -> None:
+        """Let go of whatever databases this deployment has taken. Wakes who waits."""
+        ...
+
+    def database_changes(self, environment: EnvironmentKey, *, deployment: str = "") -> Sequence[Row]:
+        """Rows of v_database_change, oldest first: what was noted of an environment's database.
+
+        With the id of a `deployment`, only what that one has noted.
+        """
         ...
 
     def finish(self, claim: Claim, attempt: int, ending: Ending) -> Deployment:

@@ -195,3 +195,14 @@ perform_with_rights() {
   if [ "$me" != 0 ] && command -v sudo >/dev/null && sudo -n -l -- "$@" >/dev/null 2>&1; then set -- sudo -n -- "$@"; fi
   perform "$rights_limit" "$@"
 }
+
+# What a fraise's own program answers, as its user: the script is no argument, for those are seen by everybody.
+ask_for() { # seconds, how to be the user, user, script in base64
+  case $2 in
+    root) decode "$4" | as_root "$3" timeout -s KILL "$1" /bin/sh ;;
+    sudo) decode "$4" | (cd / && exec sudo -n -u "$3" -- timeout -s KILL "$1" /bin/sh) ;;
+    systemd) decode "$4" | systemd-run --quiet --pipe --wait --collect --no-ask-password --service-type=exec \
+      "--uid=$3" -- timeout -s KILL "$1" /bin/sh ;;
+    *) decode "$4" | timeout -s KILL "$1" /bin/sh ;;
+  esac
+}
