@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from fraisier.application.ports import (
     Clock,
@@ -15,6 +16,7 @@ from fraisier.application.ports import (
     SideBySide,
     Target,
     UnitState,
+    WorkingTarget,
 )
 from fraisier.deployers.common import Candidate, Parts, command_env
 from fraisier.domain.errors import Cause, LivesElsewhere, StepFailed
@@ -108,6 +110,10 @@ class Tools:
             migrate_up=tuple(migrations.up(environment, release.folder, env)),
             migrate_down=tuple(migrations.down(environment, release.folder, env)),
         )
+
+    def working_target(self, environment: Environment) -> WorkingTarget:
+        """The target, where its acts contain work of its own."""
+        return cast("WorkingTarget", self.target(environment))
 
     def _migrations(self, environment: Environment) -> Migrations | None:
         database = environment.database
