@@ -52,6 +52,7 @@ FORGES = {
 TARGETS = {
     "systemd": "fraisier.targets.systemd:Systemd",
     "supervisord": "fraisier.targets.supervisord:Supervisord",
+    "compose": "fraisier.targets.compose:Compose",
 }
 HOSTS = {"local": "fraisier.hosts.local:LocalHost", "ssh": "fraisier.hosts.ssh:SSHHost"}
 PROBERS = {

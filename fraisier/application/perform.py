@@ -16,10 +16,11 @@ from fraisier.application.check_health import Watch
 from fraisier.application.control import Control
 from fraisier.application.cut_over import CutOver
 from fraisier.application.host_paths import at_home
-from fraisier.application.ports import Ground, Health, Host, Job, Unpacking
+from fraisier.application.ports import Ground, Health, Host, Job, UnitState, Unpacking
 from fraisier.application.preflight import preflight, require
 from fraisier.application.release_marker import Marker, read_marker, running_release, write_marker
 from fraisier.application.step_output import StepOutput
+from fraisier.application.target_work import Bench
 from fraisier.application.tools import Tools
 from fraisier.deployers.common import Candidate, command_env
 from fraisier.domain.errors import Cause, StepFailed
@@ -42,6 +43,7 @@ from fraisier.domain.plan import (
     Send,
     StepName,
     Switch,
+    TargetWork,
     UnitCommand,
     Unpack,
     WriteFile,
@@ -79,6 +81,7 @@ class Stage:
     control: Control
     previous: str = ""
     invocation_before: str = ""
+    restarts_before: int = 0
     host: Host = field(init=False)
     layout: Layout = field(init=False)
 
@@ -119,6 +122,7 @@ class Perform:
             Allot: over.allot,
             Route: over.route,
             Retire: over.retire,
+            TargetWork: self._target_work,
             CheckHealth: self._check_health,
             Bake: self._bake,
             Prove: self._prove,
@@ -203,10 +207,13 @@ class Perform:
                 self._remove_release(name, scene)
 
     def _remove_release(self, name: str, scene: Scene) -> None:
-        """The marker first: what is half removed is not whole."""
+        """The marker first: what is half removed is not whole. The folder last: it tells what is left."""
         stage = self._stage
         with stage.host.guard(stage.ground):
             stage.host.remove(stage.layout.marker(name))
+        for act in stage.tools.acts(stage.environment, name).discard:
+            self(act, scene)
+        with stage.host.guard(stage.ground):
             stage.host.remove(stage.layout.release(name), user=stage.environment.user)
         scene.output.line(f"removed release {name}")
 
@@ -271,6 +278,7 @@ class Perform:
             message = f"cannot switch to release {act.release}: it is not whole"
             raise StepFailed(Cause.host, message, "Deploy the commit again: fraisier deploy … --commit")
         # Health counts only for what starts after this.
+        stage.restarts_before = 0
         state = stage.tools.state(stage.environment, "") if act.release and act.restarts else None
         stage.invocation_before = state.invocation if state else ""
         with stage.host.guard(stage.ground):
@@ -316,9 +324,22 @@ class Perform:
             message = f"cannot restart: `{shlex.join(act.argv)}` exited with {finished.code}"
             raise StepFailed(Cause.restart, message + (f": {said[0]}" if said else ""), self._unit_hint())
 
+    def _target_work(self, act: TargetWork, scene: Scene) -> None:
+        stage = self._stage
+        stage.tools.working_target(stage.environment).perform(act, Bench(stage, scene.job))
+        if act.brings_in:
+            stage.invocation_before, stage.restarts_before = "", 0
+            stage.restarts_before = self._look(act.release if act.instance else "").restarts
+
     def _unit_hint(self) -> str:
         target, host = self._stage.environment.target, self._stage.host.name
         return f"Look at the unit on {host}: systemctl status {target.unit}" if target else ""
+
+    def _look(self, release: str) -> UnitState:
+        """What the manager says of an instance, or ('') of the plain unit, since its start."""
+        stage = self._stage
+        state = stage.tools.state(stage.environment, release)
+        return replace(state, restarts=max(0, state.restarts - stage.restarts_before))
 
     def _check_health(self, act: CheckHealth, scene: Scene) -> None:
         stage = self._stage
@@ -326,7 +347,13 @@ class Perform:
         watch = self._watch(act.check, act.release, scene)
         wait = scene.job.stop.wait
         watch = replace(watch, old=stage.invocation_before, timeout=check.timeout)
-        WatchHealth(stage.tools.clock, wait)(watch, scene.output.line, stage.control)
+        try:
+            WatchHealth(stage.tools.clock, wait)(watch, scene.output.line, stage.control)
+        except StepFailed:
+            for explaining in stage.tools.acts(stage.environment, stage.candidate.name).explain:
+                with _only_told(scene):
+                    self(explaining, scene)
+            raise
 
     def _bake(self, act: Bake, scene: Scene) -> None:
         stage = self._stage
@@ -343,7 +370,7 @@ class Perform:
         shape = check or HealthCheck()
         has_target = stage.environment.target is not None
         return Watch(
-            look=(lambda: stage.tools.state(stage.environment, release)) if has_target else None,
+            look=(lambda: self._look(release)) if has_target else None,
             probe=self._probe(check, release, scene) if check else None,
             passes=shape.passes,
             interval=shape.interval,
@@ -383,13 +410,13 @@ class Perform:
 
 @contextmanager
 def _only_told(scene: Scene) -> Iterator[None]:
-    """The release serves in good health: a folder that cannot be tidied up must not take it away again."""
+    """What cannot be tidied up, or shown, must not change how the step ends."""
     try:
         yield
     except StepFailed as failure:
         scene.output.line(f"{failure.message}{'. ' + failure.hint if failure.hint else ''}")
     except OSError as error:
-        scene.output.line(f"cannot tidy up: {error}")
+        scene.output.line(f"cannot use the host: {error}")
 
 
 def _with_env(run: Callable[[Command], int], env: Any) -> Callable[[Command], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from fraisier.application.plan_migration import plan_migration
 from fraisier.application.ports import (
@@ -17,6 +18,7 @@ from fraisier.application.ports import (
     SideBySide,
     Target,
     UnitState,
+    WorkingTarget,
 )
 from fraisier.deployers.common import Candidate, Parts
 from fraisier.domain.errors import Cause, LivesElsewhere, StepFailed
@@ -104,6 +106,10 @@ class Tools:
         acts = self.acts(environment, release.name)
         backup, up = plan_migration(environment, release, self.framework(environment))
         return Parts(target=acts, backup=backup, migrate_up=up)
+
+    def working_target(self, environment: Environment) -> WorkingTarget:
+        """The target, where its acts contain work of its own."""
+        return cast("WorkingTarget", self.target(environment))
 
     def framework(self, environment: Environment) -> Migrations | None:
         """What migrates the environment's database; None: nothing does."""

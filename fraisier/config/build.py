@@ -109,7 +109,7 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
         root=(keys["root"] or "").rstrip("/"),
         user=keys["user"] or "",
         hosts=hosts.hosts_of(keys),
-        target=_target(keys),
+        target=_target(fraise.name, name, keys),
         unit_file=keys["unit_file"] or "",
         run=keys["run"] or "",
         listen=cutover.listen_of(keys),
@@ -132,13 +132,15 @@ _AS_THEY_ARE = (
 )
 
 
-def _target(keys: Parsed) -> TargetSpec | None:
-    unit = checks.unit_of(keys)
+def _target(fraise: str, environment: str, keys: Parsed) -> TargetSpec | None:
+    unit = checks.unit_of(fraise, environment, keys)
     if unit is None:
         return None
     kind, manager, name = unit
     options: dict[str, str] = {}
-    if keys["target"]:
+    if keys["compose_file"]:
+        options = {"files": ":".join(keys["compose_file"])}
+    elif keys["target"]:
         named = ("type", "unit")
         options = {key: value for key, value in keys["target"].values.items() if key not in named}
     elif manager:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from fraisier.config import cutover, hosts, sources, texts
+from fraisier.config.compose import check_compose
 from fraisier.config.databases import check_database
 from fraisier.config.document import Node
 from fraisier.config.reading import Reader, did_you_mean
@@ -15,7 +16,7 @@ from fraisier.config.sections import Parsed
 from fraisier.domain.labels import may_meet
 from fraisier.domain.secret import Secret
 
-TARGETS = ("systemd", "supervisord")
+TARGETS = ("systemd", "supervisord", "compose")
 Named = tuple[str, str, Parsed]  # fraise, environment
 
 
@@ -73,7 +74,7 @@ def _check_ref(reader: Reader, environment: Parsed, mapped: tuple[str, ...]) -> 
         reader.refuse(environment.node, message, at_key=True)
 
 
-_UNIT_KEYS = ("systemd_service", "supervisord_program", "target")
+_UNIT_KEYS = ("systemd_service", "supervisord_program", "compose_file", "target")
 
 
 def _check_target(reader: Reader, environment: Parsed) -> None:
@@ -85,9 +86,11 @@ def _check_target(reader: Reader, environment: Parsed) -> None:
         "unit_file": "systemd_service",
         "systemd_manager": "systemd_service",
         "supervisord_config": "supervisord_program",
+        "compose_project": "compose_file",
     }
     for key, needed in needs.items():
-        wanted = ("systemd_service", "target") if key == "unit_file" else (needed,)
+        # That Docker Compose takes no unit_file is said by its own check.
+        wanted = ("systemd_service", "target", "compose_file") if key == "unit_file" else (needed,)
         if environment.values.get(key) and not any(each in given for each in wanted):
             message = f"has no meaning without {needed}; add it or leave this out"
             if key == "unit_file" and given:
@@ -95,13 +98,15 @@ def _check_target(reader: Reader, environment: Parsed) -> None:
             reader.refuse(environment.at(key), message, at_key=True)
     target = environment["target"]
     kind = target["type"] if target else None
-    units = {"systemd": texts.unit, "supervisord": texts.program}
+    units = {"systemd": texts.unit, "supervisord": texts.program, "compose": texts.compose_project}
     if kind in units and target["unit"] and (wrong := units[kind](target["unit"])):
         reader.refuse(target.at("unit"), wrong)
     if kind and kind not in TARGETS and kind not in reader.brands("fraisier.targets"):
         known = sorted({*TARGETS, *reader.brands("fraisier.targets")})
         message = f"{kind!r} is no target; expected {', '.join(known)}{did_you_mean(kind, known)}"
         reader.refuse(target.at("type"), message)
+    if kind == "compose" or environment.given("compose_file"):
+        check_compose(reader, environment)
 
 
 def _check_health(reader: Reader, environment: Parsed) -> None:
@@ -155,8 +160,10 @@ def _unknown(reader: Reader, node: Node, name: str, known: list[str]) -> None:
     reader.refuse(node, f"there is no {kind} {name!r}; there is: {names}{did_you_mean(name, known)}")
 
 
-def unit_of(environment: Parsed) -> tuple[str, str, str] | None:
+def unit_of(fraise: str, name: str, environment: Parsed) -> tuple[str, str, str] | None:
     """What runs a release: (brand, whose or which manager, unit)."""
+    if environment["compose_file"]:
+        return "compose", "", environment["compose_project"] or texts.default_project(fraise, name)
     if environment["systemd_service"]:
         return "systemd", environment["systemd_manager"], cutover.plain_unit(environment["systemd_service"])
     if environment["supervisord_program"]:
@@ -166,14 +173,15 @@ def unit_of(environment: Parsed) -> tuple[str, str, str] | None:
         return None
     if target["type"] == "systemd":
         return "systemd", target.values.get("manager", "system"), cutover.plain_unit(target["unit"])
-    return target["type"], target.values.get("config", ""), target["unit"]
+    manager = "docker_host" if target["type"] == "compose" else "config"
+    return target["type"], target.values.get(manager, ""), target["unit"]
 
 
 def _check_units(reader: Reader, root: Parsed, labels: Collection[str]) -> None:
     taken: dict[tuple[str, str, str], list[Named]] = defaultdict(list)
     for named in environments_of(root):
         environment = named[2]
-        unit = unit_of(environment)
+        unit = unit_of(*named)
         if unit is None:
             continue
         if other := _met(taken[unit], environment, labels):

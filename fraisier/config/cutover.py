@@ -37,6 +37,9 @@ def check(reader: Reader, environment: Parsed) -> None:
     if how != "restart" and kind in (None, "supervisord"):
         needed = "systemd_service" if kind is None else "systemd_service instead of supervisord"
         reader.refuse(environment.at("cutover"), f"{how} is not possible here; it needs {needed}")
+    if how == "socket" and kind == "compose":
+        message = "socket is not possible here: systemd gives no socket to a container; use blue_green"
+        reader.refuse(environment.at("cutover"), message)
     _check_run(reader, environment, kind)
     _check_listen(reader, environment, how)
     _check_proxy(reader, environment, how)
@@ -57,6 +60,8 @@ def _kind_of(environment: Parsed) -> str | None:
         return "systemd"
     if environment["supervisord_program"]:
         return "supervisord"
+    if environment["compose_file"]:
+        return "compose"
     target = environment["target"]
     return target["type"] if target else None
 

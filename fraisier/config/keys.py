@@ -184,7 +184,9 @@ HEALTH = Section(
 
 TARGET = Section(
     {
-        "type": Key(Text("name", texts.name), "brand: systemd, supervisord, or a plugin's", required=True),
+        "type": Key(
+            Text("name", texts.name), "brand: systemd, supervisord, compose, or a plugin's", required=True
+        ),
         "unit": Key(Text(), "what the brand calls the thing that runs", required=True),
     },
     other=Text(),
@@ -227,6 +229,15 @@ ENVIRONMENT = Section(
         ),
         "supervisord_config": Key(
             _path, "supervisord's configuration file", shown="where supervisorctl looks"
+        ),
+        "compose_file": Key(
+            Many(Text("path in the repository", texts.compose_file), or_one=True),
+            "the same, where Docker Compose runs the release: its files, as in `docker compose -f`",
+        ),
+        "compose_project": Key(
+            Text("project", texts.compose_project),
+            "the project's name for Docker Compose; changing it starts a second one beside the first",
+            shown="fraise-environment",
         ),
         "target": Key(TARGET, "the same, for any brand: {type, unit, and the brand's own settings}"),
         "unit_file": Key(_relative, "a file of the release that is installed as the unit"),
@@ -297,7 +308,9 @@ ENVIRONMENT = Section(
         "min_free_disk": Key(
             Size(), "free space without which nothing is begun", default=200 << 20, shown="200MiB"
         ),
-        "restart_timeout": Key(Duration(0.1, 86400), "how long a restart may take", default=90.0),
+        "restart_timeout": Key(
+            Duration(0.1, 86400), "how long a restart, or `docker compose up`, may take", default=90.0
+        ),
         "allowed": Key(
             Many(Times(), or_one=True),
             "when deployments begin by themselves, e.g. mon-fri 08:00-17:00 Europe/Berlin; else they wait",

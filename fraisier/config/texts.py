@@ -14,6 +14,7 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,254}\Z")
 _PROGRAM = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)?\Z")
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")  # docs.docker.com/compose/how-tos/project-name/
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.~-]+(/[A-Za-z0-9_.~-]+)*\Z")
 _SCP_LIKE = re.compile(r"(?:[A-Za-z0-9_.-]+@)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9][A-Za-z0-9.-]*):(?!//)[^\s]+\Z")
 _URL = re.compile(
@@ -51,6 +52,7 @@ variable = fits(_VARIABLE, "name of a variable; expected letters, digits and '_'
 header = fits(_HEADER, "name of an HTTP header; expected e.g. X-Api-Version")
 user = fits(_USER, "name of a user; expected e.g. www-data")
 program = fits(_PROGRAM, "supervisord program; expected its name, or group:name")
+compose_project = fits(_PROJECT, "project; expected small letters, digits, '-' and '_', e.g. orders-live")
 limit = fits(_LIMIT, "limit; expected e.g. 20/minute (per second, minute, hour or day)")
 host = fits(_HOST, "host; expected a name or an address such as 127.0.0.1 or ::1")
 
@@ -146,6 +148,22 @@ def relative(text: str) -> str:
             "has '.', '..' or an empty part in it; expected a path inside the repository, e.g. services/api"
         )
     return ""
+
+
+def compose_file(text: str) -> str:
+    """A compose file of the release; several are handed on with ':' between them."""
+    return "has ':' in it, which separates compose files; rename the file" if ":" in text else relative(text)
+
+
+def compose_files(text: str) -> str:
+    """Several in one text, as in COMPOSE_FILE."""
+    return next(filter(None, map(relative, text.split(":"))), "")
+
+
+def default_project(fraise: str, environment: str) -> str:
+    """A name for Docker Compose that tells where it comes from."""
+    plain = re.sub(r"[^a-z0-9_-]", "-", f"{fraise}-{environment}".lower())
+    return plain.lstrip("_-")[:63]
 
 
 def pattern(text: str) -> str:

@@ -36,7 +36,7 @@ def plan_deployment(environment: Environment, release: Candidate, parts: Parts) 
             Phase.deploy,
             (StepName.preflight, (Preflight(), *clean_up(environment))),
             (StepName.fetch, (fetch,)),
-            *_made(environment, release),
+            *_made(environment, release, parts.target.build),
             (StepName.backup, parts.backup),
             (StepName.migrate, parts.migrate_up),
             *bring_in(
@@ -86,8 +86,10 @@ def plan_clean_up() -> Step:
     return Step(name=StepName.restart, acts=(Retire(keep=None),), phase=Phase.rollback)
 
 
-def _made(environment: Environment, release: Candidate) -> tuple[tuple[StepName, tuple[Act, ...]], ...]:
-    """The steps from a commit to a whole release on its host."""
+def _made(
+    environment: Environment, release: Candidate, of_target: tuple[Act, ...]
+) -> tuple[tuple[StepName, tuple[Act, ...]], ...]:
+    """The steps from a commit to a whole release on its host; what the target makes, it makes there."""
     unpack, links = _unpack(environment, release), _links(environment, release)
     build = _build(environment, release)
     seal = Seal(release=release.name, folder=release.folder)
@@ -95,11 +97,11 @@ def _made(environment: Environment, release: Candidate) -> tuple[tuple[StepName,
         return (
             (StepName.prepare, (unpack,)),
             (StepName.link_shared, links),
-            (StepName.build, (*build, seal)),
+            (StepName.build, (*build, *of_target, seal)),
         )
     # What is shared is on the host alone.
     names = tuple(name.rstrip("/") for name in environment.shared)
-    there = (Send(folder=release.folder, leave_out=names), *links, seal)
+    there = (Send(folder=release.folder, leave_out=names), *links, *of_target, seal)
     return (
         (StepName.prepare, (replace(unpack, here=True),)),
         (StepName.build, (*(replace(each, here=True) for each in build), *there)),

@@ -346,6 +346,26 @@ class Retire:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetWork:
+    """What only the target itself can do for a release, because it depends on what it finds on the host.
+
+    `work` is the target's own word for it, `shown` the command as a person would type it. `brings_in`: what
+    runs afterwards is the release's, even where nothing had to be started anew; as an `instance` of its own,
+    or as the plain unit.
+    """
+
+    work: str
+    release: str
+    shown: str
+    brings_in: bool = False
+    instance: bool = False
+
+    def describe(self) -> str:
+        """For `fraisier plan`."""
+        return self.shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckHealth:
     """Wait until the unit's new invocation runs and, where a check is configured, passes it.
 
@@ -487,6 +507,7 @@ Act = (
     | RemoveFile
     | UnitCommand
     | Allot
+    | TargetWork
     | CheckHealth
     | Route
     | Bake
@@ -527,12 +548,15 @@ class Plan:
 class TargetActs:
     """What a target brand does for one environment, as data.
 
-    `install` comes before `restart` when a unit file is configured. `release_failure` clears what a
-    crash left behind (systemd: reset-failed) and comes before each restart. `start` does nothing to what
-    runs. `keep` has it started at boot, and `forget` undoes `keep` and `install`. `retire` asks it to stop
-    without waiting for that. `listen` is where it may listen (see `Environment.listen`).
+    `build` ends a release's build, before it is sealed. `install` comes before `restart` when a unit file is
+    configured. `release_failure` clears what a crash left behind (systemd: reset-failed) and comes before
+    each restart. `start` does nothing to what runs. `keep` has it started at boot, and `forget` undoes `keep`
+    and `install`. `retire` asks it to stop without waiting for that. `explain` shows why a release is not
+    healthy, before the way back removes what could tell. `discard` removes what `build` made outside of the
+    release's folder, before that goes. `listen` is where it may listen (see `Environment.listen`).
     """
 
+    build: tuple[Act, ...] = ()
     install: tuple[Act, ...] = ()
     release_failure: tuple[Act, ...] = ()
     restart: tuple[Act, ...] = ()
@@ -541,4 +565,6 @@ class TargetActs:
     keep: tuple[Act, ...] = ()
     forget: tuple[Act, ...] = ()
     retire: tuple[Act, ...] = ()
+    explain: tuple[Act, ...] = ()
+    discard: tuple[Act, ...] = ()
     listen: tuple[str, ...] = ()

@@ -35,6 +35,10 @@ class Layout:
         """The link to the unix socket of what serves: what a proxy dials."""
         return posixpath.join(self.app_path, "current.sock")
 
+    def socket(self, name: str) -> str:
+        """Where a release in containers listens that was told no other place: in a folder of its own."""
+        return posixpath.join(self.shared, "sockets", name, "http.sock")
+
     @property
     def instances(self) -> str:
         """A file for each release that runs as an instance of its own, with what it is told."""

@@ -209,6 +209,14 @@ def test_all_that_an_environment_can_say(tmp_path: Path) -> None:
             ("systemd_service: a.service", "systemd_manager: user"),
             TargetSpec(kind="systemd", unit="a.service", options={"manager": "user"}),
         ),
+        (
+            ("compose_file: compose.yaml",),
+            TargetSpec(kind="compose", unit="api-production", options={"files": "compose.yaml"}),
+        ),
+        (
+            ("compose_file: [a.yaml, deploy/b.yaml]", "compose_project: orders"),
+            TargetSpec(kind="compose", unit="orders", options={"files": "a.yaml:deploy/b.yaml"}),
+        ),
         (("supervisord_program: a",), TargetSpec(kind="supervisord", unit="a")),
         (
             ("supervisord_program: g:a", "supervisord_config: /etc/s.conf"),

@@ -105,11 +105,24 @@ ENVIRONMENT_CASES = [
     # what runs it
     ("unit_file: deploy/a.service", "9:9", "unit_file: has no meaning without systemd_service"),
     ("systemd_manager: user", "9:9", "systemd_manager: has no meaning without systemd_service"),
+    ("compose_project: orders", "9:9", "has no meaning without compose_file"),
+    (
+        "compose_file: /etc/compose.yaml",
+        "9:23",
+        "is no path in the repository; expected one that does not begin",
+    ),
+    ("compose_file: [a.yaml, ../b.yaml]", "9:32", "has '.', '..' or an empty part in it"),
+    ("compose_file: 'a:b'", "9:23", "has ':' in it, which separates compose files"),
+    ("docker_compose: compose.yaml", "9:9", "it is called `compose_file: compose.yaml` here"),
+    ("docker: {image: x}", "9:9", "Docker Compose runs one too: `compose_file: compose.yaml`"),
+    ("target: {type: compose, unit: Orders}", "9:39", "'Orders' is no project; expected small letters"),
+    ("target: {type: compose, unit: a, file: x}", "9:42", "allowed are type, unit, files, docker_host"),
+    ("target: {type: compose, unit: a, files: 'a:../b'}", "9:49", "has '.', '..' or an empty part"),
     ("supervisord_config: /etc/s.conf", "9:9", "has no meaning without supervisord_program"),
     (
         "target: {type: systmd, unit: a}",
         "9:24",
-        "'systmd' is no target; expected supervisord, systemd; did you mean",
+        "'systmd' is no target; expected compose, supervisord, systemd; did you mean",
     ),
     (
         "target: {type: systemd}",
@@ -621,6 +634,37 @@ def test_one_unit_in_two_spellings_is_one_unit(tmp_path: Path) -> None:
         "      staging: {branch: dev, app_path: /srv/b, target: {type: systemd, unit: a.service}}\n"
     )
     assert "a.service runs api/production already" in only(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("compose_project: Orders", "is no project; expected small letters"),
+        ("unit_file: a.service", "has no meaning with Docker Compose"),
+        ("systemd_service: a", "stands beside systemd_service"),
+        ("env: {DOCKER_HOST: 'tcp://x'}", "write it as target: {type: compose, unit: PROJECT"),
+        ("env: {COMPOSE_FILE: b.yaml}", "is not read from env; write it as compose_file"),
+        ("cutover: socket", "systemd gives no socket to a container; use blue_green"),
+    ],
+)
+def test_what_docker_compose_would_not_do_as_it_is_written(tmp_path: Path, line: str, words: str) -> None:
+    assert words in only(tmp_path, in_environment("compose_file: compose.yaml", line))
+
+
+def test_a_release_in_containers_has_a_socket_that_can_be_dialled(tmp_path: Path) -> None:
+    text = in_environment("compose_file: compose.yaml", "cutover: blue_green")
+    assert problems(tmp_path, text) == []
+    deep = text.replace("/var/www/orders", "/var/www/" + "x" * 60)
+    assert "releases listen on /var/www/xxx" in only(tmp_path, deep)
+    assert problems(tmp_path, deep + "        listen: /run/orders/%i/http.sock\n") == []
+
+
+def test_two_environments_cannot_share_a_project(tmp_path: Path) -> None:
+    other = ("      staging:", "        branch: dev", "        app_path: /var/www/staging")
+    text = in_environment("compose_file: compose.yaml") + "\n".join(
+        (*other, "        compose_file: compose.yaml", "        compose_project: api-production\n")
+    )
+    assert "api-production runs api/production already" in only(tmp_path, text)
 
 
 def test_a_unit_file_for_supervisord_needs_to_know_where_it_goes(tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from fraisier.application.ports.target import SideBySide as SideBySide
     from fraisier.application.ports.target import Target as Target
     from fraisier.application.ports.target import UnitState as UnitState
+    from fraisier.application.ports.workplace import Said as Said
+    from fraisier.application.ports.workplace import WorkingTarget as WorkingTarget
+    from fraisier.application.ports.workplace import Workplace as Workplace
     from fraisier.application.settings import Configuration as Configuration
     from fraisier.application.settings import ForgeInstance as ForgeInstance
     from fraisier.application.settings import Settings as Settings
@@ -81,6 +84,7 @@ _FILES = {
     "ports.repository": "Contents Fetched History LoggedCommit Repository Unpacking",
     "ports.store": "Row Store",
     "ports.target": "Problem SideBySide Target UnitState",
+    "ports.workplace": "Said WorkingTarget Workplace",
     "settings": "Configuration ForgeInstance Settings",
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names.split()}
