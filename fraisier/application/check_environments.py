@@ -314,7 +314,8 @@ class CheckEnvironments:
     def _isolation(self, subject: str, environment: Environment, host: Host) -> Iterator[Finding]:
         """Code that is being built must not be able to read Fraisier's own files."""
         check = Checker(subject, "isolation")
-        if host is not self._here or not (environment.build or environment.database):
+        builds_here = host is self._here or environment.build_on is BuildOn.here
+        if not builds_here or not (environment.build or environment.database):
             return
         if not environment.user:
             message = "commands run as Fraisier's own user, who can read its database and secrets"
@@ -322,10 +323,10 @@ class CheckEnvironments:
                 message, f"Set `user:` to one of its own: sudo useradd --system {environment.fraise}"
             )
             return
-        user = user_of(host, environment.user)
+        user = user_of(self._here, environment.user)
         if user is None:
             return  # told by the prerequisites
-        readable = [path for path in self._own_files() if can_read(host, path, user)]
+        readable = [path for path in self._own_files() if can_read(self._here, path, user)]
         for path in readable:
             message = f"{environment.user} can read {path}, which is Fraisier's own"
             yield check.problem(message, f"chmod go-rwx {path}")
