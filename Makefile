@@ -56,7 +56,8 @@ test: check      ## everything that has to pass
 	tests/servers/packages
 	$(BIN)/pytest tests/unit -n 4 --dist worksteal
 	$(BIN)/pytest tests/chaos -n 4 --dist worksteal
-	$(BIN)/pytest tests/integration tests/load tests/e2e
+	$(BIN)/pytest tests/integration tests/e2e -n 3 --dist loadfile
+	$(BIN)/pytest tests/load
 
 coverage: setup  ## a report of what the unit and integration tests reach
 	$(BIN)/coverage run -m pytest tests/unit tests/integration
