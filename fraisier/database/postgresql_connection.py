@@ -24,6 +24,7 @@ from psycopg.adapt import Loader
 from psycopg.types.numeric import FloatLoader
 from psycopg.types.string import TextLoader
 
+from fraisier.database.postgresql_watch import GRACE, Watch
 from fraisier.database.transaction import Values
 from fraisier.database.uuids import random_uuid
 from fraisier.domain.errors import StoreUnavailable, UsageError
@@ -32,7 +33,6 @@ from fraisier.domain.secret import Secret
 OLDEST_SERVER = 14
 PATIENCE = 3.0  # seconds until a caller is told that the database does not answer
 STATEMENT_PATIENCE = 30.0  # seconds that the server may work on one statement
-GRACE = 2.0  # seconds beyond its patience that a caller's session may go without an end
 LARGEST_POOL = 8  # connections of one process, beside the one that listens
 _IDLE_KEPT = 3
 _RETRY = 0.05  # seconds between two attempts to connect
@@ -261,7 +261,7 @@ class Connections:
         self._lock = threading.Lock()
         self._idle: list[ServerConnection] = []
         self._room = threading.Semaphore(LARGEST_POOL)
-        self._watch = _Watch()
+        self._watch = Watch()
         self._closed = False
 
     def take(self, latest: float, *, bounded: bool = True) -> ServerConnection:
@@ -330,48 +330,6 @@ class Connections:
         for connection in idle:
             connection.close()
         self._watch.close()
-
-
-class _Watch:
-    """A thread that cuts sessions whose time is over; it starts with the first that is watched."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._until: dict[ServerConnection, float] = {}
-        self._thread: threading.Thread | None = None
-        self._resting = False  # it waits until something is watched again
-        self._closed = False
-
-    def begin(self, connection: ServerConnection, until: float) -> None:
-        """Cut it at `until` (monotonic seconds), unless it was ended."""
-        with self._changed:
-            self._until[connection] = until
-            if self._resting:
-                self._changed.notify()
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name="store-watch", daemon=True)
-                self._thread.start()
-
-    def end(self, connection: ServerConnection) -> None:
-        """It is not used any more."""
-        with self._changed:
-            self._until.pop(connection, None)
-
-    def close(self) -> None:
-        """End the thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-
-    def _run(self) -> None:
-        with self._changed:
-            while not self._closed:
-                now = time.monotonic()
-                for connection in [each for each, until in self._until.items() if until <= now]:
-                    del self._until[connection]
-                    connection.cut()
-                self._resting = not self._until
-                self._changed.wait(None if self._resting else GRACE / 4)
 
 
 class Reading:

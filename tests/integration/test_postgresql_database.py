@@ -19,12 +19,12 @@ from fraisier.database import postgresql_connection
 from fraisier.database.migration_files import load_migrations, migrations_folder
 from fraisier.database.postgresql import PostgresqlStore, open_postgresql
 from fraisier.database.postgresql_connection import (
-    GRACE,
     Connections,
     DatabaseUrl,
     ServerConnection,
 )
 from fraisier.database.postgresql_migrate import is_current, migrate
+from fraisier.database.postgresql_watch import GRACE
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import StoreTooNew, StoreUnavailable, UsageError
 from fraisier.domain.plan import Phase, StepName, StepState
