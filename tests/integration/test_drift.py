@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,13 @@ class Drifting(Site):
 
     def verify(self) -> list[Comparison]:
         """What differs, looked at with nothing but looks."""
-        hosts: Any = self.fraisier.tools.hosts
-        ours, hosts["localhost"] = hosts["localhost"], OnlyLooks()
+        tools = self.fraisier.tools
+        self.fraisier.tools = replace(tools, hosts={"localhost": OnlyLooks()})
         before = self._as_it_is()
         try:
             return list(self.fraisier.verify([KEY]))
         finally:
-            hosts["localhost"] = ours
+            self.fraisier.tools = tools
             assert self._as_it_is() == before
 
     def _as_it_is(self) -> dict[str, tuple[int, int]]:
