@@ -71,6 +71,7 @@ chaos: setup     ## every fault at every moment, on both stores; ends with a tab
 	tests/servers/packages
 	$(BIN)/python -m tests.chaos $(CHAOS)
 	$(BIN)/python -m tests.chaos.faults --length 6
+	$(BIN)/python -m tests.chaos.fleet
 	$(BIN)/pytest tests/integration/test_guarantees.py tests/integration/test_concurrent_deployments.py \
 	  tests/integration/test_attacks_on_*.py tests/integration/test_disk_full.py tests/integration/test_sweep.py \
 	  tests/integration/test_synced_first.py tests/e2e/test_crash_recovery.py

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import fraisier
 from fraisier.application.control import Control
+from fraisier.application.look_after_hosts import LookAfterHosts
 from fraisier.application.ports import Claim, Listener, Row, Store
 from fraisier.application.run_deployment import RunDeployment
 from fraisier.application.sweep_refs import SweepRefs
@@ -25,6 +26,7 @@ from fraisier.wiring import Fraisier
 
 SLOW_POLL = 5.0  # seconds; behind the wake-ups, in case one is lost
 SWEEP_PAUSE = 1.0  # seconds at least between two looks for a repository that is to be asked
+HEAL_PAUSE = 2.0  # seconds between two looks for hosts that are to be looked after
 PRUNE_EVERY = 6 * 3600.0
 RENEWALS_PER_LEASE = 3
 
@@ -79,6 +81,7 @@ class Worker:
         ]
         if not self._only:
             self._threads.append(threading.Thread(target=self._sweep_loop, name="worker-sweep"))
+            self._threads.append(threading.Thread(target=self._heal_loop, name="worker-heal"))
         for thread in self._threads:
             thread.start()
 
@@ -284,6 +287,18 @@ class Worker:
         """Whether this is the one of all living workers that sweeps. Two for a moment do no harm."""
         living = [(row["started_at"], row["id"]) for row in self._store.live_workers()]
         return not living or min(living)[1] == self.id
+
+    # ------------------------------------------------------------------------------------- hosts
+    def _heal_loop(self) -> None:
+        look_after = LookAfterHosts(self._parts.tools, self._store, self._tell, self._stopping)
+        while not self._stopping.wait(HEAL_PAUSE):
+            try:
+                if not self.idle_because:
+                    look_after(self._parts.configuration)
+            except StoreUnavailable as error:
+                self._tell("store_unavailable", {"error": str(error)})
+            except Exception as error:  # noqa: BLE001 - see _claim_loop
+                self._tell("worker_error", {"error": repr(error), "exc_info": error})
 
     # ------------------------------------------------------------------------------------- house
     def _keep_house(self) -> None:

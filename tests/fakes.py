@@ -55,8 +55,9 @@ class FakeHost:
     performs what `act` is told. `commands` and `acts` keep what was asked, in order.
     """
 
-    def __init__(self, name: str = "localhost", *, units: FakeUnits | None = None) -> None:
+    def __init__(self, name: str = "localhost", *, units: FakeUnits | None = None, root: str = "") -> None:
         self.name = name
+        self.root = root  # where its file system is kept
         self.units = units or FakeUnits()
         self.scripts: dict[str, Script] = {}
         self.answers: dict[tuple[str, ...], Finished] = {}
@@ -71,12 +72,16 @@ class FakeHost:
         self._tokens: dict[str, int] = {}
         self._lock = threading.RLock()
 
+    def _at(self, path: str) -> Path:
+        return Path(self.root + path)
+
     # -- looking
     def read_link(self, path: str) -> str | None:
-        return str(Path(path).readlink()) if Path(path).is_symlink() else None
+        found = self._at(path)
+        return str(found.readlink()) if found.is_symlink() else None
 
     def kind(self, path: str) -> str:
-        found = Path(path)
+        found = self._at(path)
         if found.is_symlink():
             return "link"
         if not found.exists():
@@ -84,11 +89,11 @@ class FakeHost:
         return "folder" if found.is_dir() else "file" if found.is_file() else "other"
 
     def read(self, path: str, *, limit: int = 1 << 20) -> bytes | None:
-        found = Path(path)
+        found = self._at(path)
         return found.read_bytes()[:limit] if found.is_file() else None
 
     def list(self, folder: str) -> Sequence[str]:
-        found = Path(folder)
+        found = self._at(folder)
         return sorted(entry.name for entry in found.iterdir()) if found.is_dir() else []
 
     def free_bytes(self, path: str) -> int:
@@ -101,7 +106,7 @@ class FakeHost:
         return "" if user in self.users or not user else f"there is no user '{user}'"
 
     def writable(self, path: str) -> bool:
-        found = Path(path)
+        found = self._at(path)
         while not found.exists():
             found = found.parent
         return found.is_dir() and os.access(found, os.W_OK)
@@ -134,7 +139,7 @@ class FakeHost:
             self.scopes.pop(ground.app_path, None)
             layout = Layout(ground.app_path)
             for folder in (layout.releases, layout.shared, posixpath.join(layout.own, "releases")):
-                Path(folder).mkdir(parents=True, exist_ok=True)
+                self._at(folder).mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def guard(self, ground: Ground) -> Iterator[None]:
@@ -150,23 +155,23 @@ class FakeHost:
 
     # -- short acts
     def make_folder(self, path: str, *, user: str = "", mode: int = 0o755) -> None:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        Path(path).chmod(mode)
+        self._at(path).mkdir(parents=True, exist_ok=True)
+        self._at(path).chmod(mode)
 
     def point(self, link: str, to: str) -> None:
-        temporary = Path(f"{link}.new")
+        temporary = self._at(f"{link}.new")
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(to)
-        temporary.replace(link)
+        temporary.replace(self._at(link))
 
     def write(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
-        temporary = Path(f"{path}.new")
+        temporary = self._at(f"{path}.new")
         temporary.write_bytes(data)
         temporary.chmod(mode)
-        temporary.replace(path)
+        temporary.replace(self._at(path))
 
     def remove(self, path: str, *, user: str = "") -> None:
-        found = Path(path)
+        found = self._at(path)
         if found.is_dir() and not found.is_symlink():
             shutil.rmtree(found)
         else:
@@ -219,7 +224,7 @@ class FakeHost:
             with tarfile.open(fileobj=data) as tar:
                 # Not as an argument: Python knows it from 3.11.4 on, and Debian 12 has an older one.
                 tar.extraction_filter = lambda member, _: member
-                tar.extractall(folder)
+                tar.extractall(self._at(folder))
         except tarfile.TarError as error:
             raise StepFailed(Cause.host, f"cannot unpack into {folder}: {error}") from error
 
@@ -227,7 +232,7 @@ class FakeHost:
         data = io.BytesIO()
         left_out = {f"./{name.rstrip('/')}" for name in leave_out}
         with tarfile.open(fileobj=data, mode="w") as tar:
-            tar.add(folder, ".", filter=lambda entry: None if entry.name in left_out else entry)
+            tar.add(self._at(folder), ".", filter=lambda entry: None if entry.name in left_out else entry)
         yield data.getvalue()
 
 

@@ -94,6 +94,12 @@ def _postgresql(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     return bench_postgresql.measure(3, 600) if quick else bench_postgresql.measure(9, 2000)
 
 
+def _fleet(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    from tools import bench_fleet
+
+    return bench_fleet.measure(20, 40) if quick else bench_fleet.measure(200, 100)
+
+
 PARTS: Mapping[str, Part] = {
     "startup": _startup,
     "reading": _reading,
@@ -105,6 +111,7 @@ PARTS: Mapping[str, Part] = {
     "workers": _workers,
     "crowd": _crowd,
     "cutover": _cutover,
+    "fleet": _fleet,
 }
 LONGER = {"cutover": 1800.0}  # seconds; 200 deployments in all, each with a drain
 

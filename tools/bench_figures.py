@@ -51,6 +51,7 @@ def figures_of(parts: Mapping[str, Any]) -> list[Figure]:
         "workers": _workers,
         "crowd": _crowd,
         "cutover": _cutover,
+        "fleet": _fleet,
     }
     return [figure for name, read in tables.items() if name in parts for figure in read(parts[name])]
 
@@ -174,6 +175,20 @@ def _crowd(found: Mapping[str, Any]) -> Iterator[Figure]:
         yield Figure(f"{store}: deployments per second of them", crowd["per_second"], "/s", beside=beside)
         name = f"{store}: {left['attempts']} interrupted attempts classified after a worker's start"
         yield Figure(name, left["seconds"], "s", 5, beside="as many environments; its start-up included")
+
+
+def _fleet(found: Mapping[str, Any]) -> Iterator[Figure]:
+    name = f"{found['rollouts']} rollouts over {found['hosts']} hosts, 5 % fail: mixed without being named"
+    ended = ", ".join(f"{number} {status}" for status, number in sorted(found["ended"].items()))
+    yield Figure(name, found["mixed_without_being_named"], "hosts", 0, beside=ended)
+    beside = f"{found['hosts_that_ran_something_else']} ran something else, and were named"
+    yield Figure(
+        "hosts that were away and not healed when back", found["not_healed"], "hosts", 0, beside=beside
+    )
+    yield Figure("one of these rollouts", found["seconds_per_rollout"], "s", beside="the hosts are played")
+    plan = found["plan"]
+    beside = f"{plan['cpu_seconds']:g} s of CPU"
+    yield Figure(f"plan over {plan['hosts']} hosts", plan["seconds"], "s", 3, beside=beside)
 
 
 def as_text(found: Mapping[str, Any], figures: Sequence[Figure]) -> str:

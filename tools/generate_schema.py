@@ -34,7 +34,7 @@ _OF_FUNCTIONS = re.compile(
     r"(CREATE|ALTER|DROP)( OR REPLACE)? (FUNCTION(?! \w+\(\w+ tb_)|TYPE)\b"
     r"|DO \$|COMMENT ON FUNCTION|GRANT|REVOKE"
 )
-_NAMED = re.compile(r"(?:CREATE|DROP)(?: OR REPLACE)? (?P<name>(?:FUNCTION|VIEW)(?: IF EXISTS)? \w+)")
+_NAMED = re.compile(r"(?:CREATE|DROP)(?: OR REPLACE)? (?P<name>(?:FUNCTION|VIEW|TRIGGER)(?: IF EXISTS)? \w+)")
 
 
 def statements(sql: str) -> Iterator[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fraisier.application.ports import Store
+from fraisier.application.ports import Host, Store
 from fraisier.application.request_deployment import find_environment
 from fraisier.application.takeover import ground_of
 from fraisier.application.tools import Tools
+from fraisier.domain.errors import StepFailed
 from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.release import Layout
 
@@ -32,10 +33,29 @@ class AdoptEnvironment:
         Raises:
             NotFound: no such environment.
             Conflict: one of our own workers is deploying to it.
+            StepFailed: a host cannot be reached, or used; the others have been taken over.
         """
         environment = find_environment(self._environments, key)
-        host = self._tools.host(environment)
-        found = host.read(Layout(environment.app_path).own + "/token") or b"0"
-        above = int(found) if found.strip().isdigit() else 0
+        hosts = [self._tools.host(environment.on(name)) for name in environment.hosts]
+        failures: list[StepFailed] = []
+        tokens = {index: self._token_on(host, environment, failures) for index, host in enumerate(hosts)}
+        if len(failures) == len(hosts):
+            raise failures[0]
+        above = max(token for token in tokens.values() if token is not None)
         token = self._store.raise_token(key, above=above, by=by)
-        host.adopt(ground_of(self._store, environment, token), force=True)
+        for index, host in enumerate(hosts):
+            if tokens[index] is not None:
+                try:
+                    host.adopt(ground_of(self._store, environment, token), force=True)
+                except StepFailed as failure:
+                    failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    def _token_on(self, host: Host, environment: Environment, failures: list[StepFailed]) -> int | None:
+        try:
+            found = host.read(Layout(environment.app_path).own + "/token") or b"0"
+        except StepFailed as failure:
+            failures.append(failure)
+            return None
+        return int(found) if found.strip().isdigit() else 0

@@ -12,7 +12,7 @@ from fraisier.application.migrate_database import MigrateDatabase
 from fraisier.application.patience import Patience
 from fraisier.application.perform import Perform, Scene, Stage
 from fraisier.application.ports import Claim, Ending, Serving, Store
-from fraisier.application.release_marker import read_marker, running_release
+from fraisier.application.release_marker import Marker, read_marker, running_release
 from fraisier.application.roll_back import way_of_release
 from fraisier.application.takeover import end_leftovers, ground_of
 from fraisier.application.tools import Tools
@@ -175,9 +175,7 @@ class Attempt:
 
     # ------------------------------------------------------------------------------------ forward
     def _from_the_start(self) -> None:
-        end_leftovers(self._tools, self._store, self._claim, self._left, self._control.halt)
-        if self._claim.interruptions:
-            self._database.let_go()
+        self._end_leftovers()
         if self._claim.deployment.trigger is Trigger.rollback:
             self._return_to_a_release()
             return
@@ -189,9 +187,14 @@ class Attempt:
         done = (StepName.backup, StepName.migrate) if self._migrated else ()
         self._run_steps(tuple(s for s in later if s.name not in done))
 
+    def _end_leftovers(self) -> None:
+        end_leftovers(self._tools, self._store, self._claim, self._left, self._control.halt)
+        if self._claim.interruptions:
+            self._database.let_go()
+
     def _return_to_a_release(self) -> None:
         stage, deployment = self._stage, self._claim.deployment
-        marker = read_marker(stage.host, stage.layout, deployment.release)
+        marker = self._marker_of(deployment.release)
         if marker is None:
             message = f"cannot go back to release {deployment.release}: it is not there, or not whole"
             raise StepFailed(Cause.preflight, message, "Deploy its commit: fraisier deploy … --commit SHA")
@@ -200,9 +203,15 @@ class Attempt:
         self._adopted = True
         self._remember_previous()
         if not deployment.with_database:
-            here, release = self._environment, stage.candidate.name
-            self._database.leave(way_of_release(self._store, stage.host, here, release).now)
+            self._leave_database()
         self._run_steps(self._plan().steps[1:])
+
+    def _leave_database(self) -> None:
+        self._database.leave(way_of_release(self._store, self._environment, None).now)
+
+    def _marker_of(self, release: str) -> Marker | None:
+        """What a release that is gone back to was made from; None if it is not whole."""
+        return read_marker(self._stage.host, self._stage.layout, release)
 
     def _bring_in(self) -> None:
         self._run_steps(self._plan().after(BRING_IN[self._environment.cutover][0]))
@@ -299,7 +308,11 @@ class Attempt:
         if step.name is StepName.activate and not back:
             self._switched = True
         stop = self._control.halt if back else self._control.stop
-        return self._journal.step(step, self._stage.candidate.name, stop)
+        return self._journal.step(step, self._stage.candidate.name, stop, host=self._host_of(step))
+
+    def _host_of(self, _: Step) -> str:
+        """Which host of several a step is about."""
+        return ""
 
     def _plan(self) -> Plan:
         release = self._stage.candidate
@@ -311,7 +324,7 @@ class Attempt:
         parts = Parts(target=self._parts(release).target)
         if not self._claim.deployment.with_database or self._migrated:
             return parts
-        back = way_of_release(self._store, self._stage.host, self._environment, release.name)
+        back = way_of_release(self._store, self._environment, self._marker_of(release.name))
         return replace(parts, migrate_down=self._database.acts_of_return(back))
 
     def _parts(self, release: Candidate) -> Parts:
@@ -400,7 +413,7 @@ class Attempt:
         """The code comes back even where the database does not; what failed on the way is said."""
         stage, new = self._stage, self._stage.candidate
         back, said = self._database.way_back() if self._migrated else (None, "")
-        failure = _with(failure, said)
+        failure = with_consequence(failure, said)
         down = (back,) if back else ()
         marker = read_marker(stage.host, stage.layout, stage.previous)
         old = candidate(self._environment, stage.previous, marker.commit if marker else "")
@@ -463,7 +476,8 @@ def _quarantined(environment: Environment, commit: str) -> Refusal:
     return Refusal(Status.failed, Cause.quarantined, message, hint)
 
 
-def _with(failure: StepFailed, said: str) -> StepFailed:
+def with_consequence(failure: StepFailed, said: str) -> StepFailed:
+    """The failure, and what is said of the database because of it."""
     return StepFailed(failure.cause, failure.message + said, failure.hint) if said else failure
 
 

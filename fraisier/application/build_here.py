@@ -86,8 +86,8 @@ class BuildHere:
 
     @property
     def here(self) -> Host:
-        """This machine."""
-        return self._stage.tools.hosts[LOCALHOST]
+        """The machine where it is built: Fraisier's own, or another one of the environment's hosts."""
+        return self._stage.built_on or self._stage.tools.hosts[LOCALHOST]
 
     def check(self, scene: Scene) -> None:
         """Refuse what cannot work, say what may not, and take the folder here over."""
@@ -98,6 +98,13 @@ class BuildHere:
         require(problems)
         self.adopt()
 
+    def compare(self, scene: Scene) -> None:
+        """Refuse what cannot run here, because it was built on another kind of machine; say what may not."""
+        problems = [*_differences(self._stage.host, self.here)]
+        for problem in problems:
+            scene.output.line(f"{problem.message}{'. ' + problem.hint if problem.hint else ''}")
+        require(problems)
+
     def adopt(self) -> None:
         """End what a dead worker left running here."""
         self.here.adopt(self._stage.ground)
@@ -105,6 +112,8 @@ class BuildHere:
     def send(self, act: Send, scene: Scene) -> None:
         """Send a built release over, without what all releases share."""
         stage, user = self._stage, self._stage.environment.user
+        if stage.built_on is not None:
+            self.compare(scene)
         self._require_interpreters(act.folder)
         with stage.host.guard(stage.ground):
             stage.host.make_folder(act.folder, user=user)

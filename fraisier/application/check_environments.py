@@ -235,7 +235,9 @@ class CheckEnvironments:
         yield self._webhook_secret(subject, environment)
         yield from self._labels(subject, environment)
         yield from self._holds(subject, environment)
-        yield from self._on_its_host(subject, environment)
+        for name in environment.hosts:
+            place = f"{subject} on {name}" if len(environment.hosts) > 1 else subject
+            yield from self._on_its_host(place, environment.on(name))
         if not offline:
             yield self._repository(subject, environment)
 

@@ -72,7 +72,7 @@ class ForeseeMigration:
                 return Outlook(unknown=f"{after}: no release is there to be asked.")
             asked = question(environment, running, framework)
             revision = _current(host, framework, asked.current)
-            journaled = way_of_release(self._store, host, environment, running.name).now
+            journaled = way_of_release(self._store, environment, None).now
             return Outlook(revision=revision or journaled, unknown=f"{after}.")
         except (FraisierError, CannotTell) as error:
             said = error.message if isinstance(error, FraisierError) else str(error)

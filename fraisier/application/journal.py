@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from fraisier.application.control import Control, Reason, Stopped
@@ -35,23 +35,26 @@ class Journal:
         self._listener = listener
         self.attempt = 0
         self.is_going_down: Callable[[], bool] = lambda: False
-        # Knows more secrets; asked once, before anything is done, because what it asks may be unreachable.
-        self.learn: Callable[[], Redactor] | None = None
+        # Knows more secrets; asked once per host, before anything is done there, because what it asks may be
+        # unreachable.
+        self.learn: Callable[[str], Sequence[str]] | None = None
+        self._learnt: dict[str, frozenset[str]] = {}
 
     def begin(self, resolved: str) -> None:
         """A new attempt, with the environment that it works on."""
         self.attempt = self._store.begin_attempt(self._claim, resolved=resolved)
 
     @contextmanager
-    def step(self, step: Step, release: str, stop: threading.Event) -> Iterator[Scene]:
-        """Journal `step` around its acts, and give them a place to write to."""
+    def step(self, step: Step, release: str, stop: threading.Event, *, host: str = "") -> Iterator[Scene]:
+        """Journal `step` around its acts, and give them a place to write to; `host` is one of several."""
         claim, name = self._claim, step.name
-        number = self._store.begin_step(claim, self.attempt, phase=step.phase, name=name, release=release)
-        self._tell("step_started", step)
+        number = self._store.begin_step(
+            claim, self.attempt, phase=step.phase, name=name, release=release, host=host
+        )
+        self._tell("step_started", step, **_named(host))
         output = StepOutput(self._redactor, lambda text: self._store.write_output(claim, number, text))
         try:
-            if self.learn is not None:
-                self._redactor, self.learn = self.learn(), None
+            if self._learns(host):
                 output = StepOutput(
                     self._redactor, lambda text: self._store.write_output(claim, number, text)
                 )
@@ -59,22 +62,30 @@ class Journal:
         except (TokenOutdated, StoreUnavailable):
             raise
         except Exception as failure:
-            self._end(number, step, output, failure)
+            self._end(number, step, output, failure, host)
             raise
         else:
-            self._end(number, step, output, None)
+            self._end(number, step, output, None, host)
+
+    def _learns(self, host: str) -> bool:
+        """Whether more secrets are known now. What was learnt of one host is kept from the output of all."""
+        if self.learn is None or host in self._learnt:
+            return False
+        self._learnt[host] = frozenset(self.learn(host))
+        self._redactor = Redactor({secret for known in [*self._learnt.values()] for secret in known})
+        return True
 
     def redact(self, text: str) -> str:
         """`text` without secrets."""
         return self._redactor.text(text)
 
-    def _end(self, number: int, step: Step, output: StepOutput, failure: Exception | None) -> None:
+    def _end(self, number: int, step: Step, output: StepOutput, failure: Exception | None, host: str) -> None:
         error = self.redact(explain(failure).message) if failure else ""
         if error:
             output.line(error)
         state = self._state(failure)
         self._store.end_step(self._claim, number, state=state, tail=output.close(), error=error)
-        self._tell("step_ended", step, state=state.value, error=error)
+        self._tell("step_ended", step, state=state.value, error=error, **_named(host))
 
     def _state(self, failure: Exception | None) -> StepState:
         if failure is None:
@@ -90,6 +101,10 @@ class Journal:
         deployment = self._claim.deployment
         told = {"deployment": deployment.id, "environment": str(deployment.environment)}
         self._listener(event, {**told, "step": step.name.value, "phase": step.phase.value, **fields})
+
+
+def _named(host: str) -> dict[str, str]:
+    return {"host": host} if host else {}
 
 
 def explain(failure: BaseException) -> StepFailed:

@@ -65,6 +65,10 @@ class MigrateDatabase:
             TakeDatabaseBack: self._take_back,
         }
 
+    def on(self, stage: Stage, perform: Callable[[Act, Scene], None]) -> None:
+        """From now on it is done there: on another one of the environment's hosts."""
+        self._stage, self.perform = stage, perform
+
     @property
     def _database(self) -> Database:
         database = self._stage.environment.database

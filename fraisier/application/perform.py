@@ -82,6 +82,7 @@ class Stage:
     previous: str = ""
     invocation_before: str = ""
     restarts_before: int = 0
+    built_on: Host | None = None  # the host whose release is sent here; None: Fraisier's own machine
     host: Host = field(init=False)
     layout: Layout = field(init=False)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
 from fraisier.application.find_holds import FindHolds
-from fraisier.application.ports import Host, Requested, Store
-from fraisier.application.release_marker import Marker, read_marker, running_release, whole_releases
+from fraisier.application.ports import Requested, Store
+from fraisier.application.release_marker import Marker, running_release, whole_releases
 from fraisier.application.request_deployment import find_environment
 from fraisier.application.tools import Tools
 from fraisier.domain.deployment import Trigger, Wish
-from fraisier.domain.errors import Conflict, NotFound
+from fraisier.domain.errors import Conflict, NotFound, StepFailed
 from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.migration import DatabaseChange, Kind, Return, story_of, way_to
 from fraisier.domain.release import Layout, release_number
@@ -62,7 +63,7 @@ class RollBack:
                 message = f"cannot take the database of {environment.key} back: nothing migrates it"
                 raise Conflict(message, "Roll back without --with-database")
             return ""
-        back = way_of_release(self._store, self._tools.host(environment), environment, marker.release)
+        back = way_of_release(self._store, environment, marker)
         if with_database and back.refusal:
             message = f"cannot take the database of {environment.key} back: {back.refusal}"
             raise Conflict(message, "Without --with-database the code goes back, and the database stays")
@@ -79,9 +80,7 @@ class RollBack:
         )
 
     def _choose(self, environment: Environment, to: str) -> Marker:
-        host, layout = self._tools.host(environment), Layout(environment.app_path)
-        markers = whole_releases(host, layout)
-        running = running_release(host, layout)
+        markers, running = self._releases(environment)
         if to:
             found = [m for m in markers if _is_meant(m, to)]
         else:
@@ -90,14 +89,36 @@ class RollBack:
         if not found:
             what = f"release {to!r}" if to else "an earlier release"
             names = ", ".join(m.release for m in markers) or "none"
-            message = f"cannot roll {environment.key} back: {what} is not on {host.name}"
+            where = ", ".join(environment.hosts)
+            message = f"cannot roll {environment.key} back: {what} is not on {where}"
             raise NotFound(message, f"Whole releases there: {names} (running: {running or 'none'})")
         return found[0]
 
+    def _releases(self, environment: Environment) -> tuple[list[Marker], str]:
+        """Whole releases, newest first, and the one that runs: on most of those hosts that answer.
 
-def way_of_release(store: Store, host: Host, environment: Environment, release: str) -> Return:
-    """The way of an environment's database back to where it was when `release` had been deployed."""
-    marker = read_marker(host, Layout(environment.app_path), release)
+        Raises:
+            StepFailed: no host answers.
+        """
+        layout = Layout(environment.app_path)
+        found: dict[str, Marker] = {}
+        running: Counter[str] = Counter()
+        failures: list[StepFailed] = []
+        for name in environment.hosts:
+            host = self._tools.host(environment.on(name))
+            try:
+                found |= {marker.release: marker for marker in whole_releases(host, layout)}
+                running[running_release(host, layout)] += 1
+            except StepFailed as failure:
+                failures.append(failure)
+        if not running:
+            raise failures[0]
+        newest_first = sorted(found.values(), key=lambda m: release_number(m.release), reverse=True)
+        return newest_first, running.most_common(1)[0][0]
+
+
+def way_of_release(store: Store, environment: Environment, marker: Marker | None) -> Return:
+    """The way of an environment's database back to where it was when a release had been deployed."""
     noted: dict[str, list[DatabaseChange]] = {}
     for row in store.database_changes(environment.key):
         change = DatabaseChange(kind=Kind(row["kind"]), revision=row["revision"], detail=row["detail"])

@@ -12,11 +12,12 @@ from fraisier.application.journal import Journal
 from fraisier.application.ports import Claim, Ending, EnvironmentCodec, Listener, Store
 from fraisier.application.takeover import end_leftovers
 from fraisier.application.tools import Tools
-from fraisier.domain.deployment import Deployment, Status
+from fraisier.domain.deployment import Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, FraisierError, StepFailed
 from fraisier.domain.fraise import BuildOn, Cutover, Environment, EnvironmentKey
 from fraisier.domain.migration import story_of
 from fraisier.domain.recovery import Course, Resumption, resume
+from fraisier.domain.rollout_recovery import resume_rollout
 from fraisier.domain.secret import Redactor
 
 
@@ -44,11 +45,8 @@ class RunDeployment:
             TokenOutdated: another worker has taken over; nothing more may be touched.
             StoreUnavailable: the journal cannot be written; the lease will end and someone resumes.
         """
-        most = self._tools.retries.most_interruptions
         left = self._where_it_worked(claim)
-        cutover = left.cutover if left else Cutover.restart
-        database = story_of(claim.changes)
-        resumption = resume(claim.journal, cutover, database, interruptions=claim.interruptions, most=most)
+        resumption = self._resumption(claim, left.cutover if left else Cutover.restart)
         try:
             environment = self._environment(claim, resumption)
             redactor = Redactor(self._codec.secrets(environment))
@@ -56,20 +54,43 @@ class RunDeployment:
         except FraisierError as error:
             return self._cannot_begin(claim, resumption, error, left)
         journal = Journal(self._store, claim, control, redactor, self._listener)
-        journal.learn = lambda: Redactor(self._secrets(environment))
+        journal.learn = lambda host: self._secrets(environment.on(host) if host else environment)
         journal.begin(resolved)
-        attempt = Attempt(self._tools, self._store, claim, control, environment, journal)
-        return attempt(resumption, left or environment)
+        attempt = self._kind_of(environment, claim)
+        return attempt(self._tools, self._store, claim, control, environment, journal)(
+            resumption, left or environment
+        )
+
+    def _kind_of(self, environment: Environment, claim: Claim) -> type[Attempt]:
+        """Several hosts are another matter; who has one is spared it."""
+        if len(environment.hosts) == 1:
+            return Attempt
+        from fraisier.application.heal_hosts import HealHosts
+        from fraisier.application.roll_out import RollOut
+
+        return HealHosts if claim.deployment.trigger is Trigger.heal else RollOut
+
+    def _resumption(self, claim: Claim, cutover: Cutover) -> Resumption:
+        most, interruptions = self._tools.retries.most_interruptions, claim.interruptions
+        if claim.deployment.trigger is Trigger.heal:  # it looks at what is there, each time anew
+            return resume([], interruptions=interruptions, most=most)
+        database = story_of(claim.changes)
+        if not any(step.host for step in claim.journal):
+            return resume(claim.journal, cutover, database, interruptions=interruptions, most=most)
+        known = self._store.standings(claim.environment)
+        mine = [each for each in known if each.deployment == claim.deployment.id]
+        return resume_rollout(claim.journal, mine, cutover, database, interruptions=interruptions, most=most)
 
     def _secrets(self, environment: Environment) -> Sequence[str]:
-        """With those of the env_file, which is on the environment's host.
+        """With those of the env_file, which is on the environment's host: of several, each has its own.
 
         Raises:
             HostUnreachable: nobody can look now; nothing may be printed before somebody has.
         """
-        path, places = environment.env_file, [self._tools.host(environment)]
-        if environment.build_on is BuildOn.here:
-            places.append(self._tools.hosts[LOCALHOST])
+        path, builds_here = environment.env_file, environment.build_on is BuildOn.here
+        places = [self._tools.hosts[LOCALHOST]] if builds_here else []
+        if len(environment.hosts) == 1:
+            places.append(self._tools.host(environment))
         contents = [place.read(path) or b"" for place in places if path]
         return self._codec.secrets(environment, b"\n".join(contents))
 

@@ -8,7 +8,7 @@ from threading import Event
 from fraisier.application.build_here import LOCALHOST
 from fraisier.application.ports import Claim, Ground, Store
 from fraisier.application.tools import Tools
-from fraisier.domain.errors import ForeignOwner
+from fraisier.domain.errors import ForeignOwner, StepFailed
 from fraisier.domain.fraise import BuildOn, Environment
 
 
@@ -41,8 +41,14 @@ def end_leftovers(
     """
     if not claim.interruptions:
         return
-    with suppress(ForeignOwner):  # somebody else's by now, who ended it when they took over
-        ground = ground_of(store, left, claim.token, halt)
-        if left.build_on is BuildOn.here:
-            tools.hosts[LOCALHOST].adopt(ground)
-        tools.host(left).adopt(ground)
+    failures: list[StepFailed] = []
+    ground = ground_of(store, left, claim.token, halt)
+    places = [tools.host(left.on(name)) for name in left.hosts]
+    for host in [tools.hosts[LOCALHOST], *places] if left.build_on is BuildOn.here else places:
+        try:
+            with suppress(ForeignOwner):  # somebody else's by now, who ended it when they took over
+                host.adopt(ground)
+        except StepFailed as failure:
+            failures.append(failure)  # the other hosts are none the worse for it
+    if failures:
+        raise failures[0]

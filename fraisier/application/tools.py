@@ -52,6 +52,7 @@ class Tools:
     retries: Retries = field(default_factory=Retries)
     proxies: Mapping[str, Proxy] = field(default_factory=dict)
     labels: Collection[str] = ()  # of this process, which is on one machine
+    at_once: int = 32  # hosts that one deployment talks to at the same time
 
     def host(self, environment: Environment) -> Host:
         """The host of an environment: this machine, or one that is reached from it.

@@ -93,14 +93,26 @@ class VerifyEnvironments:
         key = environment.key
         rows = self._store.fraise_status(key.fraise, key.environment)
         row: Row = rows[0] if rows else {}
+        release, commit = self._runs(environment, row)
         wanted = Wanted(
             app_path=environment.app_path,
             owner=owner_of(self._store, environment),
             token=self._store.token(key),
-            release=row.get("current_release", ""),
-            commit=row.get("current_commit", ""),
+            release=release,
+            commit=commit,
         )
         return _Known(wanted, is_busy=bool(row.get("running_deployment_id")))
+
+    def _runs(self, environment: Environment, row: Row) -> tuple[str, str]:
+        """What the host is said to run: of several, each something of its own."""
+        names = find_environment(self._environments, environment.key).hosts
+        hosts = self._store.hosts(environment.fraise, environment.name) if len(names) > 1 else ()
+        # What had one host until now is known by what it ran itself.
+        is_alone = not any(host["release"] for host in hosts)
+        if is_alone and environment.hosts[0] == names[0]:
+            return row.get("current_release", ""), row.get("current_commit", "")
+        found = [host for host in hosts if host["host"] == environment.hosts[0]]
+        return (found[0]["release"], found[0]["commit"]) if found else ("", "")
 
     # -- looking
     def _look(self, environment: Environment, wanted: Wanted) -> Found:

@@ -98,12 +98,13 @@ def _print(pieces: Iterable[Output], screen: Screen) -> None:
     shown: tuple[object, ...] = ()
     at_line_start = True
     for piece in pieces:
-        step = (piece.attempt, piece.phase, piece.step)
+        step = (piece.attempt, piece.phase, piece.step, piece.host)
         if step != shown:
             shown = step
             back = " (roll back)" if piece.phase == "rollback" else ""
             click.echo("" if at_line_start else "\n", nl=False)
-            screen.say(screen.style(f"── {piece.step}{back}, attempt {piece.attempt}", dim=True))
+            on = f" on {piece.host}" if piece.host else ""
+            screen.say(screen.style(f"── {piece.step}{on}{back}, attempt {piece.attempt}", dim=True))
         text = output_text(piece.text, colour=screen.colour)
         click.echo(text, nl=False, color=screen.colour)
         at_line_start = text.endswith("\n") if text else at_line_start
@@ -120,7 +121,9 @@ def _print_unit_log(session: Session, what: tuple[str, ...], lines: int) -> None
     with session.fraisier() as fraisier:
         log = fraisier.tools.targets[environment.target.kind].logs(environment.target, lines=lines)
         for name in environment.hosts:
-            finished = fraisier.tools.hosts[name].inspect(log.argv, timeout=log.timeout)
+            finished = fraisier.tools.host(environment.on(name)).inspect(log.argv, timeout=log.timeout)
+            if len(environment.hosts) > 1:
+                click.echo(f"── {name}")
             text = (finished.stdout or finished.stderr).decode("utf-8", "replace")
             click.echo(output_text(text, colour=Screen.of_stdout().colour), nl=False)
             if finished.code != 0:

@@ -18,14 +18,17 @@ from fraisier.cli.options import (
 )
 from fraisier.cli.screen import Screen, print_json
 from fraisier.cli.session import Session
-from fraisier.cli.text import printable
+from fraisier.cli.text import printable, shorten
 from fraisier.domain.cutover_cost import cost_of
 from fraisier.domain.labels import in_words
+from fraisier.domain.rollout import planned_turns
 
 if TYPE_CHECKING:
-    from fraisier.domain.fraise import EnvironmentKey
+    from fraisier.domain.fraise import Environment, EnvironmentKey
     from fraisier.domain.plan import Plan
     from fraisier.wiring import Fraisier
+
+MOST_TURNS = 20  # that are shown
 
 
 @click.command("plan")
@@ -57,8 +60,9 @@ def print_plan(
     hold, outlook = fraisier.holds().hold(key), fraisier.outlook(key, commit=commit)
     if as_json:
         held = {"held_because": hold.reason, "held_until": times.iso(hold.until)} if hold else {}
-        known = {"labels": labels, "cutover": environment.cutover, "cost": cost}
-        print_json({**_document(plan, key), **known, **held, "database": outlook and asdict(outlook)})
+        known = {"labels": labels, "cutover": environment.cutover, "cost": cost, "hosts": environment.hosts}
+        told = {"rollout": _turns(environment), "database": outlook and asdict(outlook)}
+        print_json({**_document(plan, key), **known, **held, **told})
         return
     screen = Screen.of_stdout()
     screen.say(f"The next deployment of {screen.style(str(key), bold=True)} would do this:")
@@ -68,6 +72,8 @@ def print_plan(
             command, _, remark = printable(act.describe(), keep="\n").partition("    # ")
             remark = screen.style(f"  # {remark}", dim=True) if remark else ""
             screen.say("       " + command.replace("\n", "\n       ") + remark)
+    if len(environment.hosts) > 1:
+        _print_rollout(environment, screen)
     if cost:
         screen.say(f"What it costs: {cost}.")
     if outlook is not None:
@@ -80,6 +86,27 @@ def print_plan(
     if hold is not None:
         screen.say(screen.style(f"It would wait: {printable(hold.reason)}. {hold.hint}", "yellow"))
     screen.say(screen.style("Nothing was changed.", dim=True))
+
+
+def _turns(environment: Environment) -> list[list[str]] | None:
+    """The hosts in the batches in which they come; None where there is one."""
+    return planned_turns(environment.rollout, environment.hosts) if len(environment.hosts) > 1 else None
+
+
+def _print_rollout(environment: Environment, screen: Screen) -> None:
+    rollout, hosts = environment.rollout, environment.hosts
+    screen.say(f"On {len(hosts)} hosts: prepared on all of them at once, then by turns:")
+    turns = planned_turns(rollout, hosts)
+    for number, turn in enumerate(turns[:MOST_TURNS], 1):
+        screen.say(f"{number:>3}. {shorten(', '.join(turn), max(screen.width - 6, 40))}")
+    if len(turns) > MOST_TURNS:
+        screen.say(f"     … and {len(turns) - MOST_TURNS} more")
+    pause = f", {rollout.pause:g} s apart" if rollout.pause else ""
+    allowed = rollout.max_failures
+    screen.say(
+        f"Turns{pause}. If more than {allowed} host{'s' * (allowed != 1)} or a canary"
+        f" ({rollout.canary}) should fail, every host goes back."
+    )
 
 
 def _document(plan: Plan, key: EnvironmentKey) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from fraisier.cli import times
+from fraisier.cli.host_steps import Folding, Group, group_of, hosts_of, in_few_words
 from fraisier.cli.screen import Screen
 from fraisier.cli.text import output_text, printable, shorten
 
@@ -56,20 +57,22 @@ class Lines:
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
-        self._shown: dict[Any, str] = {}
+        self._begun: set[Any] = set()
+        self._folding = Folding()
 
     def show(self, glimpse: Glimpse) -> None:
         """Print what is new."""
+        over = self._folding.ended(glimpse.steps, final=glimpse.status.is_final)
+        for together in over:
+            self._print(together)
         for step in glimpse.steps:
-            if self._shown.get(step["id"]) != step["state"]:
-                self._shown[step["id"]] = step["state"]
-                self._print(step)
+            # Of several hosts only the end of a step is told: they begin by the dozen.
+            if step["state"] == "running" and not step.get("host") and step["id"] not in self._begun:
+                self._begun.add(step["id"])
+                self._screen.say(f"{step_name(step)} …")
 
-    def _print(self, step: Row) -> None:
-        if step["state"] == "running":
-            self._screen.say(f"{step_name(step)} …")
-            return
-        for line in ended(step, self._screen):
+    def _print(self, together: Sequence[Row]) -> None:
+        for line in ended_together(together, self._screen):
             self._screen.say(line)
 
 
@@ -82,54 +85,63 @@ class Live:
         self._screen = screen
         self._live = live
         self._spinner = Spinner("dots")
-        self._ended: set[Any] = set()
-        self._step: Row | None = None
+        self._folding = Folding()
+        self._steps: list[Row] = []  # those that run
         self._waiting = "waiting for a worker"
         self._tail: list[str] = []
 
     def show(self, glimpse: Glimpse) -> None:
         """Draw what is new."""
-        for step in glimpse.steps:
-            if step["state"] != "running" and step["id"] not in self._ended:
-                self._ended.add(step["id"])
-                self._print(step)
-        running = [step for step in glimpse.steps if step["state"] == "running"]
+        for together in self._folding.ended(glimpse.steps, final=glimpse.status.is_final):
+            self._print(together)
+        self._steps = [step for step in glimpse.steps if step["state"] == "running"]
         self._waiting = "" if glimpse.status.is_final else _waiting(glimpse)
-        self._step = running[-1] if running else None
         self._remember(glimpse)
         self._live.refresh()
 
-    def _print(self, step: Row) -> None:
+    def _print(self, together: Sequence[Row]) -> None:
         from rich.text import Text
 
-        for line in ended(step, self._screen):
+        for line in ended_together(together, self._screen):
             self._live.console.print(Text.from_ansi(line))
 
     def _remember(self, glimpse: Glimpse) -> None:
-        if self._step is None:
+        if len(self._steps) != 1:  # what several hosts print at a time nobody could read
             self._tail = []
             return
-        fresh = "".join(piece.text for piece in glimpse.output if piece.step == self._step["step"])
+        fresh = "".join(piece.text for piece in glimpse.output if piece.step == self._steps[0]["step"])
         lines = output_text("\n".join([*self._tail, fresh]), colour=False).splitlines()
         self._tail = [line for line in lines if line.strip()][-LIVE_LINES:]
 
     def __rich__(self) -> RenderableType:
-        from rich.console import Group
+        from rich.console import Group as Stack
         from rich.text import Text
 
-        if self._step is None and not self._waiting:
+        if not self._steps and not self._waiting:
             return Text("")
-        self._spinner.update(text=Text(self._heading()))
+        first, *others = self._headings()
+        self._spinner.update(text=Text(first))
         columns = max(self._screen.width - 6, 20)
-        return Group(self._spinner, *(Text(f"    {shorten(line, columns)}", "dim") for line in self._tail))
+        below = [Text(f"  {line}") for line in others]
+        below += [Text(f"    {shorten(line, columns)}", "dim") for line in self._tail]
+        return Stack(self._spinner, *below)
 
-    def _heading(self) -> str:
+    def _headings(self) -> list[str]:
+        """What runs: a line for each step, with the hosts on which it does."""
         import time
 
-        if self._step is None:
-            return self._waiting
-        took = times.between(self._step["started_at"], None, time.time())
-        return f"{step_name(self._step)}  {times.duration(took)}"
+        groups: dict[Group, list[Row]] = {}
+        for step in self._steps:
+            groups.setdefault(group_of(step), []).append(step)
+        now = time.time()
+        return [_heading(group, now, self._screen.width) for group in groups.values()] or [self._waiting]
+
+
+def _heading(steps: Sequence[Row], now: float, width: int) -> str:
+    took = times.duration(times.between(min(step["started_at"] for step in steps), None, now))
+    hosts = hosts_of(steps)
+    on = f"  {in_few_words(hosts, max(width - 40, 20))}" if hosts else ""
+    return f"{step_name(steps[0], alone=False)}{on}  {took}"
 
 
 @contextmanager
@@ -153,11 +165,23 @@ def _waiting(glimpse: Glimpse) -> str:
     return "waiting for its turn"
 
 
-def step_name(step: Row) -> str:
-    """The step as people read it: what it does, and whether it is part of the way back."""
+def step_name(step: Row, *, alone: bool = True) -> str:
+    """The step as people read it: what it does, where, and whether it is part of the way back."""
     back = "roll back: " if step["phase"] == "rollback" else ""
+    on = f" on {step['host']}" if alone and step.get("host") else ""
     again = f" (attempt {step['attempt']})" if int(step["attempt"]) > 1 else ""
-    return f"{back}{step['step']}{again}"
+    return f"{back}{step['step']}{on}{again}"
+
+
+def ended_together(steps: Sequence[Row], screen: Screen) -> Sequence[str]:
+    """The lines for steps that are told together: one that went well on several hosts is one line."""
+    if len(steps) == 1:
+        return ended(steps[0], screen)
+    mark = screen.status("success").replace("success", MARKS["success"])
+    began, over = min(step["started_at"] for step in steps), max(step["ended_at"] for step in steps)
+    took = times.duration(times.between(began, over, screen.now))
+    hosts = in_few_words(hosts_of(steps), max(screen.width - 40, 20))
+    return [f"{mark} {step_name(steps[0], alone=False)}  {hosts}  {screen.style(took, dim=True)}"]
 
 
 def ended(step: Row, screen: Screen) -> Sequence[str]:

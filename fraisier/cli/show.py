@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def command(session: Session, deployment: str, *, as_json: bool) -> None:
     """Show the deployment with this ID (its beginning is enough), step by step.
 
-    With --json the row of the view, its steps under "steps", and what was noted of the database under
-    "database".
+    With --json the row of the view, its steps under "steps", what was noted of the database under
+    "database" and, where there are several, its environment's hosts under "hosts", as they stand now.
 
     \b
     Examples:
@@ -41,8 +41,10 @@ def command(session: Session, deployment: str, *, as_json: bool) -> None:
         hold = _hold(session, store, row)
         key = EnvironmentKey(row["fraise_id"], row["environment"])
         changes = store.database_changes(key, deployment=row["id"])
+        hosts = store.hosts(row["fraise_id"], row["environment"]) if any(s["host"] for s in steps) else []
     if as_json:
-        print_json({**row, "steps": [dict(step) for step in steps], "database": changes})
+        told = {"hosts": [dict(host) for host in hosts]} if hosts else {}
+        print_json({**row, "steps": [dict(step) for step in steps], "database": changes, **told})
         return
     screen = Screen.of_stdout()
     waits = ("Waits", printable(hold))
@@ -55,6 +57,14 @@ def command(session: Session, deployment: str, *, as_json: bool) -> None:
         )
         for line in lines:
             screen.say(line)
+    if hosts:
+        screen.say()
+        print_fields(screen, [(host["host"], _stands(host)) for host in hosts])
+
+
+def _stands(host: Row) -> str:
+    runs = f"{host['state']}, runs {host['release'] or 'nothing'}"
+    return f"{runs}: {printable(host['detail'])}" if host["detail"] else runs
 
 
 def _hold(session: Session, store: Store, row: Row) -> str:

@@ -16,13 +16,14 @@ from fraisier.cli.session import Session
 from fraisier.domain.fraise import EnvironmentKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fraisier.application.find_holds import Hold
     from fraisier.application.find_workers import Lack
     from fraisier.application.ports import Row, Store
 
 HEALTH = {None: "", True: "healthy", False: "unhealthy"}
+MOST_HOSTS = 20  # of one environment, that are all shown
 COLUMNS = (
     tables.text("Fraise", "fraise_id"),
     tables.text("Environment", "environment"),
@@ -48,7 +49,8 @@ def command(session: Session, fraise: str, environment: str, *, verify: bool, as
     STATUS is what became of the newest deployment; COMMIT and RELEASE are what runs, also after a
     deployment that failed. NOW says what a deployment waits for: a worker that lives and may take it, the end
     of a pause, a time that is allowed; and where the newest deployment has left a database that was not
-    taken back.
+    taken back. An environment with several hosts has a line for each: where it stands (current, behind,
+    unreachable, broken, or on its way), and what it runs; of one that cannot be reached, what was last known.
 
     --verify looks at the hosts: where `current` points, whether the release is there and whole, from which
     release the unit was started, whose the folder is. It changes nothing, and says for each difference which
@@ -70,8 +72,9 @@ def command(session: Session, fraise: str, environment: str, *, verify: bool, as
     with session.store() as store:
         rows = store.fraise_status(fraise, environment)
         holds = FindHolds(session.configuration.environments, store, time.time())
+        hosts = by_environment(store.hosts(fraise, environment))
         if as_json:
-            print_rows([_with_hold(row, holds) for row in rows])
+            print_rows([{**_with_hold(row, holds), "hosts": hosts.get(_place(row), [])} for row in rows])
             return
         is_any_open = any(map(_is_open, rows))
         vain = FindWorkers(store).waiting_in_vain() if is_any_open else {}
@@ -82,7 +85,43 @@ def command(session: Session, fraise: str, environment: str, *, verify: bool, as
     shown += [
         {"fraise_id": key.fraise, "environment": key.environment, "now": "never deployed"} for key in missing
     ]
-    tables.print_table(Screen.of_stdout(), COLUMNS, shown)
+    lines = [line for row in shown for line in (row, *_host_lines(hosts.get(_place(row), [])))]
+    tables.print_table(Screen.of_stdout(), COLUMNS, lines)
+
+
+def _place(row: Row) -> tuple[str, str]:
+    return row["fraise_id"], row["environment"]
+
+
+def by_environment(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Rows of v_environment_hosts, each with those of the same environment."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault(_place(row), []).append(row)
+    return found
+
+
+def _host_lines(hosts: Sequence[Row]) -> list[dict[str, Any]]:
+    """A line for each host, if there are several; of many, those that are as they should be are counted."""
+    if len(hosts) == 1:
+        return []
+    named = [host for host in hosts if len(hosts) <= MOST_HOSTS or host["state"] != "current"]
+    lines = [_host_line(host) for host in named]
+    if others := len(hosts) - len(named):
+        lines.append({"environment": f"  {others} hosts", "status": "current"})
+    return lines
+
+
+def _host_line(host: Row) -> dict[str, Any]:
+    return {
+        "environment": f"  {host['host']}",
+        "status": host["state"],
+        "current_commit": host["commit"],
+        "current_release": host["release"],
+        "health": HEALTH[host["healthy"]],
+        "last_deployed": host["since"],
+        "now": host["detail"],
+    }
 
 
 def _is_open(row: Row) -> bool:

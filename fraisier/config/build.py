@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fraisier.application.settings import ForgeInstance, Settings
-from fraisier.config import checks, cutover, hosts, sources, texts
+from fraisier.config import checks, cutover, hosts, rollout, sources, texts
 from fraisier.config.keys import LOGGING, SERVER, WORKER
 from fraisier.config.sections import Parsed, Section
 from fraisier.domain.fraise import (
@@ -109,6 +109,7 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
         root=(keys["root"] or "").rstrip("/"),
         user=keys["user"] or "",
         hosts=hosts.hosts_of(keys),
+        rollout=rollout.rollout_of(keys),
         target=_target(fraise.name, name, keys),
         unit_file=keys["unit_file"] or "",
         run=keys["run"] or "",

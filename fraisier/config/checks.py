@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from fraisier.config import cutover, hosts, sources, texts
+from fraisier.config import cutover, hosts, rollout, sources, texts
 from fraisier.config.compose import check_compose
 from fraisier.config.databases import check_database
 from fraisier.config.document import Node
@@ -31,6 +31,7 @@ def check(root: Parsed, reader: Reader, labels: Collection[str]) -> None:
     for fraise_name, name, environment in environments_of(root):
         _check_ref(reader, environment, mapped.get((fraise_name, name), ()))
         hosts.check(reader, environment)
+        rollout.check(reader, environment)
         _check_target(reader, environment)
         cutover.check(reader, environment)
         _check_health(reader, environment)

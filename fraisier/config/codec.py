@@ -26,6 +26,7 @@ from fraisier.domain.fraise import (
     TargetSpec,
 )
 from fraisier.domain.migration import OnIrreversible, Reversible
+from fraisier.domain.rollout import Rollout
 from fraisier.domain.secret import Secret
 from fraisier.domain.window import Window
 
@@ -189,6 +190,7 @@ def _environment(data: dict[str, Any]) -> Environment:
     data["build_on"] = BuildOn(data.get("build_on", "each"))
     data["cutover"] = Cutover(data.get("cutover", "restart"))
     data["proxy"] = _make(ProxySpec, data.get("proxy"))
+    data["rollout"] = _make(Rollout, data.get("rollout", {}))
     data["source"] = _make(Source, data["source"])
     data["target"] = _make(TargetSpec, data.get("target"))
     data["database"] = _database(data.get("database"))

@@ -52,9 +52,6 @@ def options_of(root: Parsed) -> dict[str, HostOptions]:
 
 def check(reader: Reader, environment: Parsed) -> None:
     """Report what does not go together."""
-    if len(environment["hosts"] or ()) > 1:
-        message = "names several hosts, which this version of Fraisier does not perform; expected one"
-        reader.refuse(environment.at("hosts"), message)
     if environment["proxy"] is not None and hosts_of(environment) != (LOCALHOST,):
         message = "is told on this machine only, and the releases are on another host; let the proxy dial "
         reader.refuse(environment.at("proxy"), f"{message}<app_path>/current.sock", at_key=True)

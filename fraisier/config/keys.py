@@ -13,6 +13,7 @@ from fraisier.config.kinds import (
     FlagOrAuto,
     Place,
     SecretText,
+    Share,
     ShellLine,
     Size,
     Text,
@@ -197,6 +198,26 @@ PROXY = Section(
     other=Text(),
 )
 
+ROLLOUT = Section(
+    {
+        "batch": Key(
+            Share(),
+            "how many hosts are changed at once: a number, or a percentage of all",
+            default=(1, False),
+            shown="1",
+        ),
+        "max_failures": Key(
+            Whole(0, 100000), "with more hosts than these that fail, every host goes back", default=0
+        ),
+        "pause": Key(Duration(0, 86400), "how long to wait between two batches", default=0.0),
+        "canary": Key(
+            Whole(0, 100000),
+            "how many hosts come first; if one of them fails, every host goes back",
+            default=1,
+        ),
+    }
+)
+
 ENVIRONMENT = Section(
     {
         "branch": Key(
@@ -205,9 +226,10 @@ ENVIRONMENT = Section(
         "tag": Key(Text("pattern", texts.tag), "a pattern of tags that are followed, e.g. v*"),
         "hosts": Key(
             Many(Text("host", texts.host), or_one=True),
-            "where it runs: this machine, or one that is reached over SSH, see ssh.md",
+            "where it runs: this machine, or others that are reached over SSH, see ssh.md",
             shown="this machine",
         ),
+        "rollout": Key(ROLLOUT, "in which order several hosts get a release: see rollout.md"),
         "labels": Key(
             Many(Text("label", texts.label), or_one=True),
             "deployed only by workers that have all of these, e.g. the name of the machine where it lives",

@@ -230,6 +230,24 @@ class Whole:
         return {"anyOf": [whole, REFERENCE_SCHEMA]}
 
 
+class Share:
+    """A number of things, or a percentage of all of them: (25, True) is a quarter."""
+
+    words = "number or percentage"
+
+    def read(self, node: Node, reader: Reader) -> tuple[int, bool]:
+        expected = 'a whole number from 1, or a percentage such as "25%"'
+        text = _plain(node, reader, "int str", expected)
+        number, percent = text.removesuffix("%").rstrip(), text.endswith("%")
+        is_number = _DECIMAL.match(number) and len(number) <= 6
+        if not is_number or not 1 <= int(number) <= (100 if percent else 10**6):
+            raise Refused(node, f"{node.text[:60]!r} is neither; expected {expected}")
+        return int(number), percent
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}
+
+
 class Duration:
     """Seconds, as a number or in words: 30, 15m, 1h30m, 30d."""
 

@@ -56,7 +56,7 @@ KEYS: dict[str, dict[str, str]] = {
     "environment": {
         "approval": "approval by a person",
         "backup": "backups",
-        "canary": "deploying to some hosts first",
+        "canary": "deploying to some hosts first; it belongs into `rollout`",
         "docker": "single containers; Docker Compose runs one too: `compose_file: compose.yaml`",
         "docker_compose": "it is called `compose_file: compose.yaml` here",
         "freeze": "times without deployments; `allowed` has those with",
@@ -67,7 +67,6 @@ KEYS: dict[str, dict[str, str]] = {
         "pre_deploy": "commands before and after a deployment",
         "preview": "environments for branches under review",
         "promote": "promotion by itself; `fraisier promote` does it for a person",
-        "rollout": "an order of several hosts",
         "schedule": "timers",
         "secrets": "secret stores",
         "ssh": "SSH is told by `hosts` and by ~/.ssh/config",

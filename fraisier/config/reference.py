@@ -50,6 +50,7 @@ _SECTIONS: tuple[tuple[str, str, Section, str], ...] = (
         keys.HOST,
         "Names as in an environment's `hosts`. Most need none of this: `~/.ssh/config` holds. See ssh.md.",
     ),
+    ("`rollout`", "", keys.ROLLOUT, "For environments with several `hosts`: see rollout.md."),
     ("`target`", "", keys.TARGET, "All other keys are the brand's own settings, as text."),
     ("`proxy`", "", keys.PROXY, "All other keys are the brand's own settings: see zero-downtime.md."),
     ("`database` of an environment", "migration", keys.MIGRATION, "`name` alone migrates nothing."),

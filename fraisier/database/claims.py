@@ -86,6 +86,7 @@ def _journaled(row: DatabaseRow, retried: Collection[int]) -> JournaledStep:
         release=row["release"],
         error=row["error"],
         retried=row["attempt"] in retried,
+        host=row["host"],
     )
 
 

@@ -52,14 +52,18 @@ def notes_of(connection: Connection | Transaction, deployment: str) -> tuple[Dat
 
 
 def _change(row: DatabaseRow) -> DatabaseChange:
-    detail: Any = row["detail"]
     return DatabaseChange(
         kind=Kind(row["kind"]),
         revision=row["revision"],
         attempt=row["attempt"],
         at=str(row["at"]),
-        detail=orjson.loads(detail) if isinstance(detail, str) else detail,
+        detail=_detail(row),
     )
+
+
+def _detail(row: DatabaseRow) -> Any:
+    found = row["detail"]
+    return orjson.loads(found) if isinstance(found, str) else found
 
 
 def changes(connection: Connection, key: EnvironmentKey, deployment: str) -> Sequence[Row]:
@@ -68,7 +72,7 @@ def changes(connection: Connection, key: EnvironmentKey, deployment: str) -> Seq
         found = connection.execute(_CHANGES_OF_ONE, (deployment,))
     else:
         found = connection.execute(_CHANGES, {"fraise": key.fraise, "environment": key.environment})
-    return [as_json_types(row) for row in found]
+    return [{**as_json_types(row), "detail": _detail(row)} for row in found]
 
 
 def lock(tx: Transaction, claim: Claim, name: str) -> Holder | None:

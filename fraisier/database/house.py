@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Row
+from fraisier.database.hosts import publish_hosts
 from fraisier.database.transaction import Connection, Transaction, as_json
 from fraisier.database.uuids import time_ordered_uuid
 from fraisier.domain.errors import Conflict
@@ -84,6 +85,7 @@ def publish(
         tx.execute(_PUBLISH_FRAISE, (time_ordered_uuid(tx.now), *fraise))
     for environment in environments:
         tx.execute(_PUBLISH_ENVIRONMENT, (time_ordered_uuid(tx.now), *environment))
+    publish_hosts(tx, [each for f in fraises for each in f.environments.values()])
     tx.execute(_PUBLISHED, (digest, tx.at))
     tx.audit(
         actor="fraisier", action="publish", subject=digest, detail={"fraises": [f.name for f in fraises]}

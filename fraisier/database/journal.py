@@ -20,8 +20,9 @@ from fraisier.database.deployment_rows import (
     load_deployment,
     superseded_by,
 )
+from fraisier.database.hosts import note
 from fraisier.database.transaction import DatabaseRow, Transaction
-from fraisier.domain.deployment import REPLACEABLE, Deployment, Status
+from fraisier.domain.deployment import REPLACEABLE, Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, Conflict
 from fraisier.domain.plan import Phase, StepName, StepState
 
@@ -52,8 +53,8 @@ _RELEASES = "SELECT releases FROM tb_environments WHERE fraise = ? AND name = ?"
 _SEE_TIP = "UPDATE tb_environments SET seen_tip = ? WHERE fraise = ? AND name = ?"
 
 _BEGIN_STEP = """
-INSERT INTO tb_deployment_steps (deployment, attempt, phase, step, state, release, started_at)
-VALUES (?, ?, ?, ?, 'running', ?, ?) RETURNING pk
+INSERT INTO tb_deployment_steps (deployment, attempt, phase, step, host, state, release, started_at)
+VALUES (?, ?, ?, ?, ?, 'running', ?, ?) RETURNING pk
 """
 _STEP = "SELECT state, started_at FROM tb_deployment_steps WHERE pk = ? AND deployment = ?"
 _END_STEP = """
@@ -157,10 +158,10 @@ def _place(claim: Claim) -> tuple[str, str]:
 
 
 def begin_step(
-    tx: Transaction, claim: Claim, attempt: int, *, phase: Phase, name: StepName, release: str
+    tx: Transaction, claim: Claim, attempt: int, *, phase: Phase, name: StepName, release: str, host: str
 ) -> int:
     """Journal that a step begins; returns its id."""
-    row = (claim.deployment.id, attempt, phase.value, name.value, release, tx.at)
+    row = (claim.deployment.id, attempt, phase.value, name.value, host, release, tx.at)
     tx.wakes = True
     return int(tx.execute(_BEGIN_STEP, row).fetchone()[0])
 
@@ -220,9 +221,12 @@ def finish(tx: Transaction, claim: Claim, attempt: int, ending: Ending) -> Deplo
     after = replace(ended, completed_at=tx.now)
     change_deployment(tx, before, after)
     _end_attempt(tx, claim, attempt, outcome=ending.status.value, error=ending.error)
+    deployed = ending.status is Status.success and before.trigger is not Trigger.heal
     if ending.serving is not None:
-        _serve(tx, claim, ending.serving, succeeded=ending.status is Status.success)
-    if ending.status is Status.success:
+        _serve(tx, claim, ending.serving, succeeded=deployed)
+    if ending.hosts:
+        note(tx, claim, ending.hosts)
+    if deployed:
         tx.later(_DEPLOYED, (tx.at, *_place(claim)))
         _lift(tx, claim, after.commit)
     if after.commit and (ending.quarantine or ending.cause is Cause.force_push_refused):

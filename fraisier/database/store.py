@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fraisier.application.ports import Claim, Delivery, Ending, Holder, Output, Received, Requested, Row
-from fraisier.database import claims, databases, house, journal, pauses, receiving, views
+from fraisier.database import claims, databases, hosts, house, journal, pauses, receiving, views
 from fraisier.database.clocks import iso
 from fraisier.database.jobs import Job, Work
 from fraisier.database.prepared_delivery import prepared_early
@@ -26,6 +26,7 @@ from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey, Fraise
 from fraisier.domain.migration import DatabaseChange
 from fraisier.domain.plan import Phase, StepName, StepState
+from fraisier.domain.rollout import Standing
 
 if TYPE_CHECKING:
     import asyncio
@@ -146,11 +147,22 @@ class SqlStore(ABC):
         """Which release the deployment brings in, and which it would go back to."""
         self._held(claim, lambda tx: journal.set_release(tx, claim, release, previous))
 
-    def begin_step(self, claim: Claim, attempt: int, *, phase: Phase, name: StepName, release: str) -> int:
+    def begin_step(
+        self, claim: Claim, attempt: int, *, phase: Phase, name: StepName, release: str, host: str = ""
+    ) -> int:
         """Journal that a step begins; returns its id."""
-        begin = partial(journal.begin_step, phase=phase, name=name, release=release)
+        begin = partial(journal.begin_step, phase=phase, name=name, release=release, host=host)
         step: int = self._held(claim, lambda tx: begin(tx, claim, attempt))
         return step
+
+    def standings(self, environment: EnvironmentKey) -> Sequence[Standing]:
+        """Where the hosts of an environment with several stand."""
+        with self._reading() as connection:
+            return hosts.standings(connection, environment)
+
+    def note_hosts(self, claim: Claim, standings: Sequence[Standing]) -> None:
+        """Where these hosts stand from now on."""
+        self._held(claim, lambda tx: hosts.note(tx, claim, standings))
 
     def end_step(self, claim: Claim, step: int, *, state: StepState, tail: str, error: str = "") -> None:
         """Journal how it ended, with the end of its output."""
@@ -228,6 +240,11 @@ class SqlStore(ABC):
         """Rows of v_fraise_status."""
         with self._reading() as connection:
             return views.fraise_status(connection, fraise=fraise, environment=environment)
+
+    def hosts(self, fraise: str = "", environment: str = "") -> Sequence[Row]:
+        """Rows of v_environment_hosts."""
+        with self._reading() as connection:
+            return views.hosts(connection, fraise=fraise, environment=environment)
 
     def history(
         self, fraise: str = "", environment: str = "", *, status: str = "", limit: int = 20, offset: int = 0

@@ -105,7 +105,7 @@ TABLES = (
         "pk",
         integer="pk attempt",
         uuid="deployment",
-        text="phase step state release tail error",
+        text="phase step state release tail error host",
         real="duration",
         time="started_at ended_at",
     ),
@@ -117,6 +117,14 @@ TABLES = (
         text="kind revision",
         time="at",
         json="detail",
+    ),
+    _table(
+        "tb_environment_hosts",
+        "fraise, environment, host",
+        uuid="id deployment",
+        text="fraise environment host state release commit previous_release previous_commit cause detail",
+        flag="touched unfinished",
+        time="since",
     ),
     _table(
         "tb_step_output",

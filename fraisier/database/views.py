@@ -15,7 +15,7 @@ from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.plan import Phase, StepName
 
 # Columns of the views that hold JSON, and truth values that SQLite keeps as 0 and 1.
-_JSON = frozenset({"environments", "changes", "quarantined_commits", "info", "labels", "detail"})
+_JSON = frozenset({"environments", "changes", "quarantined_commits", "info", "labels"})
 _TRUTH = frozenset({"healthy", "paused", "force"})
 _HIDDEN = frozenset({"position", "data"})
 
@@ -25,6 +25,12 @@ _STATUS = """
 SELECT * FROM v_fraise_status
  WHERE (:fraise = '' OR fraise_id = :fraise) AND (:environment = '' OR environment = :environment)
  ORDER BY fraise_id, environment
+"""
+
+_HOSTS = """
+SELECT * FROM v_environment_hosts
+ WHERE (:fraise = '' OR fraise_id = :fraise) AND (:environment = '' OR environment = :environment)
+ ORDER BY fraise_id, environment, position
 """
 
 _HISTORY = "SELECT * FROM v_deployment_history ORDER BY position DESC LIMIT :limit OFFSET :offset"
@@ -75,13 +81,13 @@ SELECT resolved FROM tb_deployment_attempts WHERE deployment = ? ORDER BY number
 _UNFINISHED = "SELECT * FROM v_unfinished_deployment ORDER BY position"
 
 _STEPS = """
-SELECT s.pk AS id, s.deployment AS deployment_id, s.attempt, s.phase, s.step, s.state, s.release,
+SELECT s.pk AS id, s.deployment AS deployment_id, s.attempt, s.phase, s.step, s.host, s.state, s.release,
        s.started_at, s.ended_at, s.duration AS duration_seconds, s.tail, s.error
   FROM tb_deployment_steps s WHERE s.deployment = ? ORDER BY s.pk
 """
 
 _OUTPUT = """
-SELECT o.seq, o.text, s.step, s.phase, s.attempt
+SELECT o.seq, o.text, s.step, s.phase, s.attempt, s.host
   FROM tb_step_output o JOIN tb_deployment_steps s ON s.pk = o.step
  WHERE o.deployment = :deployment AND o.seq > :after ORDER BY o.seq LIMIT :limit
 """
@@ -101,6 +107,11 @@ def fraises(connection: Connection, *, fraise: str) -> list[Row]:
 def fraise_status(connection: Connection, *, fraise: str, environment: str) -> list[Row]:
     """Rows of v_fraise_status."""
     return _rows(connection, _STATUS, {"fraise": fraise, "environment": environment})
+
+
+def hosts(connection: Connection, *, fraise: str, environment: str) -> list[Row]:
+    """Rows of v_environment_hosts, in the order of the configuration."""
+    return _rows(connection, _HOSTS, {"fraise": fraise, "environment": environment})
 
 
 def history(connection: Connection, sql: Statements, filters: Mapping[str, Any]) -> list[Row]:
@@ -182,6 +193,7 @@ def output(connection: Connection, deployment_id: str, *, after: int, limit: int
             phase=Phase(row["phase"]),
             attempt=row["attempt"],
             text=row["text"],
+            host=row["host"],
         )
         for row in connection.execute(_OUTPUT, values)
     ]

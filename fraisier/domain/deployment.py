@@ -74,6 +74,7 @@ class Trigger(StrEnum):
     scheduled = "scheduled"
     sweep = "sweep"
     rollback = "rollback"
+    heal = "heal"  # a worker brings hosts along that could not be reached
 
 
 REPLACEABLE = frozenset({Trigger.webhook, Trigger.sweep, Trigger.api})  # superseded by a newer wish
@@ -213,8 +214,12 @@ def decide(
     `newest` is the environment's newest deployment that is not superseded, `pending` all that wait. A
     push or sweep asks for nothing only if its commit is what `newest` asked for, or is quarantined, or was
     refused; so pushes A, B, A deploy A twice. Only `force` brings a quarantined commit again; a way back
-    to a release that was good once is never barred.
+    to a release that was good once is never barred. Hosts are healed where nothing else waits: what waits
+    brings them along.
     """
+    if wish.trigger is Trigger.heal:
+        busy = newest is not None and newest.status in (Status.pending, Status.running)
+        return Decision(requested=False, reason="busy") if busy or any(pending) else Decision(requested=True)
     automatic = wish.trigger in AUTOMATIC and bool(wish.commit)
     if automatic and newest is not None and newest.commit == wish.commit:
         return Decision(requested=False, reason="already_requested")

@@ -8,12 +8,13 @@ relative where they name something in a release.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from fraisier.domain.migration import OnIrreversible, Reversible
 from fraisier.domain.push import Change, RefKind
+from fraisier.domain.rollout import Rollout
 from fraisier.domain.secret import Secret
 from fraisier.domain.window import Window
 
@@ -199,6 +200,7 @@ class Environment:
     branch: str = ""
     tag: str = ""  # a pattern, e.g. v*; exactly one of branch and tag is set
     hosts: tuple[str, ...] = ("localhost",)
+    rollout: Rollout = field(default_factory=Rollout)  # in which order several hosts get a release
     labels: tuple[str, ...] = ()  # those that a worker needs: see `domain.labels`
     app_path: str = ""
     root: str = ""  # the folder of the repository that is deployed; '' = all of it
@@ -232,6 +234,10 @@ class Environment:
     def key(self) -> EnvironmentKey:
         """The environment's name in the whole installation."""
         return EnvironmentKey(self.fraise, self.name)
+
+    def on(self, host: str) -> Environment:
+        """The same on one of its hosts."""
+        return self if self.hosts == (host,) else replace(self, hosts=(host,))
 
     @property
     def ref_kind(self) -> RefKind:

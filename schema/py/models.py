@@ -41,6 +41,21 @@ class DeploymentTrigger(StrEnum):
     scheduled = "scheduled"
     sweep = "sweep"
     rollback = "rollback"
+    heal = "heal"
+
+
+class HostState(StrEnum):
+    """Where a host stands. The first four are those of a deployment that is under way."""
+
+    waiting = "waiting"
+    changing = "changing"
+    failed = "failed"
+    returning = "returning"
+    current = "current"
+    behind = "behind"
+    broken = "broken"
+    unreachable = "unreachable"
+    unknown = "unknown"
 
 
 class WebhookVerdict(StrEnum):
@@ -76,6 +91,28 @@ class Environment:
     hosts: list[str]
     app_path: str
     paused: bool
+
+
+@dataclass
+class EnvironmentHost:
+    """What one host of an environment runs; of one that cannot be reached, what was last known.
+
+    `cause` and `detail` say why it did not come along.
+    """
+
+    id: UUID
+    fraise_id: str
+    environment: str
+    host: str
+    state: HostState
+    release: str
+    commit: str
+    healthy: bool | None
+    cause: str | None
+    detail: str
+    deployment_id: UUID | None
+    previous_release: str
+    since: datetime | None
 
 
 @dataclass
@@ -180,12 +217,13 @@ class WebhookEvent:
     payload_bytes: int
 
 
-ENUMS = (FraiseType, DeploymentStatus, DeploymentTrigger, WebhookVerdict)
+ENUMS = (FraiseType, DeploymentStatus, DeploymentTrigger, HostState, WebhookVerdict)
 
 # Which view serves which model.
 VIEWS = {
     Fraise: "v_fraise",
     Environment: "v_environment",
+    EnvironmentHost: "v_environment_hosts",
     FraiseStatus: "v_fraise_status",
     Deployment: "v_deployment_history",
     DeploymentStats: "v_deployment_stats",

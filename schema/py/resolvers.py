@@ -19,8 +19,10 @@ from .models import (
     DeploymentStats,
     DeploymentStatus,
     Environment,
+    EnvironmentHost,
     Fraise,
     FraiseStatus,
+    HostState,
     WebhookEvent,
     WebhookVerdict,
 )
@@ -49,6 +51,13 @@ def fraises() -> list[Fraise]:
 @fraiseql.query(sql_source="v_environment", auto_params=True)
 def environments(fraise_id: str | None = None) -> list[Environment]:
     """Where services run, and what they follow."""
+
+
+@fraiseql.query(sql_source="v_environment_hosts", auto_params=True)
+def environment_hosts(
+    fraise_id: str | None = None, environment: str | None = None, state: HostState | None = None
+) -> list[EnvironmentHost]:
+    """What each host runs."""
 
 
 @fraiseql.query(sql_source="v_fraise_status", auto_params=True)

@@ -8,6 +8,7 @@ from tests.unit.hold_contract import HoldContract
 from tests.unit.label_contract import LabelContract
 from tests.unit.store_contract import (
     ClaimContract,
+    HostsContract,
     JournalContract,
     ReadingContract,
     ReceivingContract,
@@ -40,6 +41,10 @@ class TestHolds(HoldContract):
 
 
 class TestJournal(JournalContract):
+    pass
+
+
+class TestHosts(HostsContract):
     pass
 
 

@@ -20,6 +20,7 @@ from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey, Fraise
 from fraisier.domain.plan import Phase, StepName, StepState
 from fraisier.domain.push import Change, EventKind, Push, RefKind
+from fraisier.domain.rollout import HostState, Standing
 from tests import factories
 from tests.factories import KEY, SHA_A, SHA_B, SHA_C
 
@@ -660,6 +661,129 @@ class ReadingContract:
     def test_the_store_can_be_written(self, store: Store) -> None:
         store.ping()
         store.audit(actor="bob", action="look", subject="orders", detail={"why": "test"})
+
+
+class HostsContract:
+    """Where the hosts of an environment stand."""
+
+    def test_an_environment_with_one_host_has_one_row_of_what_it_runs(self, store: Store) -> None:
+        on_hosts(store, "localhost")
+        assert [(row["host"], row["state"]) for row in store.hosts("orders", "production")] == [
+            ("localhost", "unknown")
+        ]
+        store.request(wish())
+        serving = Serving(release="1-a", commit=SHA_A, healthy=True)
+        finished(store, claimed(store), serving=serving)
+        (row,) = store.hosts("orders", "production")
+        assert (row["host"], row["state"], row["commit"], row["healthy"]) == (
+            "localhost",
+            "current",
+            SHA_A,
+            True,
+        )
+
+    def test_every_configured_host_is_named_in_the_order_of_the_file(self, store: Store) -> None:
+        on_hosts(store, "web2", "web1")
+        assert [(row["host"], row["state"], row["release"]) for row in store.hosts()] == [
+            ("web2", "unknown", ""),
+            ("web1", "unknown", ""),
+        ]
+        on_hosts(store, "web3", "web2")
+        assert [row["host"] for row in store.hosts("orders")] == ["web3", "web2"]
+
+    def test_where_a_host_stands_is_kept_until_it_stands_elsewhere(self, store: Store) -> None:
+        on_hosts(store, "web1", "web2")
+        store.request(wish())
+        claim = claimed(store)
+        first = Standing(
+            host="web1",
+            state=HostState.unreachable,
+            release="1-aaaaaaaaaa",
+            commit=SHA_A,
+            previous="0-bbbbbbbbbb",
+            previous_commit=SHA_B,
+            deployment=claim.deployment.id,
+            touched=True,
+            unfinished=True,
+            cause=Cause.network,
+            detail="no route to host",
+        )
+        store.note_hosts(claim, [first])
+        known = {each.host: each for each in store.standings(KEY)}
+        assert known == {"web1": first, "web2": Standing(host="web2")}
+        web1, _ = store.hosts()
+        told = {name: web1[name] for name in ("state", "release", "commit", "healthy", "cause", "detail")}
+        assert told == {
+            "state": "unreachable",
+            "release": "1-aaaaaaaaaa",
+            "commit": SHA_A,
+            "healthy": None,
+            "cause": "network",
+            "detail": "no route to host",
+        }
+        assert (web1["deployment_id"], web1["fraise_id"]) == (claim.deployment.id, "orders")
+        store.note_hosts(claim, [replace(first, detail="still no route")])
+        assert store.hosts()[0]["since"] == web1["since"]
+        store.note_hosts(claim, [replace(first, state=HostState.current)])
+        assert store.hosts()[0]["since"] > web1["since"]
+
+    def test_the_end_of_a_deployment_says_where_its_hosts_stand(self, store: Store) -> None:
+        on_hosts(store, "web1", "web2")
+        store.request(wish())
+        claim = claimed(store)
+        standings = tuple(Standing(host=name, state=HostState.current) for name in ("web1", "web2"))
+        serving = Serving(release="1-a", commit=SHA_A, healthy=True)
+        ending = Ending(status=Status.success, serving=serving, hosts=standings)
+        store.finish(claim, store.begin_attempt(claim, resolved="{}"), ending)
+        assert [row["state"] for row in store.hosts()] == ["current", "current"]
+
+    def test_who_was_replaced_says_nothing_of_hosts(self, store: Store, advance: Advance) -> None:
+        store.request(wish())
+        claim = claimed(store)
+        advance(2 * LEASE)
+        claimed(store, "w2")
+        with pytest.raises(TokenOutdated):
+            store.note_hosts(claim, [Standing(host="web1", state=HostState.current)])
+
+    def test_a_step_knows_its_host(self, store: Store) -> None:
+        store.request(wish())
+        claim = claimed(store)
+        attempt = store.begin_attempt(claim, resolved="{}")
+        for host in ("", "web1"):
+            step = store.begin_step(
+                claim, attempt, phase=Phase.deploy, name=StepName.build, release="1-a", host=host
+            )
+            store.write_output(claim, step, "building")
+            store.end_step(claim, step, state=StepState.success, tail="")
+        assert [step["host"] for step in store.steps(claim.deployment.id)] == ["", "web1"]
+        assert [piece.host for piece in store.output(claim.deployment.id)] == ["", "web1"]
+
+    def test_hosts_are_healed_where_nothing_else_waits(self, store: Store) -> None:
+        heal = wish("", trigger=Trigger.heal, tip="")
+        store.request(wish())
+        assert store.request(heal).reason == "busy"
+        claim = claimed(store)
+        assert store.request(heal).reason == "busy"
+        finished(store, claim)
+        before = store.fraise_status("orders", "production")[0]
+        assert store.request(heal).deployment is not None
+        assert store.request(heal).reason == "busy"
+        claim = claimed(store)
+        serving = Serving(release=before["current_release"], commit=SHA_A, healthy=True)
+        store.finish(
+            claim, store.begin_attempt(claim, resolved="{}"), Ending(status=Status.success, serving=serving)
+        )
+        after = store.fraise_status("orders", "production")[0]
+        for name in ("current_release", "current_deployment_id", "last_deployed", "seen_tip"):
+            assert after[name] == before[name], name
+
+
+def on_hosts(store: Store, *hosts: str) -> None:
+    """Publish production on these hosts."""
+    environment = factories.environment(hosts=hosts)
+    store.publish(
+        [factories.fraise(environment)], digest=" ".join(hosts), documents={KEY: {"hosts": list(hosts)}}
+    )
 
 
 def _place() -> tuple[str, str]:

@@ -35,6 +35,7 @@ from fraisier.domain.fraise import (
     OnForcePush,
     TargetSpec,
 )
+from fraisier.domain.rollout import Rollout
 from fraisier.domain.secret import Redactor, Secret
 from fraisier.domain.window import Window
 from tests.unit.good_config import GOOD, in_environment, in_fraise
@@ -252,6 +253,16 @@ def test_another_host_is_reached_as_its_options_say(tmp_path: Path) -> None:
     assert (there.hosts, there.build_on) == (("web1",), "here")
     assert found.settings.hosts == {"web1": HostOptions(address="10.0.0.7", port=2222, user="deploy")}
     assert Codec({}, found).load(Codec({}, found).dump(there)) == there
+
+
+def test_hosts_have_an_order(tmp_path: Path) -> None:
+    hosts = "hosts: [web1, localhost, 10.0.0.3]"
+    assert environment(tmp_path, hosts).rollout == Rollout()
+    rollout = 'rollout: {batch: "25%", max_failures: 2, pause: 1m, canary: 0}'
+    found = environment(tmp_path, hosts, rollout)
+    assert found.hosts == ("web1", "localhost", "10.0.0.3")
+    assert found.rollout == Rollout(batch=25, percent=True, max_failures=2, pause=60.0, canary=0)
+    assert environment(tmp_path, hosts, "rollout: {batch: 3}").rollout == Rollout(batch=3)
 
 
 def test_plugins_bring_forges_and_targets(tmp_path: Path) -> None:

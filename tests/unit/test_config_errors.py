@@ -209,11 +209,18 @@ ENVIRONMENT_CASES = [
     ("database: {framework: django, colour: x}", "9:39", "colour: is no key that Fraisier knows here"),
     ("database: {down: x}", "9:20", "has no meaning without up"),
     # hosts
+    ("hosts: [web1, web2, WEB1]", "9:29", "WEB1 is named already, as web1; each host is named once"),
+    ("hosts: [localhost, 127.0.0.1]", "9:28", "127.0.0.1 is named already, as localhost"),
+    ("rollout: {batch: 2}", "9:9", "is about several hosts, and there is one"),
+    ("canary: 1", "9:9", "it belongs into `rollout`"),
+    ("hosts: [a, b]\n        rollout: {batch: 0}", "10:26", "'0' is neither; expected a whole number from 1"),
+    ('hosts: [a, b]\n        rollout: {batch: "101%"}', "10:26", "is neither"),
     (
-        "hosts: [localhost, web2.example.com]",
-        "9:16",
-        "names several hosts, which this version of Fraisier does not perform",
+        "hosts: [a, b]\n        rollout: {max_failures: 2}",
+        "10:33",
+        "allows all 2 hosts to fail; expected at most 1",
     ),
+    ("hosts: [a, b]\n        rollout: {canary: 3}", "10:27", "is more than there are hosts (2)"),
     ("build_on: here", "9:9", "has no meaning on this machine"),
     ("build_on: there", "9:19", "expected each, first, here"),
 ]
@@ -456,6 +463,26 @@ def test_what_lives_on_different_machines_may_have_the_same_folder_and_unit(
     found = problems(tmp_path, f"{text}worker: {{labels: {here}}}\n")
     assert len(found) == (0 if is_good else 2), found
     assert all("unless their labels say that they live on different machines" in each for each in found)
+
+
+ON_HOSTS = ON_TWO_MACHINES.replace("labels", "hosts").replace("/srv/a/b", "/srv/a")
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "is_good"),
+    [
+        ("web1", "web2", True),
+        ("[web1, web2]", "[web3, localhost]", True),
+        ("[web1, web2]", "[web3, WEB2]", False),
+        ("localhost", "[web1, 127.0.0.1]", False),
+    ],
+)
+def test_environments_on_other_hosts_may_have_the_same_folder_and_unit(
+    tmp_path: Path, one: str, two: str, is_good: bool
+) -> None:
+    found = problems(tmp_path, ON_HOSTS.format(one=one, two=two))
+    assert len(found) == (0 if is_good else 2), found
+    assert all("or they have other hosts" in each for each in found)
 
 
 CLONE_CASES = [

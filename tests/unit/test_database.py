@@ -36,6 +36,7 @@ from tests.unit.store_contract import (
     PATIENCE,
     STAGING,
     ClaimContract,
+    HostsContract,
     JournalContract,
     ReadingContract,
     ReceivingContract,
@@ -120,6 +121,10 @@ class TestHolds(HoldContract):
 
 
 class TestJournal(JournalContract):
+    pass
+
+
+class TestHosts(HostsContract):
     pass
 
 

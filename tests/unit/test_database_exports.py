@@ -26,6 +26,7 @@ from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Cause, Conflict, StoreTooNew, StoreUnavailable, UnusableExport
 from fraisier.domain.migration import DatabaseChange, Kind
 from fraisier.domain.plan import Phase, StepName, StepState
+from fraisier.domain.rollout import HostState, Standing
 from tests.exports import Rows, contents, dump, lines, without_import, write
 from tests.unit.store_contract import PATIENCE, STAGING, claimed, delivery, finished, publish, sha, wish
 
@@ -70,6 +71,12 @@ def fill(store: SqliteStore) -> None:
     note = DatabaseChange(kind=Kind.planned, revision="41_orders", attempt=attempt, detail={"pending": []})
     store.note_database(claim, note)
     assert store.lock_database(claim, "orders") is None
+    gone = Standing(
+        host="web2", state=HostState.unreachable, release="1-a", cause=Cause.network, detail="no route"
+    )
+    store.note_hosts(
+        claim, [Standing(host="web1", state=HostState.current, deployment=claim.deployment.id), gone]
+    )
 
 
 @pytest.fixture
@@ -409,6 +416,7 @@ def test_a_database_with_fewer_migrations_is_exported_as_it_is(old: Path, new: P
         "DROP VIEW v_deployment_stats",
         "DROP VIEW v_fraise_status",
         "DROP VIEW v_environment",
+        "DROP VIEW v_environment_hosts",
         "ALTER TABLE tb_environments DROP COLUMN last_deployed_at",
     )
     assert database(old).status().state is SchemaState.older

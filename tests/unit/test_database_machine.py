@@ -72,7 +72,8 @@ class Queue(RuleBasedStateMachine):
         asked = wish(commit, environment=environment, trigger=trigger, force=force, requested_by="bob")
         requested = self.store.request(asked)
         if requested.deployment is None:
-            assert trigger in AUTOMATIC or requested.reason == "quarantined"
+            reasons = {"quarantined", "busy"} if trigger is Trigger.heal else {"quarantined"}
+            assert trigger in AUTOMATIC or requested.reason in reasons
 
     @rule(environments=st.lists(ENVIRONMENTS, max_size=2, unique=True), commit=COMMITS, again=st.booleans())
     def record(self, environments: list[EnvironmentKey], commit: str, again: bool) -> None:

@@ -68,7 +68,7 @@ def test_a_person_may_ask_for_the_same_again(trigger):
     assert decide(wish(SHA_A, trigger=trigger), newest, [], quarantined=False, refused=True).requested
 
 
-@pytest.mark.parametrize("trigger", sorted(set(Trigger) - {Trigger.rollback}))
+@pytest.mark.parametrize("trigger", sorted(set(Trigger) - {Trigger.rollback, Trigger.heal}))
 def test_a_quarantined_commit_is_deployed_only_by_force(trigger):
     assert decide(wish(SHA_A, trigger=trigger), None, [], quarantined=True).reason == "quarantined"
     assert decide(wish(SHA_A, trigger=trigger, force=True), None, [], quarantined=True).requested

@@ -17,6 +17,7 @@ from fraisier.cli.schema_authoring import authored_schema, schema_folder
 from fraisier.domain.deployment import Status, Trigger
 from fraisier.domain.errors import UsageError
 from fraisier.domain.fraise import FraiseType
+from fraisier.domain.rollout import HostState
 
 Document = dict[str, Any]
 
@@ -83,10 +84,15 @@ def test_the_operations_in_the_papers_fit_the_schema(schema: Document) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("FraiseType", FraiseType), ("DeploymentStatus", Status), ("DeploymentTrigger", Trigger)],
+    [
+        ("FraiseType", FraiseType),
+        ("DeploymentStatus", Status),
+        ("DeploymentTrigger", Trigger),
+        ("HostState", HostState),
+    ],
 )
 def test_enums_have_the_words_of_the_domain(
-    schema: Document, name: str, words: type[FraiseType | Status | Trigger]
+    schema: Document, name: str, words: type[FraiseType | Status | Trigger | HostState]
 ) -> None:
     (enum,) = [each for each in schema["enums"] if each["name"] == name]
     # A `value` beside the name, which fraiseql adds where the two differ, is refused by its 2.15 compiler.
@@ -115,7 +121,7 @@ def test_filters_of_subscriptions_name_arguments_and_fields_that_exist(schema: D
 def test_export_writes_the_same_as_it_prints(tmp_path: Path) -> None:
     file = tmp_path / "schema.json"
     written = CliRunner().invoke(main, ["schema", "export", "--output", str(file)])
-    assert (written.exit_code, "6 types" in written.stdout) == (0, True), written.output
+    assert (written.exit_code, "7 types" in written.stdout) == (0, True), written.output
     printed = CliRunner().invoke(main, ["schema", "export", "--output", "-"])
     assert file.read_text(encoding="utf-8") == printed.stdout
     assert json.loads(printed.stdout) == authored_schema()

@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 
 from fraisier.application.ports import UnitState
+from fraisier.application.takeover import owner_of
 from fraisier.application.verify_environments import Verdict, VerifyEnvironments
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Cutover, Environment, TargetSpec
+from fraisier.domain.rollout import Rollout
 from fraisier.wiring import SystemClock
 from tests import factories
-from tests.factories import KEY, SHA_A
+from tests.factories import KEY, SHA_A, SHA_B
 from tests.fake_repository import FakeRepository
 from tests.fakes import FakeHost, FakeTarget
+from tests.fleet import Fate, Fleet
 
 RELEASE, OTHER = "3-aaaaaaaaaa", "2-bbbbbbbbbb"
 
@@ -164,3 +167,40 @@ def test_a_host_that_cannot_be_looked_at_is_unknown(place: Place) -> None:
 
 def test_an_environment_of_another_machine_is_unknown_here(place: Place) -> None:
     assert place.found(labels=("web1",)) == [(Verdict.unknown, "host")]
+
+
+def verification(fleet: Fleet) -> VerifyEnvironments:
+    for host in fleet.hosts.values():
+        Path(f"{host.root}/srv/orders/.fraisier").mkdir(parents=True, exist_ok=True)
+        host.write(
+            "/srv/orders/.fraisier/owner", json.dumps(owner_of(fleet.store, fleet.environment)).encode()
+        )
+    return VerifyEnvironments({KEY: fleet.environment}, fleet.tools_of(Fate()), fleet.store)
+
+
+def test_each_of_several_hosts_is_compared_with_what_it_is_said_to_run_itself(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, rollout=Rollout(max_failures=1))
+    fleet.repository.commit(SHA_A)
+    fleet.repository.commit(SHA_B)
+    old = fleet.deploy(SHA_A).release
+    fleet[3].unhealthy = {"b"}
+    new = fleet.deploy(SHA_B).release
+    verify = verification(fleet)
+    found = [(each.host, each.verdict, each.message.split()[1]) for each in verify([KEY])]
+    same = Verdict.same
+    assert found == [("web1", same, f"{new},"), ("web2", same, f"{new},"), ("web3", same, f"{old},")]
+
+    fleet[2].point("/srv/orders/current", f"releases/{old}")
+    assert [each.host for each in verify([KEY]) if each.verdict is Verdict.drift] == ["web2"]
+    fleet.close()
+
+
+def test_a_host_that_had_no_others_is_known_by_what_the_environment_runs(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, size=1)
+    fleet.repository.commit(SHA_A)
+    release = fleet.deploy(SHA_A).release
+    fleet.add_host("web2")
+    verify = verification(fleet)
+    found = [(each.host, each.message) for each in verify([KEY])]
+    assert found == [("web1", f"runs {release}, as the database says"), ("web2", "nothing was deployed")]
+    fleet.close()

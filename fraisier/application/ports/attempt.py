@@ -9,6 +9,7 @@ from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.migration import DatabaseChange
 from fraisier.domain.plan import Phase, StepName, StepState
+from fraisier.domain.rollout import Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class JournaledStep:
     release: str = ""  # the release that the attempt was bringing in when the step began
     error: str = ""
     retried: bool = False
+    host: str = ""  # '' where the environment has one host, and for what is done once for all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,7 @@ class Ending:
     hint: str = ""
     serving: Serving | None = None  # None: unchanged
     quarantine: bool = False
+    hosts: tuple[Standing, ...] = ()  # where they stand now, if there are several; none: unchanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,3 +100,4 @@ class Output:
     phase: Phase
     attempt: int
     text: str
+    host: str = ""

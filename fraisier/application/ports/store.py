@@ -12,6 +12,7 @@ from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey, Fraise
 from fraisier.domain.migration import DatabaseChange
 from fraisier.domain.plan import Phase, StepName, StepState
+from fraisier.domain.rollout import Standing
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -147,8 +148,18 @@ class Store(Protocol):
         """Which release the deployment brings in, and which it would go back to."""
         ...
 
-    def begin_step(self, claim: Claim, attempt: int, *, phase: Phase, name: StepName, release: str) -> int:
-        """Journal that a step begins; returns its id. Durable before it returns."""
+    def begin_step(
+        self, claim: Claim, attempt: int, *, phase: Phase, name: StepName, release: str, host: str = ""
+    ) -> int:
+        """Journal that a step begins, on one `host` of several; returns its id. Durable before it returns."""
+        ...
+
+    def standings(self, environment: EnvironmentKey) -> Sequence[Standing]:
+        """Where the hosts of an environment stand that has, or had, several."""
+        ...
+
+    def note_hosts(self, claim: Claim, standings: Sequence[Standing]) -> None:
+        """Where these hosts of the environment stand from now on. Durable when it returns."""
         ...
 
     def end_step(self, claim: Claim, step: int, *, state: StepState, tail: str, error: str = "") -> None:
@@ -251,6 +262,10 @@ class Store(Protocol):
     # -- reading: rows of the views; filters that are '' or None do not filter
     def fraises(self, fraise: str = "") -> Sequence[Row]: ...
     def fraise_status(self, fraise: str = "", environment: str = "") -> Sequence[Row]: ...
+    def hosts(self, fraise: str = "", environment: str = "") -> Sequence[Row]:
+        """Rows of v_environment_hosts: what each host of each environment runs."""
+        ...
+
     def history(
         self, fraise: str = "", environment: str = "", *, status: str = "", limit: int = 20, offset: int = 0
     ) -> Sequence[Row]: ...
