@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fraisier.application.ports import Finished, Problem, UnitState
+from fraisier.domain.acts import RemoveFile, UnitCommand, WriteFile
 from fraisier.domain.fraise import Cutover, Environment, TargetSpec
-from fraisier.domain.plan import RemoveFile, TargetActs, UnitCommand, WriteFile
+from fraisier.domain.plan import TargetActs
 from tests.fakes import FakeHost
 
 

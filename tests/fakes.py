@@ -21,9 +21,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from fraisier.application.ports import Dial, Finished, Ground, Health, Job, Problem, Runner, UnitState
+from fraisier.domain.acts import Command, InstallFile, UnitCommand
 from fraisier.domain.errors import Cause, ForeignOwner, StepFailed, TokenOutdated
 from fraisier.domain.fraise import Environment, HealthCheck, TargetSpec
-from fraisier.domain.plan import Act, Command, InstallFile, TargetActs, UnitCommand
+from fraisier.domain.plan import Act, TargetActs
 from fraisier.domain.release import Layout
 
 Script = int | Exception | Callable[[Command, Job], int]

@@ -16,10 +16,10 @@ from fraisier.application.ports import Claim, Finished, Ground, Health, Job, Uni
 from fraisier.application.run_deployment import RunDeployment
 from fraisier.application.tools import Retries, Tools
 from fraisier.database.sqlite import open_sqlite
+from fraisier.domain.acts import Command
 from fraisier.domain.deployment import Deployment, Trigger, Wish
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import BuildCommand, Environment, HealthCheck, TargetSpec
-from fraisier.domain.plan import Command
 from fraisier.domain.release import Layout
 from fraisier.domain.rollout import Rollout
 from fraisier.migrations.command import CommandMigrations

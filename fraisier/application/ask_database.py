@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fraisier.application.ports import Answer, CannotTell, Finished, Job, Migrations
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment
 from fraisier.domain.migration import Pending
-from fraisier.domain.plan import Command
 
 # The question's stdout comes between two marks, which no other output can know, when it has ended; its stderr
 # goes where a step's output goes.

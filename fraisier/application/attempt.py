@@ -19,12 +19,13 @@ from fraisier.application.tools import Tools
 from fraisier.application.way_back import has_leftovers, way_back
 from fraisier.deployers import api
 from fraisier.deployers.common import Candidate, Parts, candidate
+from fraisier.domain.acts import Fetch
 from fraisier.domain.deployment import Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
 from fraisier.domain.fraise import Environment, OnForcePush
 from fraisier.domain.lineage import Lineage, Refusal, judge, watches_paths
 from fraisier.domain.migration import Standing
-from fraisier.domain.plan import BRING_IN, QUARANTINING, Fetch, Phase, Plan, Step, StepName
+from fraisier.domain.plan import BRING_IN, QUARANTINING, Phase, Plan, Step, StepName
 from fraisier.domain.recovery import STOPPED_MIGRATION, Course, Resumption, torn_between
 from fraisier.domain.release import release_name, release_number
 

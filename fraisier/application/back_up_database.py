@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fraisier.application.ask_database import Ask
+from fraisier.domain.acts import Command
+from fraisier.domain.database_acts import BackUp
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Database, Environment
-from fraisier.domain.plan import BackUp, Command
 from fraisier.domain.release import release_number
 from fraisier.domain.secret import Secret
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fraisier.application.ports import Target
+from fraisier.domain.acts import UnitCommand
 from fraisier.domain.errors import StepFailed, UsageError
 from fraisier.domain.fraise import Cutover, Environment
-from fraisier.domain.plan import UnitCommand
 from fraisier.domain.release import Layout
 
 LINES = (100, 1000)  # of a unit's log, that `fraisier logs --unit -n` may show without more rights

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from fraisier.application.ports import Host, Problem
 from fraisier.application.preflight import preflight, require
+from fraisier.domain.acts import Send
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment
-from fraisier.domain.plan import Send
 
 if TYPE_CHECKING:
     from fraisier.application.perform import Scene, Stage

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from fraisier.application import instances
 from fraisier.application.ports import Finished, UnitState
 from fraisier.application.release_marker import running_release
+from fraisier.domain.acts import RemoveFile, UnitCommand, WriteFile
+from fraisier.domain.cutover_acts import Allot, Retire, Route
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Cutover
-from fraisier.domain.plan import Act, Allot, RemoveFile, Retire, Route, UnitCommand, WriteFile
+from fraisier.domain.plan import Act
 
 if TYPE_CHECKING:
     from fraisier.application.perform import Scene, Stage

@@ -13,10 +13,10 @@ from fraisier.application.release_marker import read_marker, running_release, wh
 from fraisier.application.roll_back import way_of_release
 from fraisier.application.tools import Tools
 from fraisier.deployers.common import Candidate, candidate
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import FraisierError
 from fraisier.domain.fraise import Environment
 from fraisier.domain.migration import BASE, OnIrreversible, Pending, Verdict, judge_migrations
-from fraisier.domain.plan import Command
 from fraisier.domain.release import Layout
 
 

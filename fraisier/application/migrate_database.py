@@ -13,6 +13,7 @@ from fraisier.application.back_up_database import BackUpDatabase
 from fraisier.application.plan_migration import question
 from fraisier.application.ports import Claim, Holder, Migrations, Store
 from fraisier.deployers.common import Candidate, candidate, command_env
+from fraisier.domain.database_acts import AskDatabase, BackUp, LockDatabase, NoteRevision, TakeDatabaseBack
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Database
 from fraisier.domain.migration import (
@@ -29,14 +30,7 @@ from fraisier.domain.migration import (
     standing,
     story_of,
 )
-from fraisier.domain.plan import (
-    Act,
-    AskDatabase,
-    BackUp,
-    LockDatabase,
-    NoteRevision,
-    TakeDatabaseBack,
-)
+from fraisier.domain.plan import Act
 
 if TYPE_CHECKING:
     from fraisier.application.journal import Journal

@@ -23,12 +23,7 @@ from fraisier.application.step_output import StepOutput
 from fraisier.application.target_work import Bench
 from fraisier.application.tools import Tools
 from fraisier.deployers.common import Candidate, command_env
-from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.fraise import BuildOn, Environment, HealthCheck
-from fraisier.domain.plan import (
-    Act,
-    Allot,
-    Bake,
+from fraisier.domain.acts import (
     CheckHealth,
     Command,
     InstallFile,
@@ -37,17 +32,18 @@ from fraisier.domain.plan import (
     Prove,
     Prune,
     RemoveFile,
-    Retire,
-    Route,
     Seal,
     Send,
-    StepName,
     Switch,
     TargetWork,
     UnitCommand,
     Unpack,
     WriteFile,
 )
+from fraisier.domain.cutover_acts import Allot, Bake, Retire, Route
+from fraisier.domain.errors import Cause, StepFailed
+from fraisier.domain.fraise import BuildOn, Environment, HealthCheck
+from fraisier.domain.plan import Act, StepName
 from fraisier.domain.release import Layout, is_release_name, releases_to_prune
 
 # What a `shared` entry becomes, as the environment's user: the release's own copy makes room for the link.

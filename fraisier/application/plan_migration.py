@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fraisier.application.ports import Migrations
 from fraisier.deployers.common import Candidate, command_env
+from fraisier.domain.database_acts import AskDatabase, BackUp, LockDatabase, NoteRevision
 from fraisier.domain.fraise import Database, Environment
 from fraisier.domain.migration import BASE, WayDown
-from fraisier.domain.plan import Act, AskDatabase, BackUp, LockDatabase, NoteRevision
+from fraisier.domain.plan import Act
 from fraisier.domain.release import Layout
 
 Acts = tuple[Act, ...]

@@ -18,9 +18,10 @@ from fraisier.application.takeover import end_leftovers, ground_of
 from fraisier.application.tools import Tools
 from fraisier.deployers import api
 from fraisier.deployers.common import candidate
+from fraisier.domain.acts import Fetch, Send
 from fraisier.domain.errors import StepFailed
 from fraisier.domain.fraise import BuildOn, Environment
-from fraisier.domain.plan import Fetch, Plan, Send, Step, StepName
+from fraisier.domain.plan import Plan, Step, StepName
 from fraisier.domain.rollout import (
     LOST,
     HostState,

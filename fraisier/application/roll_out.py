@@ -18,9 +18,10 @@ from fraisier.application.prepare_hosts import PrepareHosts
 from fraisier.application.release_marker import Marker
 from fraisier.application.return_hosts import ReturnHosts
 from fraisier.deployers.common import candidate
+from fraisier.domain.database_acts import TakeDatabaseBack
 from fraisier.domain.deployment import Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
-from fraisier.domain.plan import Phase, Step, StepName, TakeDatabaseBack
+from fraisier.domain.plan import Phase, Step, StepName
 from fraisier.domain.recovery import Course, Resumption
 from fraisier.domain.rollout import (
     BringIn,

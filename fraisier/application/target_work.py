@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fraisier.application.ports import Host, Job, Said
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment
-from fraisier.domain.plan import Command
 from fraisier.domain.release import Layout
 
 if TYPE_CHECKING:

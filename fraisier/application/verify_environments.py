@@ -18,10 +18,11 @@ from fraisier.application.release_marker import read_marker
 from fraisier.application.request_deployment import find_environment
 from fraisier.application.takeover import owner_of
 from fraisier.application.tools import Tools
+from fraisier.domain.acts import InstallFile, WriteFile
 from fraisier.domain.drift import Difference, Found, Remedy, Unit, Wanted, differences
 from fraisier.domain.errors import FraisierError
 from fraisier.domain.fraise import Cutover, Environment, EnvironmentKey
-from fraisier.domain.plan import Act, InstallFile, WriteFile
+from fraisier.domain.plan import Act
 from fraisier.domain.release import Layout, is_release_name
 
 _AT_ONCE = 16  # hosts that are looked at

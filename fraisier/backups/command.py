@@ -8,7 +8,7 @@ the file.
 from __future__ import annotations
 
 from fraisier.backups.script import script
-from fraisier.domain.plan import Command
+from fraisier.domain.acts import Command
 from fraisier.domain.secret import Secret
 
 _SCRIPT = script(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from fraisier.backups.script import script
-from fraisier.domain.plan import Command
+from fraisier.domain.acts import Command
 from fraisier.domain.secret import Secret
 
 _SCRIPT = script(

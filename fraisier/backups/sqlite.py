@@ -7,7 +7,7 @@ copy is verified by `PRAGMA integrity_check` (https://www.sqlite.org/pragma.html
 from __future__ import annotations
 
 from fraisier.backups.script import script
-from fraisier.domain.plan import Command
+from fraisier.domain.acts import Command
 from fraisier.domain.secret import Secret
 
 _COPY = """

@@ -6,23 +6,10 @@ from dataclasses import replace
 
 from fraisier.deployers.common import Candidate, Parts, in_release, steps
 from fraisier.deployers.cutover import bring_back, bring_in, bring_instance_back, clean_up, take_away
+from fraisier.domain.acts import Command, Fetch, LinkShared, Preflight, Prune, Seal, Send, Unpack
+from fraisier.domain.cutover_acts import Retire
 from fraisier.domain.fraise import BuildOn, Environment
-from fraisier.domain.plan import (
-    Act,
-    Command,
-    Fetch,
-    LinkShared,
-    Phase,
-    Plan,
-    Preflight,
-    Prune,
-    Retire,
-    Seal,
-    Send,
-    Step,
-    StepName,
-    Unpack,
-)
+from fraisier.domain.plan import Act, Phase, Plan, Step, StepName
 from fraisier.domain.release import Layout
 
 

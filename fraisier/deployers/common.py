@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fraisier.domain.acts import Command, Switch
 from fraisier.domain.fraise import Environment
-from fraisier.domain.plan import Act, Command, Phase, Step, StepName, Switch, TargetActs
+from fraisier.domain.plan import Act, Phase, Step, StepName, TargetActs
 from fraisier.domain.release import Layout
 from fraisier.domain.secret import Secret
 

@@ -9,20 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fraisier.deployers.common import Parts, switch_to
+from fraisier.domain.acts import CheckHealth, InstallFile, Prove, WriteFile
+from fraisier.domain.cutover_acts import Allot, Bake, Retire, Route
 from fraisier.domain.fraise import Environment, HealthCheck
-from fraisier.domain.plan import (
-    Act,
-    Allot,
-    Bake,
-    CheckHealth,
-    InstallFile,
-    Prove,
-    Retire,
-    Route,
-    StepName,
-    TargetActs,
-    WriteFile,
-)
+from fraisier.domain.plan import Act, StepName, TargetActs
 from fraisier.domain.release import Layout
 
 Pair = tuple[StepName, tuple[Act, ...]]

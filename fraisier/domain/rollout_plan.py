@@ -5,19 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from fraisier.domain.plan import (
-    Act,
-    Command,
-    LinkShared,
-    Plan,
-    Prove,
-    Prune,
-    Seal,
-    Send,
-    Step,
-    StepName,
-    Unpack,
-)
+from fraisier.domain.acts import Command, LinkShared, Prove, Prune, Seal, Send, Unpack
+from fraisier.domain.plan import Act, Plan, Step, StepName
 
 _FOR_ALL = (StepName.prepare, StepName.link_shared, StepName.build)
 _ONCE = (StepName.backup, StepName.migrate)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fraisier.application.ports import Dial, Health, Runner
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment, HealthCheck
-from fraisier.domain.plan import Command
 
 
 class CommandProber:

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 
 from fraisier.application.ports import Finished, Ground, Job
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.plan import Command
 from fraisier.hosts import archives, files, process_table, scopes
 from fraisier.hosts import ground as grounds
 from fraisier.hosts.launch import Launched, Order, Outcome

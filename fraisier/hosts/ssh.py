@@ -19,8 +19,8 @@ from functools import partial
 
 from fraisier.application.ports import Finished, Ground, Job
 from fraisier.application.settings import HostOptions
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, FraisierError, StepFailed
-from fraisier.domain.plan import Command
 from fraisier.domain.release import Layout
 from fraisier.hosts import ground as grounds
 from fraisier.hosts import ssh_streams

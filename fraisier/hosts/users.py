@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.plan import Command
 from fraisier.domain.secret import Secret
 
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -14,9 +14,9 @@ is atomic where the database has transactional DDL and it opens no `autocommit_b
 from __future__ import annotations
 
 from fraisier.application.ports import Answer, CommandEnv
+from fraisier.domain.acts import Command
 from fraisier.domain.fraise import Environment
 from fraisier.domain.migration import Pending, WayDown
-from fraisier.domain.plan import Command
 from fraisier.migrations.lines import database_of, line, revision, words
 from fraisier.migrations.readers import ALEMBIC, answer_in, pending_of
 

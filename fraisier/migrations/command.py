@@ -9,9 +9,9 @@ all; where that is not so, leave `current` out: then an interrupted one is never
 from __future__ import annotations
 
 from fraisier.application.ports import Answer, CannotTell, CommandEnv
+from fraisier.domain.acts import Command
 from fraisier.domain.fraise import Environment
 from fraisier.domain.migration import BASE, Pending, WayDown
-from fraisier.domain.plan import Command
 from fraisier.migrations.lines import database_of, failed, line, revision
 
 

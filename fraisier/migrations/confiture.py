@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import Any
 
 from fraisier.application.ports import UNREACHABLE, Answer, CannotTell, CommandEnv
+from fraisier.domain.acts import Command
 from fraisier.domain.fraise import Environment
 from fraisier.domain.migration import BASE, Pending, WayDown
-from fraisier.domain.plan import Command
 from fraisier.migrations.lines import database_of, documents, line, revision, words
 
 _STATUS_TOLD = (0, 1, 2)  # nothing pending; pending; no tracking table, so all is

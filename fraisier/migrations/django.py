@@ -15,9 +15,9 @@ database has transactional DDL and its own `atomic` is true.
 from __future__ import annotations
 
 from fraisier.application.ports import Answer, CannotTell, CommandEnv
+from fraisier.domain.acts import Command
 from fraisier.domain.fraise import Environment
 from fraisier.domain.migration import BASE, Pending, WayDown
-from fraisier.domain.plan import Command
 from fraisier.migrations.lines import database_of, line, revision, words
 from fraisier.migrations.readers import DJANGO, answer_in, pending_of
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fraisier.application.ports import UNREACHABLE, Answer, CannotTell, CommandEnv
+from fraisier.domain.acts import Command
 from fraisier.domain.fraise import Database, Environment
-from fraisier.domain.plan import Command
 
 # What pins the output of programs that would colour, wrap or translate it.
 PINNED = {

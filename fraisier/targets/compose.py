@@ -13,9 +13,10 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from fraisier.application.ports import Host, Problem, UnitState, Workplace
+from fraisier.domain.acts import TargetWork, UnitCommand
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Cutover, Environment, TargetSpec
-from fraisier.domain.plan import TargetActs, TargetWork, UnitCommand
+from fraisier.domain.plan import TargetActs
 from fraisier.domain.release import Layout
 from fraisier.targets import compose_images, compose_state, docker_says
 from fraisier.targets.compose_beside import instance, listen_of

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from fraisier.application.ports import Said, Workplace
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.plan import Command
 from fraisier.targets import compose_images, docker_says
 from fraisier.targets.compose_beside import beside, placeholders
 from fraisier.targets.compose_commands import Commands

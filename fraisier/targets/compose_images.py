@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from fraisier.application.ports import Finished, Host, Workplace
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.plan import Command
 from fraisier.domain.release import is_release_name
 from fraisier.targets import docker_says
 from fraisier.targets.compose_commands import Commands

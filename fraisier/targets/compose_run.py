@@ -6,8 +6,8 @@ import posixpath
 from dataclasses import replace
 
 from fraisier.application.ports import Said, Workplace
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.plan import Command
 from fraisier.targets import compose_beside, compose_images, docker_says
 from fraisier.targets.compose_commands import Commands
 from fraisier.targets.compose_record import Record, decode, override_path, record_path

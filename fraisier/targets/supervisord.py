@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fraisier.application.ports import Host, Problem, UnitState
+from fraisier.domain.acts import InstallFile, UnitCommand
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment, TargetSpec
-from fraisier.domain.plan import InstallFile, TargetActs, UnitCommand
+from fraisier.domain.plan import TargetActs
 from fraisier.domain.release import Layout
 
 _PROGRAM = re.compile(r"(?!-)[A-Za-z0-9_.\-]{1,200}(?::(?:\*|(?!-)[A-Za-z0-9_.\-]{1,200}))?\Z")

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from fraisier.application.host_paths import at_home
 from fraisier.application.ports import Host, Problem, UnitState
+from fraisier.domain.acts import UnitCommand
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Cutover, Environment, TargetSpec
-from fraisier.domain.plan import TargetActs, UnitCommand
+from fraisier.domain.plan import TargetActs
 from fraisier.domain.release import Layout
 from fraisier.domain.secret import Secret
 from fraisier.targets import systemd_names as words

@@ -5,8 +5,9 @@ from __future__ import annotations
 import posixpath
 from dataclasses import replace
 
+from fraisier.domain.acts import InstallFile, RemoveFile, UnitCommand, WriteFile
 from fraisier.domain.fraise import Cutover, Environment, TargetSpec
-from fraisier.domain.plan import Act, InstallFile, RemoveFile, TargetActs, UnitCommand, WriteFile
+from fraisier.domain.plan import Act, TargetActs
 from fraisier.domain.release import Layout
 from fraisier.targets import systemd_units as units
 from fraisier.targets.systemd_names import QUICK, systemctl, unit_folder, unit_name

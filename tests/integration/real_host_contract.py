@@ -17,8 +17,8 @@ from dataclasses import replace
 import pytest
 
 from fraisier.application.ports import Ground, Host, Job
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed, TokenOutdated
-from fraisier.domain.plan import Command
 from fraisier.domain.secret import Secret
 from tests.unit.host_contract import OWNER, Heard, HostContract, archive
 

@@ -14,8 +14,9 @@ import pytest
 
 from fraisier import wiring
 from fraisier.application.ports import Host, Problem, UnitState
+from fraisier.domain.acts import InstallFile, UnitCommand
 from fraisier.domain.fraise import Environment, TargetSpec
-from fraisier.domain.plan import InstallFile, TargetActs, UnitCommand
+from fraisier.domain.plan import TargetActs
 from tests.integration.site import Site
 
 MIB = 1 << 20

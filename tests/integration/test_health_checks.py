@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import pytest
 
 from fraisier.application.ports import Health
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import HealthCheck
-from fraisier.domain.plan import Command
 from fraisier.domain.secret import Secret
 from fraisier.health.command import CommandProber
 from fraisier.health.http import MOST_READ, HttpProber

@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 
 from fraisier.application.ports import Ground, Host, Job
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed, TokenOutdated
-from fraisier.domain.plan import Command
 from fraisier.domain.secret import Secret
 from fraisier.hosts.local import LocalHost
 from fraisier.hosts.users import parse_env_file
@@ -285,7 +285,7 @@ def test_a_flood_is_handed_over_in_pieces_and_can_be_stopped(host: LocalHost, gr
 WORKER = f"""
 import sys, threading
 from fraisier.application.ports import Ground, Job
-from fraisier.domain.plan import Command
+from fraisier.domain.acts import Command
 from fraisier.hosts.local import LocalHost
 ground = Ground(app_path=sys.argv[1], owner={OWNER!r}, token=int(sys.argv[2]))
 host = LocalHost()

@@ -16,8 +16,8 @@ import pytest
 
 from fraisier.application.ports import Ground, Host, Job
 from fraisier.application.settings import HostOptions
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, ForeignOwner, HostUnreachable, StepFailed, TokenOutdated
-from fraisier.domain.plan import Command
 from fraisier.hosts.ssh import SSHHost
 from tests.e2e.shop import until
 from tests.integration.real_host_contract import OWNER, RealHostContract, alive, said
@@ -160,7 +160,7 @@ WORKER = f"""
 import sys, threading
 from fraisier.application.ports import Ground, Job
 from fraisier.application.settings import HostOptions
-from fraisier.domain.plan import Command
+from fraisier.domain.acts import Command
 from fraisier.hosts.ssh import SSHHost
 host = SSHHost("web1", HostOptions(*sys.argv[1:2], user="root", identity_file=sys.argv[2], known_hosts=sys.argv[3]))
 ground = Ground(app_path=sys.argv[4], owner={OWNER!r}, token=5)

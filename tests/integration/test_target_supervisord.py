@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from fraisier.application.ports import UnitState
+from fraisier.domain.acts import InstallFile, UnitCommand
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment, TargetSpec
-from fraisier.domain.plan import InstallFile, UnitCommand
 from fraisier.hosts.local import LocalHost
 from fraisier.targets.supervisord import Supervisord
 from tests.factories import environment

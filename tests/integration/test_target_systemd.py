@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from fraisier.application.ports import Finished, UnitState
+from fraisier.domain.acts import InstallFile, UnitCommand
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import TargetSpec
-from fraisier.domain.plan import InstallFile, UnitCommand
 from fraisier.hosts.local import LocalHost
 from fraisier.targets.systemd import Systemd
 from tests.factories import environment

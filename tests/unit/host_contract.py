@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from fraisier.application.ports import Ground, Host, Job
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, ForeignOwner, StepFailed, TokenOutdated
-from fraisier.domain.plan import Command
 
 OWNER = {"installation": "here", "fraise": "orders", "environment": "production"}
 

@@ -12,9 +12,10 @@ from fraisier.application.instances import choose_address, connections
 from fraisier.config.codec import canonical
 from fraisier.deployers.api import plan_deployment, plan_rollback
 from fraisier.deployers.common import Parts, candidate
+from fraisier.domain.acts import CheckHealth, UnitCommand, WriteFile
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Cutover, Environment, HealthCheck, TargetSpec
-from fraisier.domain.plan import CheckHealth, StepName, StepState, UnitCommand, WriteFile
+from fraisier.domain.plan import StepName, StepState
 from fraisier.domain.recovery import Course, resume
 from fraisier.domain.release import Layout
 from fraisier.domain.secret import Secret

@@ -4,8 +4,9 @@ import pytest
 
 from fraisier.deployers.api import plan_deployment, plan_return, plan_rollback
 from fraisier.deployers.common import Parts, candidate, command_env
+from fraisier.domain.acts import CheckHealth, Command, Seal, Switch, UnitCommand
 from fraisier.domain.fraise import BuildCommand, HealthCheck, TargetSpec
-from fraisier.domain.plan import CheckHealth, Command, Phase, Seal, StepName, Switch, TargetActs, UnitCommand
+from fraisier.domain.plan import Phase, StepName, TargetActs
 from fraisier.domain.secret import Secret
 from tests.factories import SHA_A, environment
 

@@ -11,10 +11,10 @@ import pytest
 from fraisier.application.control import Control
 from fraisier.application.ports import Ground, Job
 from fraisier.application.tools import Retries
+from fraisier.domain.acts import Command
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Database
-from fraisier.domain.plan import Command
 from tests.factories import SHA_A, SHA_B
 from tests.fakes import FakeHost, FakeUnits
 from tests.unit.test_run_deployment import Death, World

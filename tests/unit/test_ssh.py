@@ -15,9 +15,10 @@ from fraisier.application.bootstrap_host import needs_of, script, sudoers
 from fraisier.application.settings import HostOptions
 from fraisier.deployers import api
 from fraisier.deployers.common import Parts, candidate
+from fraisier.domain.acts import Command, LinkShared, Seal, Send, Unpack
 from fraisier.domain.errors import Cause, StepFailed, UsageError, exit_status
 from fraisier.domain.fraise import BuildCommand, BuildOn, TargetSpec
-from fraisier.domain.plan import Command, LinkShared, Seal, Send, StepName, Unpack
+from fraisier.domain.plan import StepName
 from fraisier.hosts.ssh_client import ssh, unreachable
 from fraisier.hosts.ssh_words import quoted, request, session_command
 from fraisier.targets.systemd import Systemd

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from fraisier.application.ports import Workplace
+from fraisier.domain.acts import Command, TargetWork
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.plan import Command, TargetActs, TargetWork
+from fraisier.domain.plan import TargetActs
 from tests.factories import SHA_A, SHA_B, SHA_C
 from tests.fakes import FakeTarget
 from tests.unit.test_run_deployment import World

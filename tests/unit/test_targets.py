@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from fraisier.application.ports import Finished, UnitState
+from fraisier.domain.acts import Command, UnitCommand
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Database, TargetSpec
 from fraisier.domain.migration import WayDown
-from fraisier.domain.plan import Command, TargetActs, UnitCommand
+from fraisier.domain.plan import TargetActs
 from fraisier.migrations.command import CommandMigrations
 from fraisier.targets.supervisord import Supervisord
 from fraisier.targets.systemd import Systemd

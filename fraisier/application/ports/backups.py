@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fraisier.domain.plan import Command
+from fraisier.domain.acts import Command
 from fraisier.domain.secret import Secret
 
 

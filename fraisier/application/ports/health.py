@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from fraisier.domain.acts import Command
 from fraisier.domain.fraise import Environment, HealthCheck
-from fraisier.domain.plan import Command
 
 Runner = Callable[[Command], int]  # runs a command as the environment's user; its output is kept
 

@@ -10,7 +10,7 @@ from threading import Event
 from typing import Protocol
 
 from fraisier.application.ports.processes import Finished, Job
-from fraisier.domain.plan import Command
+from fraisier.domain.acts import Command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from fraisier.domain.acts import Command
 from fraisier.domain.fraise import Environment
 from fraisier.domain.migration import Pending, WayDown
-from fraisier.domain.plan import Act, Command
+from fraisier.domain.plan import Act
 from fraisier.domain.secret import Secret
 
 CommandEnv = Mapping[str, str | Secret]  # deployers.common.command_env(...)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from fraisier.application.ports.host import Host
+from fraisier.domain.acts import UnitCommand
 from fraisier.domain.fraise import Environment, TargetSpec
-from fraisier.domain.plan import TargetActs, UnitCommand
+from fraisier.domain.plan import TargetActs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fraisier.application.ports.host import Host
+from fraisier.domain.acts import Command, TargetWork
 from fraisier.domain.fraise import Environment
-from fraisier.domain.plan import Command, TargetWork
 from fraisier.domain.release import Layout
 
 
