@@ -401,7 +401,8 @@ causes = st.sampled_from([Cause.build, Cause.unhealthy, Cause.force_push_refused
 @given(
     history=st.lists(earlier, max_size=6),
     barred=st.dictionaries(st.sampled_from([SHA_A, SHA_B]), causes, max_size=2),
-    trigger=st.sampled_from(list(Trigger)),
+    # Hosts are healed by a worker's wish, which no SQL asks for.
+    trigger=st.sampled_from([each for each in Trigger if each is not Trigger.heal]),
     commit=commits,
     force=st.booleans(),
 )
