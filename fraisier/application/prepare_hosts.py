@@ -18,7 +18,7 @@ from fraisier.application.takeover import end_leftovers, ground_of
 from fraisier.application.tools import Tools
 from fraisier.deployers import api
 from fraisier.deployers.common import candidate
-from fraisier.domain.acts import Fetch, Send
+from fraisier.domain.acts import Fetch
 from fraisier.domain.errors import StepFailed
 from fraisier.domain.fraise import BuildOn, Environment
 from fraisier.domain.plan import Plan, Step, StepName
@@ -28,7 +28,7 @@ from fraisier.domain.rollout import (
     Standing,
     are_too_many_lost,
 )
-from fraisier.domain.rollout_plan import built_here, for_all, sent
+from fraisier.domain.rollout_plan import built_here, for_all
 from fraisier.domain.rollout_words import lost_along
 
 
@@ -108,6 +108,8 @@ class PrepareHosts(Attempt):
     def _plan_on(self, member: Member) -> Plan:
         """What brings the release in on this host, as far as it is whole there."""
         environment, release = member.stage.environment, member.stage.candidate
+        if member.stage.built_on is not None:  # it is sent, which is planned as if it had been built here
+            environment = replace(environment, build_on=BuildOn.here)
         parts = self._tools.parts(environment, release)
         return api.plan_deployment(environment, release, parts)
 
@@ -164,11 +166,7 @@ class PrepareHosts(Attempt):
         self._note([*self._crew])
 
     def _make_whole(self, member: Member) -> None:
-        plan, steps = self._plan_on(member), for_all(self._plan_on(member))
-        if member.stage.built_on is not None:
-            names = tuple(name.rstrip("/") for name in self._environment.shared)
-            steps = sent(plan, Send(folder=member.stage.candidate.folder, leave_out=names))
-        self._crew.run_all(member, steps)
+        self._crew.run_all(member, for_all(self._plan_on(member)))
 
     def _build_on_first(self, members: list[Member]) -> list[Member]:
         """Build on the first host that can; the others, which are returned, have it sent from there."""

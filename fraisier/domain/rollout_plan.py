@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from fraisier.domain.acts import Command, LinkShared, Prove, Prune, Seal, Send, Unpack
+from fraisier.domain.acts import Command, Prove, Prune, Unpack
 from fraisier.domain.plan import Act, Plan, Step, StepName
 
 _FOR_ALL = (StepName.prepare, StepName.link_shared, StepName.build)
@@ -22,12 +22,6 @@ def for_all(plan: Plan) -> tuple[Step, ...]:
 def built_here(plan: Plan) -> tuple[Step, ...]:
     """What is done on Fraisier's own machine, once for all hosts."""
     return _acts(plan, _is_here)
-
-
-def sent(plan: Plan, send: Send) -> tuple[Step, ...]:
-    """What makes a release whole on a host to which it is sent, instead of `for_all`."""
-    ends = tuple(act for step in for_all(plan) for act in step.acts if isinstance(act, LinkShared | Seal))
-    return (Step(name=StepName.build, acts=(send, *ends)),)
 
 
 def _is_here(act: Act) -> bool:

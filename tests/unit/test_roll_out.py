@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fraisier.application.control import Control
+from fraisier.domain.acts import UnitCommand
 from fraisier.domain.deployment import Status, Trigger
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.fraise import BuildOn, Database
+from fraisier.domain.fraise import BuildOn, Database, Environment
+from fraisier.domain.plan import TargetActs
 from fraisier.domain.rollout import Rollout
 from tests.factories import SHA_A, SHA_B, SHA_C
-from tests.fleet import Death, Fleet
+from tests.fleet import Death, Fleet, FleetTarget
 
 Make = Callable[..., Fleet]
 
@@ -113,6 +116,27 @@ def test_a_release_is_built_on_each_host_or_on_the_first_and_sent(fleet: Fleet, 
         for host in fleet.hosts.values()
     }
     assert markers == {True}
+
+
+class MakingTarget(FleetTarget):
+    """Makes something outside of the release's folder, as Docker Compose makes images."""
+
+    def acts(self, environment: Environment, release_folder: str) -> TargetActs:
+        made = UnitCommand(argv=("fakectl", "images", Path(release_folder).name))
+        return replace(super().acts(environment, release_folder), build=(made,))
+
+
+@pytest.mark.parametrize("where", BuildOn)
+def test_what_the_target_makes_it_makes_on_every_host_wherever_the_release_is_built(
+    fleet: Fleet, where: BuildOn
+) -> None:
+    fleet.target = MakingTarget()
+    fleet.this_machine()
+    fleet.configure(build_on=where)
+    ended = fleet.deploy(SHA_A)
+    assert ended.status is Status.success, ended.error_message
+    made = [host.acts.count(("fakectl", "images", ended.release)) for host in fleet.hosts.values()]
+    assert made == [1, 1, 1]
 
 
 def test_a_release_is_built_on_the_next_host_where_the_first_cannot(make: Make) -> None:
