@@ -93,13 +93,16 @@ class RealHostContract(HostContract):
     def test_what_a_killed_worker_had_begun_to_write_goes_with_the_takeover(
         self, host: Host, ours: Ground
     ) -> None:
+        own = f"{ours.app_path}/.fraisier"
         halves = [
-            f"{ours.app_path}/.fraisier/{name}" for name in ("scopes/.92cd", "releases/.x.new", ".t.new")
+            f"{own}/{name}" for name in ("scopes/.92cd", "releases/.x.new", "instances/.y.new", ".t.new")
         ]
+        with host.guard(ours):
+            host.make_folder(f"{own}/instances")
         for half in halves:
             host.write(half, b"{")
         host.adopt(replace(ours, token=6))
-        assert [host.kind(half) for half in halves] == ["missing"] * 3
+        assert [host.kind(half) for half in halves] == ["missing"] * 4
 
     def test_files_are_unpacked_and_removed_by_their_user(self, host: Host, ours: Ground) -> None:
         folder = f"{ours.app_path}/releases/1-aaaaaaa"

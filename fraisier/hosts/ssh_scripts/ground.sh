@@ -60,7 +60,8 @@ ground_state() {
 
 # What a killed worker had only begun to write.
 remove_halves() {
-  for folder in "$1" "$1/releases" "$1/scopes"; do
+  for folder in "$1" "$1/releases" "$1/instances" "$1/scopes"; do
+    [ -d "$folder" ] || continue
     go_to_own "$folder" || { printf %s "$said" >&2 && return 1; }
     for each in .[!.]* ..?*; do
       [ ! -f "./$each" ] || rm -f -- "./$each" || return
