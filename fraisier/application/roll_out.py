@@ -19,7 +19,7 @@ from fraisier.application.release_marker import Marker
 from fraisier.application.return_hosts import ReturnHosts
 from fraisier.deployers.common import candidate
 from fraisier.domain.database_acts import TakeDatabaseBack
-from fraisier.domain.deployment import Deployment, Status, Trigger
+from fraisier.domain.deployment import Deployment, Trigger
 from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
 from fraisier.domain.plan import Phase, Step, StepName
 from fraisier.domain.recovery import Course, Resumption
@@ -281,11 +281,6 @@ class RollOut(PrepareHosts):
         return ""
 
     # ------------------------------------------------------------------------------------ endings
-    def _succeed(self) -> Deployment:
-        release = self._stage.candidate
-        serving = Serving(release=release.name, commit=release.commit, healthy=True)
-        return self._finish(Ending(status=Status.success, serving=serving))
-
     def _retry(self, failure: StepFailed) -> Deployment:
         self._come_to_rest(self._claim.current_release)
         self._note([*self._crew])
