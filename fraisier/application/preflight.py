@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fraisier.application.ports import Host, Problem, Proxy, Target
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Cutover, Environment
-from fraisier.domain.release import Layout
+from fraisier.domain.release import OURS, Layout
 
 
 def preflight(
@@ -92,8 +92,7 @@ def _linked_folder(layout: Layout, host: Host) -> Iterator[Problem]:
 
 def _foreign_content(layout: Layout, host: Host) -> Iterator[Problem]:
     names = host.list(layout.app_path)
-    ours = {"releases", "shared", "current", "current.sock", ".fraisier"}
-    foreign = sorted(set(names) - ours)
+    foreign = sorted(set(names) - OURS)
     if foreign and not {"releases", ".fraisier"} & set(names):
         listed = ", ".join(foreign[:4]) + (", …" if len(foreign) > 4 else "")
         yield Problem(

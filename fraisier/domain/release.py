@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 _RELEASE_NAME = re.compile(r"(\d{1,9})-([0-9a-f]{7,64})\Z")
 
+# What may lie in an `app_path`; anything else is somebody's own.
+OURS = frozenset({"releases", "shared", "backups", "current", "current.sock", ".fraisier"})
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

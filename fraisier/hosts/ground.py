@@ -17,12 +17,11 @@ from threading import Event
 
 from fraisier.application.ports import Ground
 from fraisier.domain.errors import Cause, ForeignOwner, StepFailed, TokenOutdated
-from fraisier.domain.release import Layout
+from fraisier.domain.release import OURS, Layout
 from fraisier.hosts import files
 
 LOCK_PATIENCE = 100.0  # seconds; the longest short act, a unit's restart, holds the lock for 90
 _POLL = 0.01
-OURS = {"releases", "shared", "current", "current.sock", ".fraisier"}
 
 
 def prepare(ground: Ground) -> None:

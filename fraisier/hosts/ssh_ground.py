@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fraisier.application.ports import Finished, Ground
 from fraisier.domain.errors import Cause, FraisierError, StepFailed
-from fraisier.domain.release import Layout
+from fraisier.domain.release import OURS, Layout
 from fraisier.hosts import ground as grounds
 from fraisier.hosts.files import cause_of
 from fraisier.hosts.scopes import GRACE, LIMIT, Kind
@@ -62,11 +62,6 @@ class SSHGround:
                 self.end(scope)
                 self._channels.ask("forget", own, scope.cookie)
 
-    def guard(self, ground: Ground) -> Iterator[None]:
-        """Hold the lock with a token that is still the newest; see `Host.guard`."""
-        with self.locked(ground, self.entry(ground)):
-            yield
-
     def entry(self, ground: Ground) -> tuple[str, ...]:
         """The words that lock, and check the token and the owner."""
         own, owner = Layout(ground.app_path).own, grounds.owner_text(ground).decode()
@@ -112,7 +107,7 @@ class SSHGround:
         return StepFailed(Cause.host, message, "See what its processes wait for: ps axo pid,stat,wchan,args")
 
     def _prepare(self, ground: Ground, facts: Facts) -> None:
-        names = "".join(f"{name}/" for name in sorted(grounds.OURS))
+        names = "".join(f"{name}/" for name in sorted(OURS))
         done = self._channels.ask("prepare", ground.app_path, names)
         if done.code == OWNER:
             uid = done.stdout.decode("utf-8", "replace")

@@ -131,6 +131,13 @@ def test_a_folder_that_is_no_release_layout_is_told(world: World) -> None:
     assert "no release layout" in found[0]["message"]
 
 
+@pytest.mark.parametrize("kept", ["backups", "shared", "releases"])
+def test_what_is_left_of_a_release_layout_is_no_strangers(world: World, kept: str) -> None:
+    (world.folder / "staging" / kept).mkdir(parents=True)
+    found = findings(world, "orders", "staging", "--offline")[("orders/staging", "prerequisites")]
+    assert "no release layout" not in found[0]["message"]
+
+
 def test_a_folder_of_another_installation_is_told(world: World) -> None:
     owner = world.folder / "staging" / ".fraisier" / "owner"
     owner.parent.mkdir(parents=True)
