@@ -6,6 +6,7 @@ stopped, so that none is ever forgotten. Its unit reads its variables from that 
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 
 from fraisier.application.ports import Host
@@ -68,8 +69,12 @@ def connections(host: Host, address: str) -> int:
     if address.startswith("/"):
         lines = _lines(host, "/proc/net/unix")
         return sum(_is_connection(line, address) for line in lines)
-    port = int(address.rpartition(":")[2])
-    return sum(local == port and state in _TCP_OPEN for local, state in _tcp(host))
+    return tcp_connections(host, int(address.rpartition(":")[2]))
+
+
+def tcp_connections(host: Host, port: int, *, of: str = "") -> int:
+    """How many are connected to a port of this machine, or of the network that the process `of` is in."""
+    return sum(local == port and state in _TCP_OPEN for local, state in _tcp(host, of))
 
 
 def _is_connection(line: str, path: str) -> bool:
@@ -83,9 +88,10 @@ def _listening_ports(host: Host) -> set[int]:
     return {port for port, state in _tcp(host) if state in _TCP_LISTENS}
 
 
-def _tcp(host: Host) -> list[tuple[int, str]]:
+def _tcp(host: Host, process: str = "") -> list[tuple[int, str]]:
     """Local port and state of each socket."""
-    rows = (line.split() for name in ("tcp", "tcp6") for line in _lines(host, f"/proc/net/{name}"))
+    folder = posixpath.join("/proc", process, "net")
+    rows = (line.split() for name in ("tcp", "tcp6") for line in _lines(host, f"{folder}/{name}"))
     return [(int(row[1].rpartition(":")[2], 16), row[3]) for row in rows if len(row) > 3]
 
 

@@ -146,7 +146,7 @@ def _target(fraise: str, environment: str, keys: Parsed) -> TargetSpec | None:
         options = {key: value for key, value in keys["target"].values.items() if key not in named}
     elif manager:
         options = {"manager" if kind == "systemd" else "config": manager}
-    if kind == "supervisord" and hosts.hosts_of(keys) != (hosts.LOCALHOST,):
+    if kind == "supervisord" and not hosts.is_only_here(keys):
         options.setdefault("supervisorctl", "supervisorctl")  # not the one beside this Fraisier
     return TargetSpec(kind=kind, unit=name, options=options)
 

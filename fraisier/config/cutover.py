@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fraisier.config import texts
+from fraisier.config.hosts import is_only_here
 from fraisier.config.reading import Reader, did_you_mean
 from fraisier.config.sections import Parsed
 from fraisier.domain.fraise import ProxySpec
@@ -90,6 +91,10 @@ def _check_listen(reader: Reader, environment: Parsed, how: str) -> None:
         if how == "socket" and environment["run"] is not None:
             message = "socket needs listen: where the socket is that systemd opens"
             reader.refuse(environment.at("cutover"), message)
+        if how == "blue_green" and environment["systemd_manager"] == "user" and not is_only_here(environment):
+            # systemd's default is /run/user/ and the user's number, which is another one on every host.
+            message = "blue_green of a user's units on another host needs listen: where they do that, e.g."
+            reader.refuse(environment.at("cutover"), f"{message} <app_path>/shared/%i.sock")
         return
     ports = _ports(environment)
     if how == "restart" and environment["run"] is None:

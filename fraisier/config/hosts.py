@@ -31,6 +31,11 @@ def hosts_of(environment: Parsed) -> tuple[str, ...]:
     return tuple(LOCALHOST if is_this_machine(host) else host for host in given)
 
 
+def is_only_here(environment: Parsed) -> bool:
+    """Whether it runs on this machine and no other."""
+    return hosts_of(environment) == (LOCALHOST,)
+
+
 def share_a_host(one: Parsed, other: Parsed) -> bool:
     """Whether two environments have a host in common."""
     return not {host.lower() for host in hosts_of(one)}.isdisjoint(host.lower() for host in hosts_of(other))
@@ -52,10 +57,10 @@ def options_of(root: Parsed) -> dict[str, HostOptions]:
 
 def check(reader: Reader, environment: Parsed) -> None:
     """Report what does not go together."""
-    if environment["proxy"] is not None and hosts_of(environment) != (LOCALHOST,):
+    if environment["proxy"] is not None and not is_only_here(environment):
         message = "is told on this machine only, and the releases are on another host; let the proxy dial "
         reader.refuse(environment.at("proxy"), f"{message}<app_path>/current.sock", at_key=True)
-    if environment["build_on"] == "here" and hosts_of(environment) == (LOCALHOST,):
+    if environment["build_on"] == "here" and is_only_here(environment):
         message = "has no meaning on this machine, which is where it is built anyway; leave it out"
         reader.refuse(environment.at("build_on"), message, at_key=True)
 

@@ -173,9 +173,8 @@ def standing(story: Story, now: str, left: Sequence[Pending] | None) -> Standing
     """
     if now == story.target if story.target else left is not None and not left:
         return Standing.after
-    first = (story.pending or ())[
-        :1
-    ]  # where the framework does not tell what is pending, its revision is believed
+    # Where the framework does not tell what is pending, its revision is believed.
+    first = (story.pending or ())[:1]
     if now == story.before and all(each.atomic for each in first):
         return Standing.before
     return Standing.between

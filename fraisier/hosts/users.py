@@ -71,9 +71,8 @@ def environment_of(
 ) -> dict[str, str]:
     """The whole environment of `command`: nothing of our own but PATH (for ourselves) and LANG.
 
-    `path` and `lang` are another machine's.
-
-    `env:` wins over `env_file:`, as FRAISIER_COMMIT and its like, which arrive in it, must.
+    `path` and `lang` are another machine's. `env:` wins over `env_file:`, as FRAISIER_COMMIT and its like,
+    which arrive in it, must.
 
     Raises:
         StepFailed: preflight, if the `env_file` is missing or a name is none that a shell can export.

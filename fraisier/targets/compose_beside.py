@@ -24,8 +24,6 @@ FOLDER = "FRAISIER_SOCKET_FOLDER"
 _NO_PORT = "1"  # stands for ${PORT} while nothing listens yet; nobody publishes it
 _LOOK = 0.1  # seconds between two looks at connections
 _QUIET_LOOKS = 3
-_TABLE = 8 << 20  # bytes of the kernel's tables that are read
-_OPEN = {"01", "03"}  # https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html
 
 
 def instance(spec: TargetSpec, release: str) -> TargetSpec:
@@ -106,10 +104,4 @@ def drain(commands: Commands, place: Workplace, record: Record) -> None:
 
 def _connections(commands: Commands, host: Host, port: int) -> int:
     pids = [each.pid for each in containers(commands, host) or () if each.pid]
-    tables = (f"/proc/{pid}/net/{name}" for pid in pids for name in ("tcp", "tcp6"))
-    rows = (line.split() for table in tables for line in _lines(host, table))
-    return sum(int(row[1].rpartition(":")[2], 16) == port and row[3] in _OPEN for row in rows if len(row) > 3)
-
-
-def _lines(host: Host, path: str) -> list[str]:
-    return (host.read(path, limit=_TABLE) or b"").decode("utf-8", "replace").splitlines()[1:]
+    return sum(instances.tcp_connections(host, port, of=str(pid)) for pid in pids)

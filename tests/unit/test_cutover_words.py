@@ -81,6 +81,10 @@ def test_the_default_is_a_restart_that_is_not_watched_for_long(tmp_path):
         (["run: serve"], "has no meaning without systemd_service"),
         ([UNIT, "run: serve", "unit_file: x.service"], "stands beside run"),
         ([UNIT, "run: serve", "cutover: socket"], "socket needs listen"),
+        (
+            [UNIT, "systemd_manager: user", "cutover: blue_green", "hosts: web1"],
+            "blue_green of a user's units on another host needs listen",
+        ),
         ([UNIT, "listen: 8000"], "add run, or leave it out"),
         ([UNIT, "cutover: blue_green", "listen: 8001"], "two releases run at a time, so name two"),
         ([UNIT, "cutover: blue_green", "listen: /run/x.sock"], "write %i where the release's name belongs"),

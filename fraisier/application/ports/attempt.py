@@ -47,10 +47,9 @@ class Claim:
 
     `current_release` and `current_commit` are what the database says is running ('' = nothing yet).
     `journal` has the steps of all earlier attempts of this deployment, oldest first, and `changes` what was
-    noted of its database; `resolved` is the
-    environment as the last attempt stored it ('' = none). `attempts` counts earlier ones, `interruptions`
-    those of them that ended with their worker. `tried_for` is how many seconds ago the first one began, by
-    the store's clock; None before it.
+    noted of its database; `resolved` is the environment as the last attempt stored it ('' = none). `attempts`
+    counts earlier ones, `interruptions` those of them that ended with their worker. `tried_for` is how many
+    seconds ago the first one began, by the store's clock; None before it.
     """
 
     environment: EnvironmentKey

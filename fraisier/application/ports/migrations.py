@@ -31,9 +31,8 @@ class CannotTell(Exception):
         self.unreachable = unreachable
 
 
-UNREACHABLE = (
-    75  # EX_TEMPFAIL of sysexits(3): with this code a question says that the database cannot be reached
-)
+# EX_TEMPFAIL of sysexits(3): with this code a question says that the database cannot be reached.
+UNREACHABLE = 75
 
 
 class Migrations(Protocol):
