@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fraisier.config import keys, later
+from fraisier.config import environment_keys, keys, later
 from fraisier.config.sections import Section
 
 _HEAD = """\
@@ -42,19 +42,29 @@ _SECTIONS: tuple[tuple[str, str, Section, str], ...] = (
     ("`git.<name>`", "forge", keys.FORGE, "A forge's credentials are defaults for its fraises."),
     ("`database`", "database", keys.DATABASE, ""),
     ("`fraises.<name>`", "fraise", keys.FRAISE, "Names: letters, digits, `_`, `-`, `.`; up to 63."),
-    ("`fraises.<name>.environments.<name>`", "environment", keys.ENVIRONMENT, ""),
-    ("`build` (long form)", "", keys.BUILD, ""),
+    ("`fraises.<name>.environments.<name>`", "environment", environment_keys.ENVIRONMENT, ""),
+    ("`build` (long form)", "", environment_keys.BUILD, ""),
     (
         "`hosts.<name>`",
         "",
         keys.HOST,
         "Names as in an environment's `hosts`. Most need none of this: `~/.ssh/config` holds. See ssh.md.",
     ),
-    ("`rollout`", "", keys.ROLLOUT, "For environments with several `hosts`: see rollout.md."),
-    ("`target`", "", keys.TARGET, "All other keys are the brand's own settings, as text."),
-    ("`proxy`", "", keys.PROXY, "All other keys are the brand's own settings: see zero-downtime.md."),
-    ("`database` of an environment", "migration", keys.MIGRATION, "`name` alone migrates nothing."),
-    ("`health_check`", "health", keys.HEALTH, ""),
+    ("`rollout`", "", environment_keys.ROLLOUT, "For environments with several `hosts`: see rollout.md."),
+    ("`target`", "", environment_keys.TARGET, "All other keys are the brand's own settings, as text."),
+    (
+        "`proxy`",
+        "",
+        environment_keys.PROXY,
+        "All other keys are the brand's own settings: see zero-downtime.md.",
+    ),
+    (
+        "`database` of an environment",
+        "migration",
+        environment_keys.MIGRATION,
+        "`name` alone migrates nothing.",
+    ),
+    ("`health_check`", "health", environment_keys.HEALTH, ""),
     (
         "`branch_mapping.<branch>`",
         "",

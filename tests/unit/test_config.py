@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fraisier.application.ports import Configuration
 from fraisier.application.settings import HostOptions
-from fraisier.config import json_schema, keys
+from fraisier.config import environment_keys, json_schema, keys
 from fraisier.config.codec import Codec, known_secrets
 from fraisier.config.kinds import seconds_of
 from fraisier.config.load import load_configuration
@@ -639,7 +639,7 @@ def test_the_json_schema_knows_the_same_keys() -> None:
     assert set(schema["properties"]) == set(keys.ROOT.keys)
     fraise = schema["properties"]["fraises"]["additionalProperties"]
     one = fraise["properties"]["environments"]["additionalProperties"]
-    assert set(one["properties"]) == set(keys.ENVIRONMENT.keys)
+    assert set(one["properties"]) == set(environment_keys.ENVIRONMENT.keys)
     assert one["required"] == ["app_path"]
     assert one["additionalProperties"] is False
     json.dumps(schema)
@@ -648,10 +648,12 @@ def test_the_json_schema_knows_the_same_keys() -> None:
 def test_every_field_of_the_domain_can_be_said_in_the_file(tmp_path: Path) -> None:
     """A new field without a key would have its default for ever."""
     from_elsewhere = {"fraise", "name", "type", "source", "target"}
-    assert {field.name for field in fields(Environment)} - from_elsewhere <= set(keys.ENVIRONMENT.keys)
+    assert {field.name for field in fields(Environment)} - from_elsewhere <= set(
+        environment_keys.ENVIRONMENT.keys
+    )
     chosen_later = {"at"}  # where an instance listens
-    assert {field.name for field in fields(HealthCheck)} - chosen_later <= set(keys.HEALTH.keys)
-    assert {field.name for field in fields(Database)} - {"options"} <= set(keys.MIGRATION.keys)
+    assert {field.name for field in fields(HealthCheck)} - chosen_later <= set(environment_keys.HEALTH.keys)
+    assert {field.name for field in fields(Database)} - {"options"} <= set(environment_keys.MIGRATION.keys)
 
 
 # ------------------------------------------------------------------------------------------- robustness
