@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from fraisier.domain.backup import BackupSpec
+from fraisier.domain.job import Job, OnRunning
 from fraisier.domain.migration import OnIrreversible, Reversible
 from fraisier.domain.push import Change, RefKind
 from fraisier.domain.rollout import Rollout
@@ -229,6 +231,13 @@ class Environment:
     min_free_disk: int = 200 * 1024 * 1024
     restart_timeout: float = 90.0
     allowed: tuple[Window, ...] = ()  # when deployments begin by themselves; none: always
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    smoke: BuildCommand | None = (
+        None  # tries a new release of an `etl` or `scheduled` fraise before the switch
+    )
+    run_on_deploy: bool = False
+    on_running: OnRunning = OnRunning.wait
+    backup: BackupSpec | None = None  # what a `backup` fraise keeps copies of
 
     @property
     def key(self) -> EnvironmentKey:

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from fraisier.application.ports.attempt import JournaledStep as JournaledStep
     from fraisier.application.ports.attempt import Output as Output
     from fraisier.application.ports.attempt import Serving as Serving
+    from fraisier.application.ports.backups import Desk as Desk
+    from fraisier.application.ports.backups import DestinationBrand as DestinationBrand
     from fraisier.application.ports.backups import Dumper as Dumper
+    from fraisier.application.ports.backups import Performer as Performer
+    from fraisier.application.ports.backups import SourceBrand as SourceBrand
     from fraisier.application.ports.clock import Clock as Clock
     from fraisier.application.ports.codec import EnvironmentCodec as EnvironmentCodec
     from fraisier.application.ports.database import Copied as Copied
@@ -54,6 +58,8 @@ if TYPE_CHECKING:
     from fraisier.application.ports.repository import LoggedCommit as LoggedCommit
     from fraisier.application.ports.repository import Repository as Repository
     from fraisier.application.ports.repository import Unpacking as Unpacking
+    from fraisier.application.ports.runs import RunClaim as RunClaim
+    from fraisier.application.ports.runs import Runs as Runs
     from fraisier.application.ports.store import Row as Row
     from fraisier.application.ports.store import Store as Store
     from fraisier.application.ports.target import Problem as Problem
@@ -76,12 +82,13 @@ _FILES = {
     "ports.health": "Dial Health Prober Runner",
     "ports.host": "Ground Host",
     "ports.listener": "Listener",
-    "ports.backups": "Dumper",
+    "ports.backups": "Desk DestinationBrand Dumper Performer SourceBrand",
     "ports.migrations": "UNREACHABLE Answer CannotTell CommandEnv Migrations",
     "ports.processes": "Finished Job Processes Program",
     "ports.proxy": "Proxy",
     "ports.receiving": "Delivery Received Requested",
     "ports.repository": "Contents Fetched History LoggedCommit Repository Unpacking",
+    "ports.runs": "RunClaim Runs",
     "ports.store": "Row Store",
     "ports.target": "Problem SideBySide Target UnitState",
     "ports.workplace": "Said WorkingTarget Workplace",

@@ -1,0 +1,177 @@
+"""State and history of runs, beside those of deployments: a part of every store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from fraisier.domain.fraise import EnvironmentKey
+from fraisier.domain.job import JobKind
+from fraisier.domain.run import Alert, AlertKind, Reported, RunEnding, RunTrigger, RunWish
+
+if TYPE_CHECKING:
+    from fraisier.application.ports.attempt import Claim
+    from fraisier.application.ports.store import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunClaim:
+    """The right to perform one run, until its worker is dead, or it has ended.
+
+    `token` grows with every claim of a run of any environment, so that a host can tell the newer from the
+    older. `slot` counts from 0: no two runs of one job that are under way have the same. `release` is the
+    one that the environment runs now. `interrupted`: another worker began it and has died, so it is not
+    performed but ended. `attempt` counts its tries from 1.
+    """
+
+    id: str
+    environment: EnvironmentKey
+    job: str
+    kind: JobKind
+    trigger: RunTrigger
+    worker: str
+    token: int
+    slot: int = 0
+    release: str = ""
+    commit: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    requested_by: str = ""
+    due: float | None = None
+    attempt: int = 1
+    retry_of: str = ""
+    started_at: float = 0.0
+    interrupted: bool = False
+
+
+class Runs(Protocol):
+    """As `Store`: each is one transaction, durable when it returns, and may raise StoreUnavailable.
+
+    Methods that take a `RunClaim` raise TokenOutdated where the run is no longer its worker's.
+    """
+
+    # -- asking
+    def request_run(self, wish: RunWish) -> Row | None:
+        """Store a run that waits; returns its row of v_run_history. None: its `due` was used before.
+
+        As many as `concurrency` may wait or be under way; one more is stored as `skipped` where its trigger
+        is `scheduled` or `dependency`. Wakes the workers.
+
+        Raises:
+            NotFound: no such environment was published.
+            Conflict: one too many, of another trigger.
+        """
+        ...
+
+    def note_missed(self, wish: RunWish, *, why: str) -> Row | None:
+        """Store a run that was due and never began, as `missed`. None: its `due` was used before."""
+        ...
+
+    def cancel_run(self, run: str, *, by: str) -> Row:
+        """Cancel one that waits at once; ask the worker of one that is under way to stop it.
+
+        Raises:
+            NotFound: no such run.
+            Conflict: it has ended, or a host performs it by itself.
+        """
+        ...
+
+    # -- performing
+    def claim_run(
+        self, worker: str, *, environments: Collection[EnvironmentKey], labels: Collection[str] = ()
+    ) -> RunClaim | None:
+        """The oldest run that may begin now, of a published environment that a worker with these `labels` may
+        take, and where no deployment holds runs back. Before those, ones that dead workers left under way.
+        """
+        ...
+
+    def next_run_due(self) -> float | None:
+        """Seconds until a run that waits may begin; None: none waits."""
+        ...
+
+    def run_cancel_requests(self, worker: str) -> Mapping[str, str]:
+        """Runs of this worker that someone asked to cancel: id -> who."""
+        ...
+
+    def lost_runs(self, claims: Sequence[RunClaim]) -> Collection[str]:
+        """Ids of those that are under way no longer, or by somebody else."""
+        ...
+
+    def write_run_output(self, claim: RunClaim, text: str) -> None:
+        """Append redacted output; of what exceeds a run's bound, the beginning and the end are kept."""
+        ...
+
+    def finish_run(self, claim: RunClaim, ending: RunEnding) -> Row:
+        """End it and store the next try, if there is one (`ending.again`); returns its row. Wakes."""
+        ...
+
+    def report_run(self, reported: Reported) -> Row:
+        """Store what a host performed by itself; what was stored of the same invocation is completed."""
+        ...
+
+    # -- deployments and runs
+    def hold_runs(self, claim: Claim) -> None:
+        """Let no run of the environment begin until the deployment ends, or lets go of them."""
+        ...
+
+    def release_runs(self, claim: Claim) -> None:
+        """Let runs begin again. Wakes."""
+        ...
+
+    def active_runs(self, environment: EnvironmentKey) -> Sequence[Row]:
+        """Rows of v_run_history that are under way, oldest first."""
+        ...
+
+    # -- schedules
+    def planned_until(self, environments: Collection[EnvironmentKey]) -> Mapping[tuple[str, str, str], float]:
+        """Up to when each job was planned: (fraise, environment, job) -> Unix seconds."""
+        ...
+
+    def note_planned(self, until: Mapping[tuple[str, str, str], float]) -> None:
+        """Remember it; a time that is earlier than what is known changes nothing."""
+        ...
+
+    # -- alerts
+    def raise_alert(self, alert: Alert) -> bool:
+        """Store it, unless one of its kind stands for the job already; whether it is new. Wakes."""
+        ...
+
+    def clear_alert(
+        self, environment: EnvironmentKey, job: str, kinds: Collection[AlertKind], *, by: str
+    ) -> Sequence[Row]:
+        """End those that stand; returns their rows of v_alerts. Wakes."""
+        ...
+
+    # -- reading: rows of the views; filters that are '' do not filter
+    def runs(
+        self,
+        fraise: str = "",
+        environment: str = "",
+        *,
+        job: str = "",
+        status: str = "",
+        limit: int = 20,
+        offset: int = 0,
+    ) -> Sequence[Row]:
+        """Rows of v_run_history, newest first."""
+        ...
+
+    def run(self, id_or_prefix: str) -> Row:
+        """One row of v_run_history.
+
+        Raises:
+            NotFound: none, or more than one, begins with this.
+        """
+        ...
+
+    def last_runs(self, environment: EnvironmentKey) -> Mapping[str, Row]:
+        """The newest run of each job that has begun: job -> row of v_run_history."""
+        ...
+
+    def run_output(self, run: str, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, str]]:
+        """Pieces of its output with a number above `after`, in order."""
+        ...
+
+    def alerts(self, fraise: str = "", environment: str = "", *, standing: bool = True) -> Sequence[Row]:
+        """Rows of v_alerts, newest first; without `standing`, those that were cleared, too."""
+        ...
