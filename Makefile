@@ -83,7 +83,7 @@ schema: setup    ## write db/schema.sql and db/functions.sql anew, from the migr
 	$(BIN)/python -m tools.generate_schema
 
 lock: $(UV)      ## pin the newest versions that fit pyproject.toml
-	$(UV) pip compile --quiet pyproject.toml --all-extras --group dev --generate-hashes --universal \
+	$(UV) pip compile --quiet pyproject.toml --all-extras --group dev --group docs --generate-hashes --universal \
 	  --no-emit-index-url --no-annotate --upgrade --output-file requirements.lock
 
 clean:           ## remove what the other targets made
