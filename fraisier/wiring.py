@@ -388,13 +388,14 @@ class Fraisier:
     def plan(self, key: EnvironmentKey, *, commit: str = "", ref: str = "") -> Plan:
         """What a deployment would do; changes nothing."""
         from fraisier.application.request_deployment import full_ref
-        from fraisier.deployers import api
+        from fraisier.deployers.by_type import deployer_of
         from fraisier.deployers.common import candidate
 
         environment = self.environment(key)
         full = full_ref(environment, ref or environment.branch, needed=False)
         release = candidate(environment, "NEXT", commit or "COMMIT", full)
-        return api.plan_deployment(environment, release, self.tools.parts(environment, release))
+        parts = self.tools.parts(environment, release)
+        return deployer_of(environment).plan_deployment(environment, release, parts)
 
     def verify(self, keys: Sequence[EnvironmentKey]) -> Iterator[Comparison]:
         """See `application.verify_environments`; changes nothing."""

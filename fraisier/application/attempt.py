@@ -17,8 +17,9 @@ from fraisier.application.roll_back import way_of_release
 from fraisier.application.takeover import end_leftovers, ground_of
 from fraisier.application.tools import Tools
 from fraisier.application.way_back import has_leftovers, way_back
-from fraisier.deployers import api
+from fraisier.deployers.by_type import deployer_of
 from fraisier.deployers.common import Candidate, Parts, candidate
+from fraisier.deployers.cutover import plan_clean_up
 from fraisier.domain.acts import Fetch
 from fraisier.domain.deployment import Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
@@ -63,6 +64,7 @@ class Attempt:
             candidate=candidate(environment, deployment.release, deployment.commit, deployment.ref),
             control=control,
         )
+        self._deployer = deployer_of(environment)
         self._left = environment
         self._database = MigrateDatabase(self._stage, store, claim, journal)
         self._perform = Perform(self._stage, self._database.table)
@@ -200,7 +202,7 @@ class Attempt:
             message = f"cannot go back to release {deployment.release}: it is not there, or not whole"
             raise StepFailed(Cause.preflight, message, "Deploy its commit: fraisier deploy … --commit SHA")
         stage.candidate = candidate(self._environment, marker.release, marker.commit, marker.ref)
-        self._run_step(api.plan_return(self._environment, stage.candidate, Parts()).steps[0])
+        self._run_step(self._deployer.plan_return(self._environment, stage.candidate, Parts()).steps[0])
         self._adopted = True
         self._remember_previous()
         if not deployment.with_database:
@@ -215,7 +217,7 @@ class Attempt:
         return read_marker(self._stage.host, self._stage.layout, release)
 
     def _bring_in(self) -> None:
-        self._run_steps(self._plan().after(BRING_IN[self._environment.cutover][0]))
+        self._run_steps(self._plan().after(*BRING_IN[self._environment.cutover]))
 
     def _fetch_and_pin(self, plan: Plan) -> None:
         step = plan.steps[1]
@@ -318,8 +320,8 @@ class Attempt:
     def _plan(self) -> Plan:
         release = self._stage.candidate
         if self._claim.deployment.trigger is Trigger.rollback:
-            return api.plan_return(self._environment, release, self._parts_of_return(release))
-        return api.plan_deployment(self._environment, release, self._parts(release))
+            return self._deployer.plan_return(self._environment, release, self._parts_of_return(release))
+        return self._deployer.plan_deployment(self._environment, release, self._parts(release))
 
     def _parts_of_return(self, release: Candidate) -> Parts:
         parts = Parts(target=self._parts(release).target)
@@ -388,7 +390,7 @@ class Attempt:
             return ""
         try:
             if has_leftovers(stage):
-                self._insist_on(api.plan_clean_up())
+                self._insist_on(plan_clean_up())
         except (Stopped, *_UNJOURNALED):
             raise
         except Exception as failed:  # noqa: BLE001 - a boundary: the deployment has to end

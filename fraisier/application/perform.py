@@ -242,16 +242,16 @@ class Perform:
         code = stage.host.run(stage.ground, command, scene.job)
         if code != 0:
             migrating = Cause.migration if scene.step is StepName.migrate else None
-            cause = cause or migrating or self._cause_of_a_failed_build()
+            cause = cause or migrating or self._cause_of_a_failed(scene.step)
             ended = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
             message = f"cannot {scene.step.value}: `{shown}` {ended}"
             raise StepFailed(cause, message, f"See its output: fraisier logs {stage.deployment}")
 
-    def _cause_of_a_failed_build(self) -> Cause:
+    def _cause_of_a_failed(self, step: StepName) -> Cause:
         """Whatever a build says, on a full disk it is not the commit's fault, and worth another try."""
         environment = self._stage.environment
         full = self._stage.host.free_bytes(environment.app_path) < min(environment.min_free_disk, _FULL)
-        return Cause.disk if full else Cause.build
+        return Cause.disk if full else Cause.unhealthy if step is StepName.check_health else Cause.build
 
     def _seal(self, act: Seal, _: Scene) -> None:
         stage = self._stage

@@ -132,7 +132,7 @@ def _shared(environment: Environment, layout: Layout, host: Host) -> Iterator[Pr
 
 def _cutover(environment: Environment, target: Target | None) -> Iterator[Problem]:
     how = environment.cutover
-    if how is not Cutover.restart and how not in getattr(target, "cutovers", ()):
+    if how not in (Cutover.restart, Cutover.trial) and how not in getattr(target, "cutovers", ()):
         kind = environment.target.kind if environment.target else "no unit"
         message = f"cannot cut over by {how.value}: {kind} does not offer that"
         yield Problem(message, "Use `cutover: restart`")

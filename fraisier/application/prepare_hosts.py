@@ -16,7 +16,6 @@ from fraisier.application.ports import Claim, Store
 from fraisier.application.release_marker import Marker
 from fraisier.application.takeover import end_leftovers, ground_of
 from fraisier.application.tools import Tools
-from fraisier.deployers import api
 from fraisier.deployers.common import candidate
 from fraisier.domain.acts import Fetch
 from fraisier.domain.errors import StepFailed
@@ -111,7 +110,7 @@ class PrepareHosts(Attempt):
         if member.stage.built_on is not None:  # it is sent, which is planned as if it had been built here
             environment = replace(environment, build_on=BuildOn.here)
         parts = self._tools.parts(environment, release)
-        return api.plan_deployment(environment, release, parts)
+        return self._deployer.plan_deployment(environment, release, parts)
 
     def _end_leftovers(self) -> None:
         if self._claim.interruptions:

@@ -8,6 +8,7 @@ from fraisier.application.instances import recorded
 from fraisier.application.perform import Stage
 from fraisier.application.release_marker import running_release
 from fraisier.deployers import api
+from fraisier.deployers.by_type import deployer_of
 from fraisier.deployers.common import Candidate, Parts
 from fraisier.domain.fraise import Cutover
 from fraisier.domain.plan import Act, Plan
@@ -18,7 +19,7 @@ def way_back(stage: Stage, old: Candidate | None, down: tuple[Act, ...]) -> Plan
     environment, tools = stage.environment, stage.tools
     if old is None:
         parts = Parts(target=tools.parts(environment, stage.candidate).target, migrate_down=down)
-        return api.plan_rollback(environment, "", parts)
+        return deployer_of(environment).plan_rollback(environment, "", parts)
     as_instance = old.name in recorded(stage.host, stage.layout)
     served = environment
     if as_instance is not environment.is_blue_green:
@@ -26,7 +27,7 @@ def way_back(stage: Stage, old: Candidate | None, down: tuple[Act, ...]) -> Plan
     parts = Parts(target=tools.parts(served, old).target, migrate_down=down)
     if as_instance:
         return api.plan_rollback(served, old.name, parts, as_instance=True)
-    return api.plan_rollback(environment, old.name, parts)
+    return deployer_of(environment).plan_rollback(environment, old.name, parts)
 
 
 def has_leftovers(stage: Stage) -> bool:

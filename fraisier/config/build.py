@@ -114,7 +114,7 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
         unit_file=keys["unit_file"] or "",
         run=keys["run"] or "",
         listen=cutover.listen_of(keys),
-        cutover=Cutover(keys["cutover"]),
+        cutover=Cutover(keys["cutover"]) if fraise.type is FraiseType.api else Cutover.trial,
         proxy=cutover.proxy_of(keys),
         build=tuple(_build(each, keys["build_timeout"]) for each in keys["build"]),
         env_file=keys["env_file"] or "",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from fraisier.deployers.common import Candidate, Parts, in_release, steps
+from fraisier.deployers.common import Candidate, Parts, steps
 from fraisier.deployers.cutover import bring_back, bring_in, bring_instance_back, clean_up, take_away
-from fraisier.domain.acts import Command, Fetch, LinkShared, Preflight, Prune, Seal, Send, Unpack
-from fraisier.domain.cutover_acts import Retire
-from fraisier.domain.fraise import BuildOn, Environment
-from fraisier.domain.plan import Act, Phase, Plan, Step, StepName
+from fraisier.deployers.making import made
+from fraisier.domain.acts import Fetch, Preflight, Prune
+from fraisier.domain.fraise import Environment
+from fraisier.domain.plan import Phase, Plan, StepName
 from fraisier.domain.release import Layout
 
 
@@ -23,7 +21,7 @@ def plan_deployment(environment: Environment, release: Candidate, parts: Parts) 
             Phase.deploy,
             (StepName.preflight, (Preflight(), *clean_up(environment))),
             (StepName.fetch, (fetch,)),
-            *_made(environment, release, parts.target.build),
+            *made(environment, release, parts.target.build),
             (StepName.backup, parts.backup),
             (StepName.migrate, parts.migrate_up),
             *bring_in(
@@ -66,57 +64,3 @@ def plan_rollback(
         return Plan(release="", steps=steps(Phase.rollback, *take_away(environment, parts, database)))
     way = bring_instance_back if as_instance else bring_back
     return Plan(release=previous, steps=steps(Phase.rollback, *way(environment, previous, parts, database)))
-
-
-def plan_clean_up() -> Step:
-    """After a failure before the switch: an instance that was started beside the one that serves."""
-    return Step(name=StepName.restart, acts=(Retire(keep=None),), phase=Phase.rollback)
-
-
-def _made(
-    environment: Environment, release: Candidate, of_target: tuple[Act, ...]
-) -> tuple[tuple[StepName, tuple[Act, ...]], ...]:
-    """The steps from a commit to a whole release on its host; what the target makes, it makes there."""
-    unpack, links = _unpack(environment, release), _links(environment, release)
-    build = _build(environment, release)
-    seal = Seal(release=release.name, folder=release.folder)
-    if environment.build_on is not BuildOn.here:
-        return (
-            (StepName.prepare, (unpack,)),
-            (StepName.link_shared, links),
-            (StepName.build, (*build, *of_target, seal)),
-        )
-    # What is shared is on the host alone.
-    names = tuple(name.rstrip("/") for name in environment.shared)
-    there = (Send(folder=release.folder, leave_out=names), *links, *of_target, seal)
-    return (
-        (StepName.prepare, (replace(unpack, here=True),)),
-        (StepName.build, (*(replace(each, here=True) for each in build), *there)),
-    )
-
-
-def _unpack(environment: Environment, release: Candidate) -> Unpack:
-    return Unpack(
-        release=release.name,
-        folder=release.folder,
-        root=environment.root,
-        submodules=environment.submodules,
-        lfs=environment.lfs,
-    )
-
-
-def _links(environment: Environment, release: Candidate) -> tuple[Act, ...]:
-    layout = Layout(environment.app_path)
-    return tuple(
-        LinkShared(
-            name=name,
-            shared=f"{layout.shared}/{name.rstrip('/')}",
-            link=f"{release.folder}/{name.rstrip('/')}",
-        )
-        for name in environment.shared
-    )
-
-
-def _build(environment: Environment, release: Candidate) -> tuple[Command, ...]:
-    lines = (in_release(environment, release, line.run, line.timeout) for line in environment.build)
-    return tuple(replace(line, background=True) for line in lines)

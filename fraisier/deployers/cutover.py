@@ -12,7 +12,7 @@ from fraisier.deployers.common import Parts, switch_to
 from fraisier.domain.acts import CheckHealth, InstallFile, Prove, WriteFile
 from fraisier.domain.cutover_acts import Allot, Bake, Retire, Route
 from fraisier.domain.fraise import Environment, HealthCheck
-from fraisier.domain.plan import Act, StepName, TargetActs
+from fraisier.domain.plan import Act, Phase, Step, StepName, TargetActs
 from fraisier.domain.release import Layout
 
 Pair = tuple[StepName, tuple[Act, ...]]
@@ -28,6 +28,11 @@ def bring_in(environment: Environment, name: str, parts: Parts, *tidy: Act) -> t
 def clean_up(environment: Environment) -> tuple[Act, ...]:
     """Before all else: stop what an earlier deployment could not stop."""
     return (Retire(keep=None),) if environment.is_blue_green else ()
+
+
+def plan_clean_up() -> Step:
+    """After a failure before the switch: an instance that was started beside the one that serves."""
+    return Step(name=StepName.restart, acts=(Retire(keep=None),), phase=Phase.rollback)
 
 
 def bring_back(environment: Environment, previous: str, parts: Parts, database: Pair) -> tuple[Pair, ...]:

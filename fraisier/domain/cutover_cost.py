@@ -20,4 +20,4 @@ BETTER = "cutover: socket makes them wait instead, cutover: blue_green drops non
 
 def cost_of(environment: Environment) -> str:
     """One sentence; '' where nothing is restarted."""
-    return _COSTS[environment.cutover] if environment.target else ""
+    return _COSTS.get(environment.cutover, "") if environment.target else ""

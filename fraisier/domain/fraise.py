@@ -43,6 +43,7 @@ class Cutover(StrEnum):
     restart = "restart"  # the unit is restarted: whoever comes meanwhile is refused
     socket = "socket"  # systemd holds the listening socket: whoever comes meanwhile waits
     blue_green = "blue_green"  # the new release starts beside the old one, then the traffic moves
+    trial = "trial"  # nothing serves: a release is tried in its own folder, then switched to (all but `api`)
 
 
 class BuildOn(StrEnum):

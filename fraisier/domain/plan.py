@@ -54,6 +54,7 @@ BRING_IN = {
     Cutover.restart: (StepName.activate, StepName.restart, StepName.check_health, StepName.finish),
     Cutover.socket: (StepName.activate, StepName.restart, StepName.check_health, StepName.finish),
     Cutover.blue_green: (StepName.restart, StepName.check_health, StepName.activate, StepName.finish),
+    Cutover.trial: (StepName.check_health, StepName.activate, StepName.restart, StepName.finish),
 }
 SWITCHED = {how: steps[steps.index(StepName.activate) :] for how, steps in BRING_IN.items()}
 
@@ -125,10 +126,10 @@ class Plan:
     release: str
     steps: tuple[Step, ...]
 
-    def after(self, name: StepName) -> tuple[Step, ...]:
-        """The steps from `name` on."""
-        names = [step.name for step in self.steps]
-        return self.steps[names.index(name) :] if name in names else ()
+    def after(self, *names: StepName) -> tuple[Step, ...]:
+        """The steps from the first one on that has one of these names."""
+        first = next((i for i, step in enumerate(self.steps) if step.name in names), len(self.steps))
+        return self.steps[first:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
