@@ -18,8 +18,9 @@ class JobKind(StrEnum):
 
     command = "command"  # the user's shell line, in the folder of the release
     backup = "backup"  # make a backup, look at it, remove what is too old
-    verify = "verify"  # bring the newest backup back in a place of its own, and ask it
+    verify = "verify"  # look at all backups; bring the newest back in a place of its own, and ask it
     restore = "restore"  # bring a backup back, because a person asked for it
+    prune = "prune"  # remove the backups that the rules do not keep
 
 
 class OnRunning(StrEnum):

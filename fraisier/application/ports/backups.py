@@ -14,7 +14,7 @@ from fraisier.application.ports.runs import RunClaim
 from fraisier.application.ports.target import Problem
 from fraisier.application.ports.workplace import Said
 from fraisier.domain.acts import Command
-from fraisier.domain.backup import Destination, Source
+from fraisier.domain.backup import Destination, Encryption, Source
 from fraisier.domain.fraise import Environment
 from fraisier.domain.job import Job
 from fraisier.domain.run import RunEnding
@@ -114,6 +114,22 @@ class SourceBrand(Protocol):
 
     def problems(self, source: Source, desk: Desk) -> Sequence[Problem]:
         """What would keep it from being dumped: a missing program, a database that does not answer."""
+        ...
+
+
+class Cipher(Protocol):
+    """Encrypts the files of a backup for recipients, and reads them with a key. Says what to run, as data.
+
+    Each writes `to` as `Dumper` writes its dump, removes `file` where it has succeeded, and prints one line
+    to stdout: `{"bytes": …, "sha256": "…"}` of `to`.
+    """
+
+    suffix: str
+
+    def encrypt(self, encryption: Encryption, file: str, to: str, *, timeout: float) -> Command: ...
+    def decrypt(self, encryption: Encryption, file: str, to: str, *, timeout: float) -> Command: ...
+    def problems(self, encryption: Encryption, desk: Desk) -> Sequence[Problem]:
+        """A missing program, a key that cannot be read."""
         ...
 
 
