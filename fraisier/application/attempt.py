@@ -10,10 +10,11 @@ from fraisier.application.control import Control, Reason, Stopped
 from fraisier.application.journal import Journal, explain
 from fraisier.application.migrate_database import MigrateDatabase
 from fraisier.application.patience import Patience
-from fraisier.application.perform import Perform, Scene, Stage
+from fraisier.application.perform import Perform
 from fraisier.application.ports import Claim, Ending, Serving, Store
 from fraisier.application.release_marker import Marker, read_marker, running_release
 from fraisier.application.roll_back import way_of_release
+from fraisier.application.stage import Scene, Stage
 from fraisier.application.takeover import end_leftovers, ground_of
 from fraisier.application.tools import Tools
 from fraisier.application.way_back import has_leftovers, way_back

@@ -19,7 +19,7 @@ from fraisier.domain.release import release_number
 from fraisier.domain.secret import Secret
 
 if TYPE_CHECKING:
-    from fraisier.application.perform import Scene, Stage
+    from fraisier.application.stage import Scene, Stage
 
 _OURS = re.compile(r"(\d+-[0-9a-f]+)\.(dump|sqlite|backup)(\.part)?\Z")
 _FULL = 8 << 20  # bytes; with less than this a disk is full

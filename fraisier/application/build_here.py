@@ -19,7 +19,7 @@ from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment
 
 if TYPE_CHECKING:
-    from fraisier.application.perform import Scene, Stage
+    from fraisier.application.stage import Scene, Stage
 
 LOCALHOST = "localhost"
 INTERPRETERS = ("python3", "node", "ruby", "php", "perl")

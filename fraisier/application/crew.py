@@ -9,8 +9,9 @@ from typing import Any
 
 from fraisier.application.control import Control, Reason, Stopped
 from fraisier.application.journal import Journal, explain
-from fraisier.application.perform import Perform, Scene, Stage
+from fraisier.application.perform import Perform
 from fraisier.application.release_marker import Marker, read_marker, running_release
+from fraisier.application.stage import Scene, Stage
 from fraisier.domain.errors import (
     Cause,
     FraisierError,

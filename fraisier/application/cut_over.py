@@ -16,7 +16,7 @@ from fraisier.domain.fraise import Cutover
 from fraisier.domain.plan import Act
 
 if TYPE_CHECKING:
-    from fraisier.application.perform import Scene, Stage
+    from fraisier.application.stage import Scene, Stage
 
 LOOK = 0.1  # seconds between two looks at connections, or at a unit that stops
 QUIET_LOOKS = 3  # in a row without a connection, until whoever dialled the old address has arrived

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from fraisier.application.control import Control, Reason, Stopped
-from fraisier.application.perform import Scene
 from fraisier.application.ports import Claim, Job, Listener, Store
+from fraisier.application.stage import Scene
 from fraisier.application.step_output import StepOutput
 from fraisier.domain.errors import (
     Cause,

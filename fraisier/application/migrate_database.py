@@ -34,7 +34,7 @@ from fraisier.domain.plan import Act
 
 if TYPE_CHECKING:
     from fraisier.application.journal import Journal
-    from fraisier.application.perform import Scene, Stage
+    from fraisier.application.stage import Scene, Stage
 
 _LOOK = 1.0  # seconds between two looks whether a database is free
 _PATIENCE_WITH_THE_DEAD = 15.0  # seconds for somebody to take over from a worker that died while it migrated

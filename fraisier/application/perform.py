@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from fraisier.application import instances
@@ -13,16 +13,15 @@ from fraisier.application.bake import BakeRelease
 from fraisier.application.build_here import BuildHere, builder_of
 from fraisier.application.check_health import CheckHealth as WatchHealth
 from fraisier.application.check_health import Watch
-from fraisier.application.control import Control
 from fraisier.application.cut_over import CutOver
 from fraisier.application.host_paths import at_home
-from fraisier.application.ports import Ground, Health, Host, Job, UnitState, Unpacking
+from fraisier.application.ports import Health, UnitState, Unpacking
 from fraisier.application.preflight import preflight, require
+from fraisier.application.put_file import PutFile
 from fraisier.application.release_marker import Marker, read_marker, running_release, write_marker
-from fraisier.application.step_output import StepOutput
+from fraisier.application.stage import Scene, Stage
 from fraisier.application.target_work import Bench
-from fraisier.application.tools import Tools
-from fraisier.deployers.common import Candidate, command_env
+from fraisier.deployers.common import command_env
 from fraisier.domain.acts import (
     CheckHealth,
     Command,
@@ -42,9 +41,9 @@ from fraisier.domain.acts import (
 )
 from fraisier.domain.cutover_acts import Allot, Bake, Retire, Route
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.fraise import BuildOn, Environment, HealthCheck
+from fraisier.domain.fraise import BuildOn, HealthCheck
 from fraisier.domain.plan import Act, StepName
-from fraisier.domain.release import Layout, is_release_name, releases_to_prune
+from fraisier.domain.release import is_release_name, releases_to_prune
 
 # What a `shared` entry becomes, as the environment's user: the release's own copy makes room for the link.
 # A link in the commit must not lead the removal elsewhere.
@@ -61,39 +60,7 @@ ln -s "$1" "$2"
 """
 
 
-_LARGEST_FILE = 1 << 20  # bytes of a unit file
 _FULL = 8 << 20  # bytes; with less than this a build had better be tried again later
-
-
-@dataclass(slots=True, kw_only=True)
-class Stage:
-    """One attempt at work: where, with what, on which release, and how it is stopped."""
-
-    tools: Tools
-    environment: Environment
-    ground: Ground
-    deployment: str
-    candidate: Candidate
-    control: Control
-    previous: str = ""
-    invocation_before: str = ""
-    restarts_before: int = 0
-    built_on: Host | None = None  # the host whose release is sent here; None: Fraisier's own machine
-    host: Host = field(init=False)
-    layout: Layout = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.host = self.tools.host(self.environment)
-        self.layout = Layout(self.environment.app_path)
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What one step gives to each of its acts."""
-
-    step: StepName
-    job: Job
-    output: StepOutput
 
 
 class Perform:
@@ -112,7 +79,7 @@ class Perform:
             Command: self._command,
             Seal: self._seal,
             Switch: self._switch,
-            InstallFile: self._install_file,
+            InstallFile: PutFile(stage),
             UnitCommand: self._unit_command,
             WriteFile: over.write_file,
             RemoveFile: over.remove_file,
@@ -284,29 +251,6 @@ class Perform:
             else:
                 stage.host.remove(act.current)
         scene.output.line(f"current -> {act.to or 'nothing'}")
-
-    def _install_file(self, act: InstallFile, scene: Scene) -> None:
-        """Read as the environment's user: a link in the release must not make root read anything else."""
-        stage, found = self._stage, bytearray()
-        if act.once and stage.host.kind(act.destination) == "file":
-            return
-        reader = Job(stop=scene.job.stop, output=found.extend)
-        argv = ("head", "-c", str(_LARGEST_FILE + 1), "--", act.source)  # a link may lead to /dev/zero
-        command = Command(argv=argv, cwd="/", user=stage.environment.user, timeout=10.0)
-        if stage.host.run(stage.ground, command, reader) != 0:
-            message = f"cannot install {act.source}: the release does not have it"
-            raise StepFailed(Cause.restart, message, "Mend `unit_file:` in fraises.yaml, or commit the file")
-        if len(found) > _LARGEST_FILE:
-            message = f"cannot install {act.source}: it is larger than {_LARGEST_FILE >> 10} KiB"
-            raise StepFailed(Cause.restart, message, "Mend `unit_file:` in fraises.yaml, or the file")
-        if act.needs.encode() not in found:
-            message = f"cannot install {act.source}: {act.needs}, the release, is not in it"
-            hint = "Run it from releases/%i: see docs/zero-downtime.md. Or use `cutover: restart`"
-            raise StepFailed(Cause.restart, message, hint)
-        with stage.host.guard(stage.ground):
-            if stage.host.read(act.destination) != bytes(found):
-                stage.host.write(act.destination, bytes(found))
-                scene.output.line(f"installed {act.destination}")
 
     def _unit_command(self, act: UnitCommand, scene: Scene) -> None:
         stage = self._stage

@@ -11,9 +11,9 @@ from fraisier.application.attempt import Attempt
 from fraisier.application.control import Control
 from fraisier.application.crew import Crew, Member, is_away
 from fraisier.application.journal import Journal
-from fraisier.application.perform import Stage
 from fraisier.application.ports import Claim, Store
 from fraisier.application.release_marker import Marker
+from fraisier.application.stage import Stage
 from fraisier.application.takeover import end_leftovers, ground_of
 from fraisier.application.tools import Tools
 from fraisier.deployers.common import candidate

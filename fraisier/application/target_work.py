@@ -14,7 +14,7 @@ from fraisier.domain.fraise import Environment
 from fraisier.domain.release import Layout
 
 if TYPE_CHECKING:
-    from fraisier.application.perform import Stage
+    from fraisier.application.stage import Stage
 
 LONGEST = 16 << 20  # bytes of a command's output that are handed to the target
 

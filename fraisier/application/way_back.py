@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fraisier.application.instances import recorded
-from fraisier.application.perform import Stage
 from fraisier.application.release_marker import running_release
+from fraisier.application.stage import Stage
 from fraisier.deployers import api
 from fraisier.deployers.by_type import deployer_of
 from fraisier.deployers.common import Candidate, Parts
