@@ -8,7 +8,6 @@ that only reads starts fast.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     )
     from fraisier.application.promote_commit import PromoteCommit, Promotion
     from fraisier.application.receive_push import FindForge
-    from fraisier.application.settings import HostOptions
     from fraisier.application.tools import Tools
     from fraisier.application.verify_environments import Comparison
     from fraisier.domain.deployment import Deployment, Trigger
@@ -202,36 +200,6 @@ def log_in(configuration: Configuration, name: str, user: str) -> Host:
     return made
 
 
-class Hosts(Mapping[str, "Host"]):
-    """Every host by its name, made when it is first asked for: this machine, all others over SSH.
-
-    `options` are read each time, because the configuration may be replaced.
-    """
-
-    def __init__(self, options: Callable[[], Mapping[str, HostOptions]]) -> None:
-        self._options = options
-        self._made: dict[tuple[str, HostOptions | None], Host] = {}
-        self._lock = threading.Lock()
-
-    def __getitem__(self, name: str) -> Host:
-        options = self._options().get(name)
-        with self._lock:
-            if (name, options) not in self._made:
-                made: Host
-                if name == "localhost":
-                    made = _loader(HOSTS["local"])()(name)
-                else:
-                    made = _loader(HOSTS["ssh"])()(name, options)
-                self._made[name, options] = made
-            return self._made[name, options]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("localhost", *self._options()))
-
-    def __len__(self) -> int:
-        return 1 + len(self._options())
-
-
 @dataclass
 class Fraisier:
     """Everything put together for one process. `configuration` may be replaced (SIGHUP)."""
@@ -245,11 +213,17 @@ class Fraisier:
         """The brands that deployments are performed with."""
         from fraisier.application.tools import Tools
         from fraisier.git.repository import Mirrors
+        from fraisier.hosts.by_name import Hosts
         from fraisier.hosts.processes import LocalProcesses
 
+        hosts = Hosts(
+            lambda: self.configuration.settings.hosts,
+            here=_loader(HOSTS["local"]),
+            elsewhere=_loader(HOSTS["ssh"]),
+        )
         mirrors = os.path.join(self.configuration.settings.state_folder, "mirrors")  # noqa: PTH118
         return Tools(
-            hosts=Hosts(lambda: self.configuration.settings.hosts),
+            hosts=hosts,
             targets=make(TARGETS, "fraisier.targets"),
             probers=make(PROBERS),
             migrations=make(MIGRATIONS, "fraisier.migrations"),

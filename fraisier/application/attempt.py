@@ -6,11 +6,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
+from fraisier.application.conclude import Conclude, with_consequence
 from fraisier.application.control import Control, Reason, Stopped
 from fraisier.application.journal import Journal, explain
 from fraisier.application.migrate_database import MigrateDatabase
 from fraisier.application.patience import Patience
 from fraisier.application.perform import Perform
+from fraisier.application.pin_commit import PinCommit
 from fraisier.application.ports import Claim, Ending, Serving, Store
 from fraisier.application.release_marker import Marker, read_marker, running_release
 from fraisier.application.roll_back import way_of_release
@@ -21,13 +23,12 @@ from fraisier.application.way_back import has_leftovers, way_back
 from fraisier.deployers.by_type import deployer_of
 from fraisier.deployers.common import Candidate, Parts, candidate
 from fraisier.deployers.cutover import plan_clean_up
-from fraisier.domain.acts import Fetch
 from fraisier.domain.deployment import Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
-from fraisier.domain.fraise import Environment, OnForcePush
-from fraisier.domain.lineage import Lineage, Refusal, judge, watches_paths
+from fraisier.domain.fraise import Environment
+from fraisier.domain.lineage import Refusal
 from fraisier.domain.migration import Standing
-from fraisier.domain.plan import BRING_IN, QUARANTINING, Phase, Plan, Step, StepName
+from fraisier.domain.plan import BRING_IN, Phase, Plan, Step, StepName
 from fraisier.domain.recovery import STOPPED_MIGRATION, Course, Resumption, torn_between
 from fraisier.domain.release import release_name, release_number
 
@@ -38,7 +39,7 @@ TORN = (
 _UNJOURNALED = (TokenOutdated, StoreUnavailable)  # nothing can, or may, be written any more
 
 
-class Attempt:
+class Attempt(Conclude):
     """Forward until something fails; what has been switched by then is taken back."""
 
     def __init__(
@@ -50,12 +51,11 @@ class Attempt:
         environment: Environment,
         journal: Journal,
     ) -> None:
+        super().__init__(
+            store, claim, control, journal, Patience(claim, control, tools, retry_for=environment.retry_for)
+        )
         self._tools = tools
-        self._store = store
-        self._claim = claim
-        self._control = control
         self._environment = environment
-        self._journal = journal
         deployment = claim.deployment
         self._stage = Stage(
             tools=tools,
@@ -72,7 +72,6 @@ class Attempt:
         self._database.perform = self._perform
         # A reboot stops builds and units before, or after, it stops us: that must not look like a failure.
         journal.is_going_down = self._stage.host.is_going_down
-        self._patience = Patience(claim, control, tools, retry_for=environment.retry_for)
         self._adopted = False  # the environment on its host is ours
         self._switched = False
         self._migrated = False
@@ -82,7 +81,7 @@ class Attempt:
         )
         self._standing = Standing.between, ""
         self._torn = False  # the way down was interrupted: it is not taken again
-        self._step = self._failed_at = StepName.preflight
+        self._step = StepName.preflight
 
     # ------------------------------------------------------------------------------------ the course
     def __call__(self, resumption: Resumption, left: Environment) -> Deployment | None:
@@ -221,44 +220,14 @@ class Attempt:
         self._run_steps(self._plan().after(*BRING_IN[self._environment.cutover]))
 
     def _fetch_and_pin(self, plan: Plan) -> None:
+        pin = PinCommit(self._tools, self._store, self._claim, self._environment)
         step = plan.steps[1]
-        deployment = self._claim.deployment
-        source = self._environment.source
         with self._journaled(step) as scene:
-            for act in step.acts:
-                if isinstance(act, Fetch):
-                    scene.output.line(f"$ {act.describe()}")
-            ref, commit = deployment.ref, deployment.commit
-            fetched = self._tools.repository.fetch(source, ref=ref, commit=commit, job=scene.job)
-            # A tip that is another commit's was not decided on: its own push, or a sweep, asks for it.
-            decided = fetched.tip if fetched.tip == fetched.commit else ""
-            self._store.pin(self._claim, commit=fetched.commit, seen_tip=decided)
+            fetched = pin(step, scene)
             self._stage.candidate = replace(self._stage.candidate, commit=fetched.commit)
-            scene.output.line(f"pinned {fetched.commit}")
-        if deployment.force:
-            return
-        if fetched.commit in self._claim.quarantined:
-            raise _Refused(_quarantined(self._environment, fetched.commit))
-        refusal = judge(self._environment, deployment.trigger, self._lineage(fetched.commit, fetched.tip))
+        refusal = pin.refusal(fetched)
         if refusal is not None:
             raise _Refused(refusal)
-
-    def _lineage(self, commit: str, tip: str) -> Lineage:
-        repository, source = self._tools.repository, self._environment.source
-        current = self._claim.current_commit
-        if not current or commit == current:
-            return Lineage(commit=commit, tip=tip, current=current)
-        watched = watches_paths(self._environment)
-        refuses = self._environment.on_force_push is OnForcePush.refuse
-        # Each question is a process: only those are asked that `judge` looks at.
-        return Lineage(
-            commit=commit,
-            tip=tip,
-            current=current,
-            is_ancestor_of_current=commit != tip and repository.is_ancestor(source, commit, current),
-            is_descendant_of_current=refuses and repository.is_ancestor(source, current, commit),
-            changed=repository.changed_paths(source, current, commit) if watched else None,
-        )
 
     def _name_release(self) -> None:
         commit = self._stage.candidate.commit
@@ -340,15 +309,6 @@ class Attempt:
         serving = Serving(release=release.name, commit=release.commit, healthy=True)
         return self._finish(Ending(status=Status.success, serving=serving))
 
-    def _refuse(self, refusal: Refusal) -> Deployment:
-        return self._finish(
-            Ending(status=refusal.status, cause=refusal.cause, error=refusal.message, hint=refusal.hint)
-        )
-
-    def _cancelled(self, consequence: str = "") -> StepFailed:
-        by = self._control.cancelled_by or self._claim.deployment.cancel_requested_by
-        return StepFailed(Cause.cancelled, f"cancelled by {by or 'someone'}{consequence}")
-
     @property
     def _is_migrating(self) -> bool:
         return self._step is StepName.migrate and not self._migrated and self._database.is_half_done
@@ -365,16 +325,6 @@ class Attempt:
             self._clean_up()
             return self._retry(failure)
         return self._give_up(failure)
-
-    def _retry(self, failure: StepFailed) -> Deployment:
-        return self._store.retry_later(
-            self._claim,
-            self._journal.attempt,
-            delay=self._patience.pause(),
-            cause=failure.cause,
-            error=self._journal.redact(failure.message),
-            hint=self._journal.redact(failure.hint),
-        )
 
     def _give_up(self, failure: StepFailed) -> Deployment:
         """Before the switch: the old release serves on; only the database may need its way back."""
@@ -436,53 +386,6 @@ class Attempt:
         return self._went_back(
             failure, troubles, Serving(release=old.name, commit=old.commit, healthy=not troubles)
         )
-
-    def _went_back(self, failure: StepFailed, troubles: list[StepFailed], serving: Serving) -> Deployment:
-        if troubles:
-            said = "; ".join(trouble.message for trouble in troubles)
-            error = f"{failure.message}. The way back failed too: {said}"
-            return self._end(Status.rollback_failed, failure, error=error, serving=serving)
-        if serving.release:
-            return self._end(Status.rolled_back, failure, error=failure.message, serving=serving)
-        status = Status.cancelled if failure.cause is Cause.cancelled else Status.failed
-        return self._end(status, failure, error=failure.message, serving=replace(serving, healthy=False))
-
-    def _end(
-        self, status: Status, failure: StepFailed, *, error: str, serving: Serving | None = None
-    ) -> Deployment:
-        return self._finish(
-            Ending(
-                status=status,
-                cause=failure.cause,
-                error=error,
-                hint=failure.hint,
-                serving=serving,
-                quarantine=self._blames_the_commit(failure),
-            )
-        )
-
-    def _blames_the_commit(self, failure: StepFailed) -> bool:
-        if self._claim.deployment.trigger is Trigger.rollback:
-            return False
-        blamed = {Cause.build, Cause.migration, Cause.migration_interrupted, Cause.restart, Cause.unhealthy}
-        return failure.cause in blamed or (failure.cause is Cause.timeout and self._failed_at in QUARANTINING)
-
-    def _finish(self, ending: Ending) -> Deployment:
-        ending = replace(
-            ending, error=self._journal.redact(ending.error), hint=self._journal.redact(ending.hint)
-        )
-        return self._store.finish(self._claim, self._journal.attempt, ending)
-
-
-def _quarantined(environment: Environment, commit: str) -> Refusal:
-    message = f"cannot deploy {commit[:12]}: it failed in this environment before and is quarantined"
-    hint = f"If the cause is gone: fraisier deploy {environment.fraise} {environment.name} --force"
-    return Refusal(Status.failed, Cause.quarantined, message, hint)
-
-
-def with_consequence(failure: StepFailed, said: str) -> StepFailed:
-    """The failure, and what is said of the database because of it."""
-    return StepFailed(failure.cause, failure.message + said, failure.hint) if said else failure
 
 
 class _Refused(Exception):

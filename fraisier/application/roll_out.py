@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from fraisier.application.attempt import TORN, with_consequence
+from fraisier.application.attempt import TORN
+from fraisier.application.conclude import with_consequence
 from fraisier.application.control import Stopped
 from fraisier.application.crew import Member, is_away
 from fraisier.application.journal import explain

@@ -1,0 +1,90 @@
+"""Writes how an attempt ended: for good, or until its next try."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fraisier.application.control import Control
+from fraisier.application.journal import Journal
+from fraisier.application.patience import Patience
+from fraisier.application.ports import Claim, Ending, Serving, Store
+from fraisier.domain.deployment import Deployment, Status, Trigger
+from fraisier.domain.errors import Cause, StepFailed
+from fraisier.domain.lineage import Refusal
+from fraisier.domain.plan import QUARANTINING, StepName
+
+_BLAMED = {Cause.build, Cause.migration, Cause.migration_interrupted, Cause.restart, Cause.unhealthy}
+
+
+class Conclude:
+    """What every kind of attempt ends with. Nothing that is known to be secret is in what it writes."""
+
+    def __init__(
+        self, store: Store, claim: Claim, control: Control, journal: Journal, patience: Patience
+    ) -> None:
+        self._store = store
+        self._claim = claim
+        self._control = control
+        self._journal = journal
+        self._patience = patience
+        self._failed_at = StepName.preflight
+
+    def _refuse(self, refusal: Refusal) -> Deployment:
+        return self._finish(
+            Ending(status=refusal.status, cause=refusal.cause, error=refusal.message, hint=refusal.hint)
+        )
+
+    def _cancelled(self, consequence: str = "") -> StepFailed:
+        by = self._control.cancelled_by or self._claim.deployment.cancel_requested_by
+        return StepFailed(Cause.cancelled, f"cancelled by {by or 'someone'}{consequence}")
+
+    def _retry(self, failure: StepFailed) -> Deployment:
+        return self._store.retry_later(
+            self._claim,
+            self._journal.attempt,
+            delay=self._patience.pause(),
+            cause=failure.cause,
+            error=self._journal.redact(failure.message),
+            hint=self._journal.redact(failure.hint),
+        )
+
+    def _end(
+        self, status: Status, failure: StepFailed, *, error: str, serving: Serving | None = None
+    ) -> Deployment:
+        return self._finish(
+            Ending(
+                status=status,
+                cause=failure.cause,
+                error=error,
+                hint=failure.hint,
+                serving=serving,
+                quarantine=self._blames_the_commit(failure),
+            )
+        )
+
+    def _went_back(self, failure: StepFailed, troubles: list[StepFailed], serving: Serving) -> Deployment:
+        if troubles:
+            said = "; ".join(trouble.message for trouble in troubles)
+            error = f"{failure.message}. The way back failed too: {said}"
+            return self._end(Status.rollback_failed, failure, error=error, serving=serving)
+        if serving.release:
+            return self._end(Status.rolled_back, failure, error=failure.message, serving=serving)
+        status = Status.cancelled if failure.cause is Cause.cancelled else Status.failed
+        return self._end(status, failure, error=failure.message, serving=replace(serving, healthy=False))
+
+    def _blames_the_commit(self, failure: StepFailed) -> bool:
+        if self._claim.deployment.trigger is Trigger.rollback:
+            return False
+        is_late = failure.cause is Cause.timeout and self._failed_at in QUARANTINING
+        return failure.cause in _BLAMED or is_late
+
+    def _finish(self, ending: Ending) -> Deployment:
+        ending = replace(
+            ending, error=self._journal.redact(ending.error), hint=self._journal.redact(ending.hint)
+        )
+        return self._store.finish(self._claim, self._journal.attempt, ending)
+
+
+def with_consequence(failure: StepFailed, said: str) -> StepFailed:
+    """The failure, and what is said of the database because of it."""
+    return StepFailed(failure.cause, failure.message + said, failure.hint) if said else failure
