@@ -76,8 +76,10 @@ chaos: setup     ## every fault at every moment, on both stores; ends with a tab
 	  tests/integration/test_attacks_on_*.py tests/integration/test_disk_full.py tests/integration/test_sweep.py \
 	  tests/integration/test_synced_first.py tests/e2e/test_crash_recovery.py
 
-docs: schema     ## write what is generated anew: pages of docs/, db/schema.sql and db/functions.sql
+docs: schema     ## write what is generated anew (pages of docs/, db/*.sql), and the whole as a site to site/
 	$(BIN)/python -m tools.generate_docs
+	@# not --quiet: mkdocs then no longer counts its warnings, and --strict lets them pass
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 schema: setup    ## write db/schema.sql and db/functions.sql anew, from the migrations
 	$(BIN)/python -m tools.generate_schema
@@ -87,4 +89,4 @@ lock: $(UV)      ## pin the newest versions that fit pyproject.toml
 	  --no-emit-index-url --no-annotate --upgrade --output-file requirements.lock
 
 clean:           ## remove what the other targets made
-	rm -rf .venv .tools .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .tools .demo site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
