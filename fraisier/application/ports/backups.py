@@ -86,12 +86,22 @@ class SourceBrand(Protocol):
     suffix: str
 
     def dump_source(self, source: Source, file: str, *, timeout: float) -> Command:
-        """As `Dumper.dump`; the line may have `tables: {name: rows}`, counted in what was dumped."""
+        """As `Dumper.dump`; the line may have more:
+
+        `tables: {name: rows}`, counted in what was dumped;
+        `more: [{"suffix": ".roles.sql", "bytes": …, "sha256": "…"}]`, further files, `file` with a suffix:
+        artefacts of the same source, which are kept, encrypted and brought back beside it;
+        `told: [lines]`, what a person should know, e.g. files that changed while they were read.
+        """
         ...
 
     def restore(self, source: Source, file: str, to: str, *, timeout: float) -> Command:
         """Bring `file` back into `to`: '' = where it came from, replacing what is there; else a scratch
-        place that `scratch` named. Fails as a whole where any of it cannot be brought back.
+        place that `scratch` named, after `make_scratch`. Fails as a whole where any of it cannot be brought
+        back. What else belongs to it (`more`) lies beside `file`.
+
+        Raises:
+            StepFailed: backup, where this source cannot be brought back there at all.
         """
         ...
 
@@ -99,7 +109,10 @@ class SourceBrand(Protocol):
         """A place of its own for one verification: a database's name, or a path below `folder`."""
         ...
 
-    def make_scratch(self, source: Source, to: str, *, timeout: float) -> Command: ...
+    def make_scratch(self, source: Source, to: str, *, timeout: float) -> Command:
+        """Make it, empty; those that earlier verifications of the same source left are removed."""
+        ...
+
     def drop_scratch(self, source: Source, to: str, *, timeout: float) -> Command:
         """Remove it; one that is not there is fine."""
         ...
@@ -109,11 +122,14 @@ class SourceBrand(Protocol):
         ...
 
     def ask(self, source: Source, to: str, *, timeout: float) -> Command:
-        """Ask `source.query` of what is at `to`, and print the answer."""
+        """Ask `source.query` of what is at `to`, and print the answer, and nothing else where it succeeds."""
         ...
 
     def problems(self, source: Source, desk: Desk) -> Sequence[Problem]:
-        """What would keep it from being dumped: a missing program, a database that does not answer."""
+        """What would keep it from being dumped: a missing program, a database that does not answer.
+
+        Only looks: of the desk it uses no more than `host` and `environment`.
+        """
         ...
 
 
@@ -129,7 +145,7 @@ class Cipher(Protocol):
     def encrypt(self, encryption: Encryption, file: str, to: str, *, timeout: float) -> Command: ...
     def decrypt(self, encryption: Encryption, file: str, to: str, *, timeout: float) -> Command: ...
     def problems(self, encryption: Encryption, desk: Desk) -> Sequence[Problem]:
-        """A missing program, a key that cannot be read."""
+        """A missing program, a key that cannot be read; looks as `SourceBrand.problems` does."""
         ...
 
 
@@ -170,5 +186,8 @@ class DestinationBrand(Protocol):
 
     def remove(self, place: Destination, names: Sequence[str], desk: Desk) -> None: ...
     def problems(self, place: Destination, desk: Desk) -> Sequence[Problem]:
-        """What would keep backups from being kept there: an unknown host, a wrong key, no room."""
+        """What would keep backups from being kept there: an unknown host, a wrong key, no room.
+
+        Looks as `SourceBrand.problems` does.
+        """
         ...
