@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fraisier.application.settings import ForgeInstance, Settings
-from fraisier.config import checks, cutover, hosts, rollout, sources, texts
+from fraisier.config import checks, cutover, hosts, jobs, rollout, sources, texts
 from fraisier.config.keys import LOGGING, SERVER, WORKER
 from fraisier.config.sections import Parsed, Section
 from fraisier.domain.fraise import (
@@ -21,6 +22,7 @@ from fraisier.domain.fraise import (
     OnForcePush,
     TargetSpec,
 )
+from fraisier.domain.job import OnRunning
 from fraisier.domain.migration import OnIrreversible, Reversible
 from fraisier.domain.secret import Secret
 
@@ -67,8 +69,8 @@ def _bytes(secrets: tuple[Secret, ...]) -> tuple[bytes, ...]:
     return tuple(secret.reveal().encode("utf-8", "surrogateescape") for secret in secrets)
 
 
-def fraises(root: Parsed) -> dict[str, Fraise]:
-    """Every fraise with its environments."""
+def fraises(root: Parsed, *, systemd: bool | None = None) -> dict[str, Fraise]:
+    """Every fraise with its environments. `systemd`: as `jobs_of`."""
     forges = sources.forges_of(root)
     default = sources.default_forge(root, forges)
     mapped = checks.mapped_branches(root)
@@ -78,7 +80,10 @@ def fraises(root: Parsed) -> dict[str, Fraise]:
         kind = FraiseType(parsed["type"])
         fraise = Fraise(name=name, type=kind, source=source, description=parsed["description"] or "")
         environments = {
-            each: environment(fraise, each, keys, mapped.get((name, each), ()))
+            each: replace(
+                environment(fraise, each, keys, mapped.get((name, each), ())),
+                jobs=jobs.jobs_of(kind, keys, systemd=systemd),
+            )
             for each, keys in parsed["environments"].items()
         }
         found[name] = Fraise(
@@ -122,6 +127,8 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
         health_check=_health(keys["health_check"]),
         on_force_push=OnForcePush(keys["on_force_push"]),
         build_on=BuildOn(keys["build_on"]),
+        smoke=jobs.smoke_of(fraise.type, keys),
+        on_running=OnRunning(keys["on_running"]),
         **{key: keys[key] for key in _AS_THEY_ARE},
     )
 
@@ -129,7 +136,7 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
 _AS_THEY_ARE = (
     *("labels", "paths", "env", "shared", "submodules", "lfs"),
     *("keep_releases", "retry_for", "min_free_disk", "restart_timeout", "drain_timeout", "bake"),
-    "allowed",
+    *("allowed", "run_on_deploy"),
 )
 
 

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from fraisier.config import cutover, hosts, rollout, sources, texts
+from fraisier.config import cutover, hosts, job_checks, jobs, rollout, sources, texts
 from fraisier.config.compose import check_compose
 from fraisier.config.databases import check_database
 from fraisier.config.document import Node
@@ -29,12 +29,17 @@ def check(root: Parsed, reader: Reader, labels: Collection[str]) -> None:
     for fraise in root["fraises"].values():
         sources.check_source(reader, fraise, forges, default)
     for fraise_name, name, environment in environments_of(root):
-        _check_ref(reader, environment, mapped.get((fraise_name, name), ()))
+        fraise = root["fraises"][fraise_name]
+        if fraise["repository"] or fraise["type"] != "backup":
+            _check_ref(reader, environment, mapped.get((fraise_name, name), ()))
+        if "type" in fraise.values or not fraise.given("type"):
+            job_checks.check(reader, fraise["type"], environment)
+        if fraise["type"] == "api":
+            _check_target(reader, environment)
+            cutover.check(reader, environment)
+            _check_health(reader, environment)
         hosts.check(reader, environment)
         rollout.check(reader, environment)
-        _check_target(reader, environment)
-        cutover.check(reader, environment)
-        _check_health(reader, environment)
         check_database(reader, environment)
         _check_shared(reader, environment)
     used = {host for _, _, environment in environments_of(root) for host in environment["hosts"] or ()}
@@ -165,8 +170,10 @@ def unit_of(fraise: str, name: str, environment: Parsed) -> tuple[str, str, str]
     """What runs a release: (brand, whose or which manager, unit)."""
     if environment["compose_file"]:
         return "compose", "", environment["compose_project"] or texts.default_project(fraise, name)
-    if environment["systemd_service"]:
+    if environment["systemd_service"] and not environment["systemd_timer"]:
         return "systemd", environment["systemd_manager"], cutover.plain_unit(environment["systemd_service"])
+    if timer := jobs.timer_of(environment):
+        return "systemd", environment["systemd_manager"], timer
     if environment["supervisord_program"]:
         return "supervisord", environment["supervisord_config"] or "", environment["supervisord_program"]
     target = environment["target"]
@@ -186,7 +193,7 @@ def _check_units(reader: Reader, root: Parsed, labels: Collection[str]) -> None:
         if unit is None:
             continue
         if other := _met(taken[unit], environment, labels):
-            key = next(key for key in _UNIT_KEYS if environment.given(key))
+            key = next(key for key in (*_UNIT_KEYS, "systemd_timer", "jobs") if environment.given(key))
             message = f"{unit[2]} runs {_key(other)} already; two environments cannot share a unit"
             reader.refuse(environment.at(key), message + _UNLESS)
         taken[unit].append(named)

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from fraisier.application.settings import Configuration
+from fraisier.config import job_codec
 from fraisier.config.reading import Unresolvable, names, resolve
 from fraisier.domain.errors import UsageError
 from fraisier.domain.fraise import (
@@ -25,6 +26,7 @@ from fraisier.domain.fraise import (
     Source,
     TargetSpec,
 )
+from fraisier.domain.job import OnRunning
 from fraisier.domain.migration import OnIrreversible, Reversible
 from fraisier.domain.rollout import Rollout
 from fraisier.domain.secret import Secret
@@ -141,12 +143,14 @@ class Codec:
 
 def secrets_in(environment: Environment) -> Iterator[Secret]:
     """The secrets that an environment carries."""
-    health, database = environment.health_check, environment.database
+    health, database, backup = environment.health_check, environment.database, environment.backup
     values = (
         environment.source.token,
         database.url if database else None,
         *environment.env.values(),
         *(health.headers.values() if health else ()),
+        *(source.url for source in (backup.sources if backup else ())),
+        *(value for place in (backup.destinations if backup else ()) for value in place.options.values()),
     )
     return (value for value in values if isinstance(value, Secret))
 
@@ -196,6 +200,10 @@ def _environment(data: dict[str, Any]) -> Environment:
     data["database"] = _database(data.get("database"))
     data["health_check"] = _make(HealthCheck, data.get("health_check"))
     data["build"] = tuple(_make(BuildCommand, each) for each in data.get("build", ()))
+    data["smoke"] = _make(BuildCommand, data.get("smoke"))
+    data["on_running"] = OnRunning(data.get("on_running", "wait"))
+    data["jobs"] = job_codec.jobs_from(data.get("jobs", {}), _make)
+    data["backup"] = job_codec.backup_from(data.get("backup"), _make)
     data["allowed"] = tuple(_make(Window, each) for each in data.get("allowed", ()))
     found: Environment = _make(Environment, data)
     return found

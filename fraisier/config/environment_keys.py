@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fraisier.config import later, texts
+from fraisier.config.job_keys import FLAT
 from fraisier.config.kinds import (
     Choice,
     DatabaseUrl,
@@ -277,6 +278,7 @@ ENVIRONMENT = Section(
             default=(),
             shown="always",
         ),
+        **FLAT,
     },
     later=later.KEYS["environment"],
 )

@@ -84,10 +84,11 @@ DATABASE = Section(
 
 FRAISE = Section(
     {
-        "type": Key(Choice("api", later=later.TYPES), "what kind of service it is", default="api"),
+        "type": Key(Choice("api", "etl", "scheduled", "backup"), "what kind of service it is", default="api"),
         "description": Key(Text(), "for people"),
         "repository": Key(
-            Text("path", texts.repository), "its path on the forge, e.g. acme/orders", required=True
+            Text("path", texts.repository),
+            "its path on the forge, e.g. acme/orders; only a backup needs none",
         ),
         "git_provider": Key(_name, "its forge: a name below git", shown="`git.provider`"),
         "clone_url": Key(

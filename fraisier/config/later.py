@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-TYPES = ("etl", "scheduled", "backup")
-
 FRAMEWORKS = (
     "atlas",
     "dbmate",
@@ -50,7 +48,7 @@ KEYS: dict[str, dict[str, str]] = {
         "allowed": "it belongs into each environment",
         "depends_on": "an order between fraises",
         "notifications": "telling people",
-        "schedule": "timers",
+        "schedule": "it belongs into each environment",
         "secrets": "secret stores",
     },
     "environment": {
@@ -62,16 +60,14 @@ KEYS: dict[str, dict[str, str]] = {
         "freeze": "times without deployments; `allowed` has those with",
         "hooks": "commands before and after a deployment",
         "nginx": "switching without downtime is said with `cutover:`",
-        "notifications": "telling people",
         "post_deploy": "commands before and after a deployment",
         "pre_deploy": "commands before and after a deployment",
         "preview": "environments for branches under review",
         "promote": "promotion by itself; `fraisier promote` does it for a person",
-        "schedule": "timers",
         "secrets": "secret stores",
         "ssh": "SSH is told by `hosts` and by ~/.ssh/config",
         "strategy": "switching without downtime is said with `cutover:`",
-        "timer": "timers",
+        "timer": "`schedule` says when a job is due",
         "windows": "times without deployments; `allowed` has those with",
         "zero_downtime": "switching without downtime is said with `cutover:`",
     },

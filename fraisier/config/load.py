@@ -25,12 +25,13 @@ def load_configuration(
     known_targets: Collection[str] | None = None,
     known_migrations: Collection[str] | None = None,
     labels: tuple[str, ...] = (),
+    systemd: bool | None = None,
 ) -> Configuration:
     """Read and check a whole `fraises.yaml`.
 
     `environ` (by default the process's) gives `${VAR}` its values. `known_forges` and its like are
     brands beside our own, by default those of installed plugins. `labels` are this machine's, if not those of
-    the file.
+    the file. `systemd` says whether this machine runs it, if it is not to be looked for.
 
     Raises:
         InvalidConfig: with every problem at once, each with its line and column.
@@ -57,7 +58,7 @@ def load_configuration(
         reader.keep(refused)
     if reader.problems:
         raise InvalidConfig(sorted(set(reader.problems), key=lambda each: (each.line, each.column)))
-    return _configuration(path, root, labels)
+    return _configuration(path, root, labels, systemd=systemd)
 
 
 def _installed(group: str) -> Collection[str]:
@@ -79,8 +80,10 @@ def _content(path: str) -> bytes:
         raise document.Broken(0, 0, f"cannot be read: {reason}") from None
 
 
-def _configuration(path: str, root: Parsed, labels: tuple[str, ...]) -> Configuration:
-    fraises = build.fraises(root)
+def _configuration(
+    path: str, root: Parsed, labels: tuple[str, ...], *, systemd: bool | None
+) -> Configuration:
+    fraises = build.fraises(root, systemd=systemd)
     routes = build.routes(root)
     environments = {each.key: each for fraise in fraises.values() for each in fraise.environments.values()}
     return Configuration(

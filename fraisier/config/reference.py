@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fraisier.config import environment_keys, keys, later
+from fraisier.config import environment_keys, job_keys, keys, later
 from fraisier.config.sections import Section
 
 _HEAD = """\
@@ -65,6 +65,21 @@ _SECTIONS: tuple[tuple[str, str, Section, str], ...] = (
         "`name` alone migrates nothing.",
     ),
     ("`health_check`", "health", environment_keys.HEALTH, ""),
+    (
+        "`jobs.<name>`",
+        "",
+        job_keys.JOB,
+        "For fraises of type scheduled, or etl. Without `jobs`, these keys stand in the environment.",
+    ),
+    ("`smoke` (long form)", "", job_keys.SMOKE, ""),
+    ("`verify`", "", job_keys.VERIFY, "For fraises of type backup."),
+    (
+        "`notifications`",
+        "",
+        job_keys.NOTIFICATIONS,
+        "As older files have them: scripts. Channels to people come later.",
+    ),
+    ("`notifications` (long form)", "", job_keys.SCRIPT, ""),
     (
         "`branch_mapping.<branch>`",
         "",

@@ -138,6 +138,10 @@ def check_forges(reader: Reader, forges: dict[str, ForgeKeys], root: Parsed) -> 
 
 def check_source(reader: Reader, fraise: Parsed, forges: dict[str, ForgeKeys], default: str) -> None:
     """The forge exists, the URL is known, credentials fit the URL and do not travel in the clear."""
+    if not fraise.given("repository") and fraise["type"] != "backup":
+        reader.refuse(
+            fraise.node, "repository is missing: its path on the forge, e.g. acme/orders", at_key=True
+        )
     if fraise["git_provider"] and fraise["git_provider"] not in forges:
         _unknown_forge(reader, fraise, "git_provider", forges)
         return

@@ -295,12 +295,11 @@ REPLACED_CASES = [
         "5:19",
         "'gthub' is no forge below git; expected one of",
     ),
-    ("acme/orders", "acme/orders\n    type: etl", "5:11", "etl is not performed by this version of Fraisier"),
     (
         "acme/orders",
         "acme/orders\n    type: apo",
         "5:11",
-        "'apo' is not known; expected api; did you mean 'api'?",
+        "'apo' is not known; expected api, etl, scheduled, backup; did you mean 'api'?",
     ),
     ("  api:", "  'a b':", "3:3", "'a b' is no name; expected letters, digits"),
     ("  api:", "  1:", "3:3", 'key 1 is no text for YAML but int; put it in quotes: "1"'),
