@@ -12,6 +12,8 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Claim, Ending, Serving
+from fraisier.database import bounded_output
+from fraisier.database.bounded_output import OutputTable
 from fraisier.database.claims import ended_by_cancel, let_go
 from fraisier.database.clocks import unix
 from fraisier.database.deployment_rows import (
@@ -21,14 +23,11 @@ from fraisier.database.deployment_rows import (
     superseded_by,
 )
 from fraisier.database.hosts import note
+from fraisier.database.runs import follow
 from fraisier.database.transaction import DatabaseRow, Transaction
 from fraisier.domain.deployment import REPLACEABLE, Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, Conflict
 from fraisier.domain.plan import Phase, StepName, StepState
-
-KEPT_HEAD = 256 * 1024  # bytes of a step's output that are kept of its beginning
-KEPT_TAIL = 256 * 1024  # and of its end
-_PIECE = 16 * 1024  # characters; what is dropped is dropped by the piece
 
 _LAST_ATTEMPT = "SELECT coalesce(max(number), 0) FROM tb_deployment_attempts WHERE deployment = ?"
 _INTERRUPT_STEPS = """
@@ -61,19 +60,21 @@ _END_STEP = """
 UPDATE tb_deployment_steps SET state = ?, ended_at = ?, duration = ?, tail = ?, error = ? WHERE pk = ?
 """
 
-_VOLUME = "SELECT head, tail, dropped FROM tb_step_volumes WHERE step = ?"
-_NOTE_VOLUME = """
+_OUTPUT = OutputTable(
+    volume="SELECT head, tail, dropped FROM tb_step_volumes WHERE step = ?",
+    note_volume="""
 INSERT INTO tb_step_volumes (step, head, tail, dropped) VALUES (?, ?, ?, ?)
     ON CONFLICT (step) DO UPDATE SET head = excluded.head, tail = excluded.tail, dropped = excluded.dropped
-"""
-_WRITE = """
+""",
+    write="""
 INSERT INTO tb_step_output (deployment, step, part, bytes, written_at, text) VALUES (?, ?, ?, ?, ?, ?)
-"""
-_OLDEST_TAIL = "SELECT seq, bytes FROM tb_step_output WHERE step = ? AND part = 'tail' ORDER BY seq LIMIT 1"
-_GAP = "SELECT seq FROM tb_step_output WHERE step = ? AND part = 'gap'"
-_MAKE_GAP = "UPDATE tb_step_output SET part = 'gap', bytes = 0, text = '' WHERE seq = ?"
-_DESCRIBE_GAP = "UPDATE tb_step_output SET text = ? WHERE step = ? AND part = 'gap'"
-_DROP = "DELETE FROM tb_step_output WHERE seq = ?"
+""",
+    oldest_tail="SELECT seq, bytes FROM tb_step_output WHERE step = ? AND part = 'tail' ORDER BY seq LIMIT 1",
+    gap="SELECT seq FROM tb_step_output WHERE step = ? AND part = 'gap'",
+    make_gap="UPDATE tb_step_output SET part = 'gap', bytes = 0, text = '' WHERE seq = ?",
+    describe_gap="UPDATE tb_step_output SET text = ? WHERE step = ? AND part = 'gap'",
+    drop="DELETE FROM tb_step_output WHERE seq = ?",
+)
 
 _PLACE = """
 SELECT current_release, current_deployment, quarantine FROM tb_environments WHERE fraise = ? AND name = ?
@@ -182,33 +183,8 @@ def end_step(tx: Transaction, claim: Claim, step: int, *, state: StepState, tail
 
 
 def write_output(tx: Transaction, claim: Claim, step: int, text: str) -> None:
-    """Append output; beyond the bound the middle is dropped, and a line says how much."""
-    row = tx.row(_VOLUME, (step,))
-    head, tail, dropped = tuple(row) if row else (0, 0, 0)
-    for start in range(0, len(text), _PIECE):
-        piece = text[start : start + _PIECE]
-        size = len(piece.encode())
-        part = "head" if not tail and not dropped and head + size <= KEPT_HEAD else "tail"
-        tx.later(_WRITE, (claim.deployment.id, step, part, size, tx.at, piece))
-        head, tail = (head + size, tail) if part == "head" else (head, tail + size)
-    before = dropped
-    while tail > KEPT_TAIL:
-        size = _drop_oldest(tx, step)
-        tail, dropped = tail - size, dropped + size
-    if dropped != before:
-        tx.later(_DESCRIBE_GAP, (f"\n[... {dropped:,} bytes of output were not kept ...]\n", step))
-    tx.later(_NOTE_VOLUME, (step, head, tail, dropped))
-
-
-def _drop_oldest(tx: Transaction, step: int) -> int:
-    """Drop the oldest piece of the tail. The first one becomes the place where the gap is described."""
-    oldest = tx.row(_OLDEST_TAIL, (step,))
-    if oldest is None:
-        message = f"the output of step {step} is not what was noted of it"
-        raise LookupError(message)
-    gap = tx.row(_GAP, (step,))
-    tx.later(_MAKE_GAP if gap is None else _DROP, (oldest["seq"],))
-    return int(oldest["bytes"])
+    """Append output, bounded."""
+    bounded_output.write_output(tx, _OUTPUT, (claim.deployment.id, step), text)
 
 
 # ----------------------------------------------------------------------------------------------- endings
@@ -231,6 +207,7 @@ def finish(tx: Transaction, claim: Claim, attempt: int, ending: Ending) -> Deplo
         _lift(tx, claim, after.commit)
     if after.commit and (ending.quarantine or ending.cause is Cause.force_push_refused):
         _bar(tx, claim, after)
+    follow(tx, ending.runs)
     let_go(tx, claim)
     return after
 

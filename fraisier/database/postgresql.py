@@ -18,6 +18,9 @@ done. Then:
 * `begin_attempt`, `begin_step`: the next attempt marks what was begun as interrupted;
 * `end_step`: raises Conflict if it is said again; the worker gives the attempt up, and it is resumed;
 * `write_output`: a piece of output may be there twice;
+* `request_run`, `report_run`, `raise_alert`: as `request`; one with a `due`, or an invocation, is there once;
+* `claim_run`: the run is its worker's, who does not know it, until that worker ends: then it is taken over;
+* `finish_run`: the run has ended; said again it is refused (TokenOutdated);
 * `finish`, `retry_later`: the deployment has ended or waits, the lease is released; said again by the same
   claim they are refused (ForbiddenTransition), and nothing is done twice.
 """
@@ -32,9 +35,9 @@ from typing import Any
 
 import psycopg
 
-from fraisier.application.ports import Claim, Row
+from fraisier.application.ports import Claim, Row, RunClaim
 from fraisier.application.settings import Settings
-from fraisier.database import house, journal, postgresql_queue, views
+from fraisier.database import house, journal, postgresql_queue, postgresql_runs, views
 from fraisier.database.clocks import iso
 from fraisier.database.jobs import Job, Work
 from fraisier.database.migration_files import load_migrations, migrations_folder, newest_number
@@ -193,6 +196,26 @@ class PostgresqlStore(SqlStore):
             lambda tx: postgresql_queue.renew(tx, worker, claims, lease)
         )
         return kept
+
+    # -- runs
+    def claim_run(
+        self,
+        worker: str,
+        *,
+        environments: Collection[EnvironmentKey],
+        labels: Collection[str] = (),
+        only: str = "",
+    ) -> RunClaim | None:
+        """The oldest run that may begin now, or that a dead worker left."""
+        look = postgresql_runs.RunLook(environments, labels, only)
+        if not postgresql_runs.is_any_run_due(self._reader, look):
+            return None
+        found: RunClaim | None = self._write(lambda tx: postgresql_runs.claim_run(tx, worker, look))
+        return found
+
+    def next_run_due(self) -> float | None:
+        """Seconds until a run that waits may begin."""
+        return postgresql_runs.next_run_due(self._reader)
 
     # -- workers
     def register_worker(self, worker: str, *, info: Row) -> None:

@@ -12,9 +12,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from fraisier.application.ports import Claim, Row
+from fraisier.application.ports import Claim, Row, RunClaim
 from fraisier.application.settings import Settings
-from fraisier.database import house, journal, migration_files, receiving, sqlite_migrate, sqlite_queue, views
+from fraisier.database import (
+    house,
+    journal,
+    migration_files,
+    receiving,
+    sqlite_migrate,
+    sqlite_queue,
+    sqlite_runs,
+    views,
+)
 from fraisier.database.clocks import Clocks, system_clocks
 from fraisier.database.jobs import Job, Work
 from fraisier.database.prepared_delivery import prepared
@@ -164,6 +173,28 @@ class SqliteStore(SqlStore):
         )
         self._locks.renew(worker)
         return kept
+
+    # -- runs
+    def claim_run(
+        self,
+        worker: str,
+        *,
+        environments: Collection[EnvironmentKey],
+        labels: Collection[str] = (),
+        only: str = "",
+    ) -> RunClaim | None:
+        """The oldest run that may begin now, or that a dead worker left."""
+        look = sqlite_runs.RunLook(environments, labels, only, self._locks.is_dead)
+        with self._readers.lend() as connection:
+            if not sqlite_runs.is_any_run_due(connection, self._clocks, look):
+                return None
+        found: RunClaim | None = self._write(lambda tx: sqlite_runs.claim_run(tx, worker, look))
+        return found
+
+    def next_run_due(self) -> float | None:
+        """Seconds until a run that waits may begin."""
+        with self._readers.lend() as connection:
+            return sqlite_runs.next_run_due(connection, self._clocks)
 
     # -- workers
     def register_worker(self, worker: str, *, info: Row) -> None:

@@ -8,7 +8,7 @@ stand, with their SQL, in `receiving` (deliveries, wishes) and `deciding` (what 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -16,10 +16,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fraisier.application.ports import Claim, Delivery, Ending, Holder, Output, Received, Requested, Row
-from fraisier.database import claims, databases, hosts, house, journal, pauses, receiving, views
+from fraisier.database import claims, databases, hosts, house, journal, pauses, receiving, runs, views
 from fraisier.database.clocks import iso
 from fraisier.database.jobs import Job, Work
 from fraisier.database.prepared_delivery import prepared_early
+from fraisier.database.run_store import SqlRuns
 from fraisier.database.transaction import Connection, Statements, Transaction
 from fraisier.domain.deployment import Deployment, Wish
 from fraisier.domain.errors import Cause
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import asyncio
 
 
-class SqlStore(ABC):
+class SqlStore(SqlRuns):
     """`Store` on SQL. Safe to use from any thread; see `application.ports.Store`."""
 
     installation: str
@@ -296,7 +297,7 @@ class SqlStore(ABC):
         self._write(lambda tx: house.forget_workers(tx, before))
         return {
             "payloads": self._prune(house.prune_payloads, before),
-            "output": self._prune(house.prune_output, before),
+            "output": self._prune(house.prune_output, before) + self._prune(runs.prune_output, before),
         }
 
     def _prune(self, prune: Callable[[Transaction, str], tuple[int, bool]], before: str) -> int:

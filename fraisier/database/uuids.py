@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def time_ordered_uuid(seconds: float) -> str:
@@ -15,3 +18,8 @@ def random_uuid() -> str:
     """A version 4 uuid. Deployments have these: people type their first digits."""
     text = os.urandom(16).hex()
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
+
+
+def is_uuid(text: str) -> bool:
+    """Whether it is one as we write them."""
+    return _ID.fullmatch(text) is not None

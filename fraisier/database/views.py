@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import orjson
 
 from fraisier.application.ports import Output, Row
 from fraisier.database.transaction import Connection, DatabaseRow, Statements
+from fraisier.database.uuids import is_uuid
 from fraisier.domain.errors import NotFound
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.plan import Phase, StepName
@@ -95,7 +95,6 @@ SELECT o.seq, o.text, s.step, s.phase, s.attempt, s.host
 # A counter may have several rows: see db/postgresql.
 _COUNTS = "SELECT name, sum(value) AS value FROM tb_counters GROUP BY name ORDER BY name"
 
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _ZEROS, _EFFS = ("-".join(digit * width for width in (8, 4, 4, 4, 12)) for digit in "0f")
 
 
@@ -140,21 +139,26 @@ def events(connection: Connection, *, limit: int, verdict: str) -> list[Row]:
 
 
 def deployment(connection: Connection, prefix: str) -> Row:
-    """The row whose id begins with `prefix`.
+    """The row whose id begins with `prefix`; raises NotFound."""
+    return as_json_types(by_prefix(connection, _DEPLOYMENT, prefix, "deployment", "history"))
+
+
+def by_prefix(connection: Connection, sql: str, prefix: str, what: str, see: str) -> DatabaseRow:
+    """The row whose id begins with `prefix`, by a statement with :lowest and :highest.
 
     Raises:
         NotFound: none does, or more than one.
     """
     wanted = prefix.strip().lower()
     lowest, highest = wanted + _ZEROS[len(wanted) :], wanted + _EFFS[len(wanted) :]
-    found = []
-    if wanted and _is_id(lowest):
-        found = _rows(connection, _DEPLOYMENT, {"lowest": lowest, "highest": highest})
+    found: list[DatabaseRow] = []
+    if wanted and is_uuid(lowest):
+        found = connection.execute(sql, {"lowest": lowest, "highest": highest}).fetchall()
     if not found:
-        message = f"cannot find a deployment {prefix!r}"
-        raise NotFound(message, "See `fraisier history`")
+        message = f"cannot find a {what} {prefix!r}"
+        raise NotFound(message, f"See `fraisier {see}`")
     if len(found) > 1:
-        message = f"cannot tell which deployment {prefix!r} is: more than one begins like this"
+        message = f"cannot tell which {what} {prefix!r} is: more than one begins like this"
         raise NotFound(message, "Give more of its id")
     return found[0]
 
@@ -172,18 +176,18 @@ def token(connection: Connection, key: EnvironmentKey) -> int:
 
 def resolved(connection: Connection, deployment_id: str) -> str:
     """The environment of a deployment's last attempt, as text for the codec; '' where there was none."""
-    row = connection.execute(_RESOLVED, (deployment_id,)).fetchone() if _is_id(deployment_id) else None
+    row = connection.execute(_RESOLVED, (deployment_id,)).fetchone() if is_uuid(deployment_id) else None
     return str(row["resolved"]) if row is not None else ""
 
 
 def steps(connection: Connection, deployment_id: str) -> list[Row]:
     """The journal of a deployment, oldest first."""
-    return _rows(connection, _STEPS, (deployment_id,)) if _is_id(deployment_id) else []
+    return _rows(connection, _STEPS, (deployment_id,)) if is_uuid(deployment_id) else []
 
 
 def output(connection: Connection, deployment_id: str, *, after: int, limit: int) -> list[Output]:
     """Pieces of output with a `seq` above `after`, in order."""
-    if not _is_id(deployment_id):
+    if not is_uuid(deployment_id):
         return []
     values = {"deployment": deployment_id, "after": after, "limit": limit}
     return [
@@ -202,10 +206,6 @@ def output(connection: Connection, deployment_id: str, *, after: int, limit: int
 def counts(connection: Connection) -> dict[str, int]:
     """Every counter."""
     return {row["name"]: int(row["value"]) for row in connection.execute(_COUNTS)}
-
-
-def _is_id(text: str) -> bool:
-    return _ID.fullmatch(text) is not None
 
 
 def _rows(connection: Connection, sql: str, values: Any) -> list[Row]:

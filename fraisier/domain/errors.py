@@ -210,6 +210,7 @@ class Cause(StrEnum):
     database = "database"
     restart = "restart"
     unhealthy = "unhealthy"
+    run = "run"
     timeout = "timeout"
     disk = "disk"
     network = "network"
@@ -237,6 +238,7 @@ _ADVICE = {
     Cause.irreversible: "Make its migrations reversible, or set `on_irreversible: backup` or `proceed`",
     Cause.backup: "See its output, and docs/migrations.md for what a backup needs",
     Cause.database: "See that the environment's database can be reached, and who else works on it",
+    Cause.run: "See what it printed: fraisier logs",
     Cause.disk: "Make room on the disk, then deploy again: the commit is not to blame",
     Cause.network: "See that the repository can be reached: fraisier doctor",
     Cause.host: "See that the host can be used: fraisier doctor",

@@ -87,7 +87,8 @@ class RunWish:
 class RunEnding:
     """How a run ended. `exit_code` None: no process ended by itself. `peak_memory` is in bytes, None where
     the system does not tell. `artefacts` are absolute paths on its host. `again` is the wish for the next
-    try. `detail` has what else a kind of job tells, e.g. a backup's size.
+    try, `then` are those for what depends on it: they are stored with the ending. `detail` has what else a
+    kind of job tells, e.g. a backup's size.
     """
 
     status: RunStatus
@@ -99,6 +100,7 @@ class RunEnding:
     artefacts: tuple[str, ...] = ()
     detail: Mapping[str, object] = field(default_factory=dict)
     again: RunWish | None = None
+    then: tuple[RunWish, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,18 @@ class DeploymentTrigger(StrEnum):
     heal = "heal"
 
 
+class RunStatus(StrEnum):
+    """What became of a run. All but `pending` and `running` are final."""
+
+    pending = "pending"
+    running = "running"
+    success = "success"
+    failed = "failed"
+    cancelled = "cancelled"
+    skipped = "skipped"
+    missed = "missed"
+
+
 class HostState(StrEnum):
     """Where a host stands. The first four are those of a deployment that is under way."""
 
@@ -143,6 +155,9 @@ class FraiseStatus:
     paused_by: str
     paused_at: datetime | None
     paused_reason: str
+    alerts: int
+    last_run: datetime | None
+    last_run_status: RunStatus | None
 
 
 @dataclass
@@ -174,6 +189,56 @@ class Deployment:
     cancel_requested_by: str
     not_before: datetime | None
     attempts: int
+
+
+@dataclass
+class Run:
+    """One time that a job was performed, or should have been. The view's `data` has its parameters, too."""
+
+    id: UUID
+    fraise_id: str
+    environment: str
+    host: str
+    job: str
+    kind: str
+    trigger: str
+    status: RunStatus
+    release: str
+    commit: str
+    requested_by: str
+    requested_at: datetime
+    due: datetime | None
+    not_before: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration_seconds: float | None
+    exit_code: int | None
+    peak_memory_bytes: int | None
+    attempt: int
+    retry_of: UUID | None
+    cause: str | None
+    error_message: str
+    hint: str
+    artefacts: list[str]
+    cancel_requested_by: str
+    invocation: str
+
+
+@dataclass
+class Alert:
+    """What a person should look at, until it is cleared."""
+
+    id: UUID
+    fraise_id: str
+    environment: str
+    job: str
+    kind: str
+    message: str
+    hint: str
+    run_id: UUID | None
+    raised_at: datetime
+    cleared_at: datetime | None
+    cleared_by: str
 
 
 @dataclass
@@ -217,7 +282,7 @@ class WebhookEvent:
     payload_bytes: int
 
 
-ENUMS = (FraiseType, DeploymentStatus, DeploymentTrigger, HostState, WebhookVerdict)
+ENUMS = (FraiseType, DeploymentStatus, DeploymentTrigger, RunStatus, HostState, WebhookVerdict)
 
 # Which view serves which model.
 VIEWS = {
@@ -227,5 +292,7 @@ VIEWS = {
     FraiseStatus: "v_fraise_status",
     Deployment: "v_deployment_history",
     DeploymentStats: "v_deployment_stats",
+    Run: "v_run_history",
+    Alert: "v_alerts",
     WebhookEvent: "v_webhook_events",
 }

@@ -15,6 +15,7 @@ from fraiseql.scalars import ID
 from .models import (
     ENUMS,
     VIEWS,
+    Alert,
     Deployment,
     DeploymentStats,
     DeploymentStatus,
@@ -23,6 +24,8 @@ from .models import (
     Fraise,
     FraiseStatus,
     HostState,
+    Run,
+    RunStatus,
     WebhookEvent,
     WebhookVerdict,
 )
@@ -87,6 +90,21 @@ def webhook_events(
     repository: str | None = None, verdict: WebhookVerdict | None = None
 ) -> list[WebhookEvent]:
     """What forges sent, newest first."""
+
+
+@fraiseql.query(sql_source="v_run_history", auto_params=True)
+def run_history(
+    fraise_id: str | None = None,
+    environment: str | None = None,
+    job: str | None = None,
+    status: RunStatus | None = None,
+) -> list[Run]:
+    """Runs of jobs, newest first. Give a limit: the history is kept for good."""
+
+
+@fraiseql.query(sql_source="v_alerts", auto_params=True)
+def alerts(fraise_id: str | None = None, environment: str | None = None) -> list[Alert]:
+    """Alerts, newest first; those without `clearedAt` stand."""
 
 
 # ---------------------------------------------------------------------------------------------- mutations

@@ -23,6 +23,8 @@ UPDATE tb_environments SET lease_until = lease_until - make_interval(secs => {se
 UPDATE tb_deployments SET not_before = not_before - make_interval(secs => {seconds});
 UPDATE tb_workers SET alive_until = alive_until - make_interval(secs => {seconds});
 UPDATE tb_webhook_events SET received_at = received_at - make_interval(secs => {seconds});
+UPDATE tb_runs SET not_before = not_before - make_interval(secs => {seconds});
+UPDATE tb_run_output SET written_at = written_at - make_interval(secs => {seconds});
 UPDATE tb_step_output SET written_at = written_at - make_interval(secs => {seconds});
 """
 

@@ -6,6 +6,7 @@ from tests.integration.postgresql_stores import *  # noqa: F403 - its fixtures
 from tests.unit.database_contract import DatabaseContract
 from tests.unit.hold_contract import HoldContract
 from tests.unit.label_contract import LabelContract
+from tests.unit.run_contract import ReportContract, RunContract, RunHoldContract, WatchContract
 from tests.unit.store_contract import (
     ClaimContract,
     HostsContract,
@@ -37,6 +38,22 @@ class TestLabels(LabelContract):
 
 
 class TestHolds(HoldContract):
+    pass
+
+
+class TestRuns(RunContract):
+    pass
+
+
+class TestRunsHeldBack(RunHoldContract):
+    pass
+
+
+class TestReports(ReportContract):
+    pass
+
+
+class TestWatch(WatchContract):
     pass
 
 

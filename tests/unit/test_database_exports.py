@@ -27,6 +27,7 @@ from fraisier.domain.errors import Cause, Conflict, StoreTooNew, StoreUnavailabl
 from fraisier.domain.migration import DatabaseChange, Kind
 from fraisier.domain.plan import Phase, StepName, StepState
 from fraisier.domain.rollout import HostState, Standing
+from fraisier.domain.run import Alert, AlertKind, RunEnding, RunStatus, RunWish
 from tests.exports import Rows, contents, dump, lines, without_import, write
 from tests.unit.store_contract import PATIENCE, STAGING, claimed, delivery, finished, publish, sha, wish
 
@@ -77,6 +78,17 @@ def fill(store: SqliteStore) -> None:
     store.note_hosts(
         claim, [Standing(host="web1", state=HostState.current, deployment=claim.deployment.id), gone]
     )
+    store.request_run(RunWish(environment=STAGING, job="nightly", parameters={"day": "1"}))
+    run = store.claim_run("w1", environments=[STAGING])
+    assert run is not None
+    store.write_run_output(run, "rows\t3 ✓\n")
+    again = RunWish(environment=STAGING, job="nightly", attempt=2, retry_of=run.id, not_before=4e9)
+    store.finish_run(run, RunEnding(status=RunStatus.failed, exit_code=3, peak_memory=7, again=again))
+    store.raise_alert(
+        Alert(environment=STAGING, job="nightly", kind=AlertKind.failed, message="no", run=run.id)
+    )
+    store.note_planned({("orders", "production", "nightly"): 1.8e9})
+    store.hold_runs(claim)
 
 
 @pytest.fixture

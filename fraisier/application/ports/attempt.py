@@ -10,6 +10,7 @@ from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.migration import DatabaseChange
 from fraisier.domain.plan import Phase, StepName, StepState
 from fraisier.domain.rollout import Standing
+from fraisier.domain.run import RunWish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,7 @@ class Ending:
     serving: Serving | None = None  # None: unchanged
     quarantine: bool = False
     hosts: tuple[Standing, ...] = ()  # where they stand now, if there are several; none: unchanged
+    runs: tuple[RunWish, ...] = ()  # that it wants: each waits for room, unless one of its job waits already
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

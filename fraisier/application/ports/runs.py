@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class RunClaim:
     """The right to perform one run, until its worker is dead, or it has ended.
 
-    `token` grows with every claim of a run of any environment, so that a host can tell the newer from the
+    `token` grows with every claim of a run of its environment, so that a host can tell the newer from the
     older. `slot` counts from 0: no two runs of one job that are under way have the same. `release` is the
     one that the environment runs now. `interrupted`: another worker began it and has died, so it is not
     performed but ended. `attempt` counts its tries from 1.
@@ -40,6 +40,8 @@ class RunClaim:
     due: float | None = None
     attempt: int = 1
     retry_of: str = ""
+    concurrency: int = 1
+    cancel_requested_by: str = ""
     started_at: float = 0.0
     interrupted: bool = False
 
@@ -78,10 +80,18 @@ class Runs(Protocol):
 
     # -- performing
     def claim_run(
-        self, worker: str, *, environments: Collection[EnvironmentKey], labels: Collection[str] = ()
+        self,
+        worker: str,
+        *,
+        environments: Collection[EnvironmentKey],
+        labels: Collection[str] = (),
+        only: str = "",
     ) -> RunClaim | None:
-        """The oldest run that may begin now, of a published environment that a worker with these `labels` may
-        take, and where no deployment holds runs back. Before those, ones that dead workers left under way.
+        """The oldest run that may begin now, of one of these environments that a worker with these `labels`
+        may take, and where no deployment holds runs back. Before those, ones that dead workers left under
+        way. What was asked for in environments that are no longer published comes too, so that it ends.
+        `only` this run, and those of its job that dead workers left. A pause, or a window, holds back
+        deployments only.
         """
         ...
 

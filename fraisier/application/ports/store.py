@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fraisier.application.ports.attempt import Claim, Ending, Holder, Output
 from fraisier.application.ports.receiving import Delivery, Received, Requested
+from fraisier.application.ports.runs import Runs
 from fraisier.domain.deployment import Deployment, Wish
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey, Fraise
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]  # a row of a view: JSON types only, keys as in the view
 
 
-class Store(Protocol):
+class Store(Runs, Protocol):
     """State and history. Every method but `prune` is one transaction, durable when it returns.
 
     Methods that take a `Claim` raise TokenOutdated when the environment has a higher token. Every method
