@@ -2,7 +2,9 @@
 
 It listens where it is told: on descriptor 3 (socket activation), $FRAISIER_SOCKET or $PORT. It answers GET
 and POST with its version over keep-alive connections, `/slow/SECONDS` late, and `/ws` as a WebSocket that
-tells its version again and again. SIGTERM: it accepts nobody any more, ends what it has begun, then exits.
+tells its version again and again. SIGTERM: it accepts nobody any more, answers everybody whom it accepted,
+then exits. A connection that was answered before is closed only when it has been idle for a moment, because
+whoever sends just when it is closed is reset.
 The file VERSION says who it is: one that begins with `sick` is not healthy, `late` is for two seconds only,
 `dead` exits at once, `mute` never listens, `stubborn` hears no SIGTERM.
 """
@@ -22,8 +24,10 @@ from pathlib import Path
 VERSION = Path("VERSION").read_text().strip()
 BEGAN = time.monotonic()
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+FIRST = 5.0  # seconds that a new connection has to ask something, once the service is to stop
+LINGER = 0.15  # seconds that one which was answered before has
 _OPEN: set[asyncio.StreamWriter] = set()
-_BUSY: set[asyncio.StreamWriter] = set()
+_IDLE: dict[asyncio.StreamWriter, float] = {}  # how long each may be idle once the service is to stop
 _ENDING = asyncio.Event()
 
 
@@ -35,10 +39,11 @@ def _is_healthy() -> bool:
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     _OPEN.add(writer)
+    _IDLE[writer] = FIRST
     try:
-        while not _ENDING.is_set():
+        while True:
             head = await reader.readuntil(b"\r\n\r\n")
-            _BUSY.add(writer)
+            _IDLE.pop(writer, None)
             lines = head.decode("latin-1").split("\r\n")
             fields = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
             body = await reader.readexactly(int(fields.get("content-length", 0)))
@@ -52,14 +57,14 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             close = fields.get("connection") == "close" or _ENDING.is_set()
             writer.write(await _answer(path, body, close=close))
             await writer.drain()
-            _BUSY.discard(writer)
             if close:
                 return
+            _IDLE[writer] = LINGER
     except (OSError, asyncio.IncompleteReadError):
         return
     finally:
         _OPEN.discard(writer)
-        _BUSY.discard(writer)
+        _IDLE.pop(writer, None)
         writer.close()
 
 
@@ -126,10 +131,20 @@ async def _main() -> None:
     server = await start(_serve, sock=listening, backlog=4096)
     await _ENDING.wait()
     server.close()
-    for writer in _OPEN - _BUSY:
-        writer.close()
-    while _OPEN:
+    began = time.monotonic()
+    late: list[asyncio.StreamWriter] = []
+    while True:
+        # In between everything that has arrived is read: whoever has asked by now is idle no more.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for writer in late:
+            if writer in _IDLE:
+                writer.close()
         await asyncio.sleep(0.01)
+        if not _OPEN:
+            return
+        passed = time.monotonic() - began
+        late = [writer for writer, most in _IDLE.items() if passed > most]
 
 
 if __name__ == "__main__":

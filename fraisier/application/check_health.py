@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from fraisier.application.control import Control
 from fraisier.application.ports import Clock, Health, UnitState
+from fraisier.application.queued_probe import QueuedProbe
 from fraisier.domain.errors import Cause, StepFailed
 
 SOONEST = 0.03  # seconds between two looks at a service that has only just been started
+LOOK = 0.1  # seconds that an answer is waited for before the unit is looked at again
+IN_LINE = Health(passed=False, detail="no answer yet: those who asked before are served first")
 CRASH_LOOP = 3  # restarts by the process manager itself after which nobody has to wait for the timeout
 
 
@@ -18,12 +21,15 @@ class Watch:
     """What is watched, and how long. Times in seconds.
 
     `look` asks the process manager (None: nothing is managed), `probe` asks the service (None: the unit's
-    state is all there is). `old` is the invocation before the restart: it counts for nothing.
+    state is all there is). `old` is the invocation before the restart: it counts for nothing. With `in_line`
+    whoever asks waits for the service to start: a probe may take as long as all of it, and the unit is looked
+    at whenever there was no answer for so many seconds.
     """
 
     look: Callable[[], UnitState] | None
     probe: Callable[[], Health] | None
     old: str = ""
+    in_line: float = 0.0
     passes: int = 2
     interval: float = 1.0
     timeout: float = 30.0
@@ -47,17 +53,24 @@ class CheckHealth:
         began = self._clock.monotonic()
         deadline = began + watch.timeout
         row, seen, last = 0, ("", 0), ""
+        queued = QueuedProbe(watch.probe) if watch.in_line and watch.probe else None
         while True:
-            state, health = observe(watch)
+            state, health = observe(watch, queued)
             if (state.invocation, state.restarts) != seen:
                 row, seen = 0, (state.invocation, state.restarts)
+            if health is IN_LINE:
+                if self._clock.monotonic() > deadline:
+                    raise _unhealthy(f"it was asked {watch.timeout:g} s ago, and has not answered")
+                self._go_on(0.0, control)
+                continue
             row = row + 1 if health.passed else 0
             if health.detail != last:
                 say(health.detail)
                 last = health.detail
             if row >= watch.passes:
                 return
-            if state.restarts >= CRASH_LOOP:
+            # Who waits in line would wait for a unit that cannot be found healthy any more.
+            if state.restarts >= (1 if watch.in_line else CRASH_LOOP):
                 raise _unhealthy(f"the unit crashed and was restarted {state.restarts} times")
             if _is_dead(state, watch):
                 raise _unhealthy(f"the unit is not running: {state.detail or health.detail}")
@@ -66,9 +79,12 @@ class CheckHealth:
                 raise _unhealthy(
                     f"no {watch.passes} passes in a row within {watch.timeout:g} s: {health.detail}"
                 )
-            if self._wait(pause):
-                control.check_halt()
-                control.check()
+            self._go_on(pause, control)
+
+    def _go_on(self, pause: float, control: Control) -> None:
+        if self._wait(pause):
+            control.check_halt()
+            control.check()
 
 
 def _until_next(passed: float, interval: float) -> float:
@@ -80,8 +96,8 @@ def _until_next(passed: float, interval: float) -> float:
     return min(interval, max(SOONEST, passed / 5))
 
 
-def observe(watch: Watch) -> tuple[UnitState, Health]:
-    """What the manager and the service say now."""
+def observe(watch: Watch, queued: QueuedProbe | None = None) -> tuple[UnitState, Health]:
+    """What the manager and the service say now: IN_LINE, if the service says nothing yet."""
     state = watch.look() if watch.look else UnitState(known=True, running=True)
     if not state.running or not state.settled:
         return state, Health(passed=False, detail=state.detail or "the unit is starting")
@@ -93,7 +109,7 @@ def observe(watch: Watch) -> tuple[UnitState, Health]:
         )
     if watch.probe is None:
         return state, Health(passed=True, detail="the unit runs")
-    health = watch.probe()
+    health = (queued(watch.in_line) or IN_LINE) if queued else watch.probe()
     if not health.passed or watch.look is None:
         return state, health
     after = watch.look()

@@ -11,8 +11,8 @@ from typing import Any
 from fraisier.application import instances
 from fraisier.application.bake import BakeRelease
 from fraisier.application.build_here import BuildHere, builder_of
+from fraisier.application.check_health import LOOK, Watch
 from fraisier.application.check_health import CheckHealth as WatchHealth
-from fraisier.application.check_health import Watch
 from fraisier.application.cut_over import CutOver
 from fraisier.application.host_paths import at_home
 from fraisier.application.ports import Health, UnitState, Unpacking
@@ -285,9 +285,11 @@ class Perform:
     def _check_health(self, act: CheckHealth, scene: Scene) -> None:
         stage = self._stage
         check = act.check or HealthCheck(timeout=stage.environment.restart_timeout)
-        watch = self._watch(act.check, act.release, scene)
+        asked = replace(check, request_timeout=check.timeout) if act.in_line else act.check
+        watch = self._watch(asked, act.release, scene)
         wait = scene.job.stop.wait
         watch = replace(watch, old=stage.invocation_before, timeout=check.timeout)
+        watch = replace(watch, in_line=LOOK if act.in_line else 0.0)
         try:
             WatchHealth(stage.tools.clock, wait)(watch, scene.output.line, stage.control)
         except StepFailed:

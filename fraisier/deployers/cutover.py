@@ -11,7 +11,7 @@ from dataclasses import replace
 from fraisier.deployers.common import Parts, switch_to
 from fraisier.domain.acts import CheckHealth, InstallFile, Prove, WriteFile
 from fraisier.domain.cutover_acts import Allot, Bake, Retire, Route
-from fraisier.domain.fraise import Environment, HealthCheck
+from fraisier.domain.fraise import Cutover, Environment, HealthCheck
 from fraisier.domain.plan import Act, Phase, Step, StepName, TargetActs
 from fraisier.domain.release import Layout
 
@@ -129,7 +129,9 @@ def _instance_in(
 
 def _health(environment: Environment, target: TargetActs) -> tuple[Act, ...]:
     watched = environment.target is not None or environment.health_check is not None
-    return (CheckHealth(check=_plain_check(environment, target)),) if watched else ()
+    check = _plain_check(environment, target)
+    in_line = environment.cutover is Cutover.socket and check is not None and not check.command
+    return (CheckHealth(check=check, in_line=in_line),) if watched else ()
 
 
 def _plain_check(environment: Environment, target: TargetActs) -> HealthCheck | None:

@@ -247,11 +247,13 @@ class TargetWork:
 class CheckHealth:
     """Wait until the unit's new invocation runs and, where a check is configured, passes it.
 
-    `release` is the instance that is asked, on its own socket or port; '' = the plain unit.
+    `release` is the instance that is asked, on its own socket or port; '' = the plain unit. With `in_line`
+    whoever connects waits until the unit has started and has served those who came before.
     """
 
     check: HealthCheck | None
     release: str = ""
+    in_line: bool = False
 
     def describe(self) -> str:
         """For `fraisier plan`."""

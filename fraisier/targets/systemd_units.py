@@ -128,7 +128,8 @@ def _command(environment: Environment) -> Iterator[str]:
     # A shell, so that the line means what it means elsewhere; exec, so that signals reach the program.
     yield f"ExecStart=/bin/sh -c {_quoted('exec ' + environment.run.strip()).replace('$', '$$')}"
     yield "Restart=always"
-    yield "RestartSec=1"
+    # Where the socket is held somebody waits for each start.
+    yield "RestartSec=300ms" if environment.cutover is Cutover.socket else "RestartSec=1"
     yield f"TimeoutStopSec={max(1, round(environment.drain_timeout))}"
 
 

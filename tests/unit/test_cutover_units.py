@@ -97,6 +97,24 @@ def test_a_socket_is_held_by_a_unit_that_the_service_requires():
     assert stop == ["stop orders.socket", "stop orders.service"], "or the socket starts it again"
 
 
+def test_the_health_of_a_service_whose_socket_is_held_is_asked_for_in_line():
+    def check(found: Environment) -> CheckHealth:
+        plan = plan_deployment(found, candidate(found, NEW, SHA_A), parts(found))
+        (act,) = next(each for each in plan.steps if each.name is StepName.check_health).acts
+        assert isinstance(act, CheckHealth)
+        return act
+
+    held = shop(cutover=Cutover.socket, listen=("127.0.0.1:8000",))
+    assert check(held).in_line
+    assert "RestartSec=300ms" in written(held)["/etc/systemd/system/orders.service"], (
+        "somebody waits for each start"
+    )
+    assert not check(shop()).in_line
+    assert not check(shop(cutover=Cutover.restart)).in_line
+    own = shop(cutover=Cutover.socket, health_check=HealthCheck(command="bin/check"))
+    assert not check(own).in_line, "a command has a bound of its own"
+
+
 def test_the_plain_unit_of_restart_has_the_same_socket_and_is_asked_there():
     listen = ("/run/orders/%i/service.sock",)
     found = shop(cutover=Cutover.restart, listen=listen)
