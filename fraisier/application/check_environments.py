@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from fraisier.application.build_here import builder_problems
 from fraisier.application.check_access import can_read, mode_of, user_of
+from fraisier.application.check_timers import left_units
 from fraisier.application.find_holds import FindHolds
 from fraisier.application.find_holds import in_words as windows_in_words
 from fraisier.application.find_workers import FindWorkers, labels_of
@@ -20,6 +21,7 @@ from fraisier.application.preflight import preflight
 from fraisier.application.release_marker import running_release
 from fraisier.application.takeover import owner_of
 from fraisier.application.tools import Tools
+from fraisier.deployers.timer_units import kept_jobs
 from fraisier.domain.cutover_cost import BETTER, cost_of
 from fraisier.domain.errors import FraisierError, LivesElsewhere, StepFailed, StoreUnavailable
 from fraisier.domain.fraise import BuildOn, Cutover, Environment, EnvironmentKey, HealthCheck
@@ -79,6 +81,7 @@ class CheckEnvironments:
         self._store = store
         self._codec = codec
         self._here = here
+        self._looked_at: set[str] = set()
 
     def __call__(self, keys: Sequence[EnvironmentKey], *, offline: bool) -> Iterator[Finding]:
         """Check the installation and these environments; `offline` asks no repository."""
@@ -276,6 +279,7 @@ class CheckEnvironments:
             yield self._owner(subject, environment, host)
             yield from self._isolation(subject, environment, host)
             yield self._unit(subject, environment, host)
+            yield from self._left_units(host)
         except StepFailed as error:  # of whatever was to be looked at next, too
             yield check.problem(error.message, error.hint)
         yield from self._cutover(subject, environment)
@@ -360,6 +364,15 @@ class CheckEnvironments:
             return check.problem(f"{name} is unknown", "Install the unit, or name it as `unit_file:`")
         word = "runs" if state.running else "does not run"
         return check.ok(f"{name} {word}{f' ({state.detail})' if state.detail else ''}")
+
+    def _left_units(self, host: Host) -> Iterator[Finding]:
+        """Once per host: timers of environments that left the configuration go on."""
+        if host.name in self._looked_at:
+            return
+        self._looked_at.add(host.name)
+        wanted = [each.key for each in self._configuration.environments.values() if kept_jobs(each)]
+        for problem in left_units(host, wanted):
+            yield Checker(INSTALLATION, "timers").problem(problem.message, problem.hint, fatal=False)
 
     def _cutover(self, subject: str, environment: Environment) -> Iterator[Finding]:
         if cost := cost_of(environment):

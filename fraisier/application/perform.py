@@ -15,6 +15,7 @@ from fraisier.application.check_health import LOOK, Watch
 from fraisier.application.check_health import CheckHealth as WatchHealth
 from fraisier.application.cut_over import CutOver
 from fraisier.application.host_paths import at_home
+from fraisier.application.keep_timers import KeepTimers
 from fraisier.application.ports import Health, UnitState, Unpacking
 from fraisier.application.preflight import preflight, require
 from fraisier.application.put_file import PutFile
@@ -72,6 +73,7 @@ class Perform:
         self._cut_over = over = CutOver(stage, self)
         self._table: dict[type, Callable[[Any, Scene], None]] = {
             **more,
+            **KeepTimers(stage).table,
             Preflight: self._preflight,
             Unpack: self._unpack,
             Send: self._send,
@@ -175,6 +177,7 @@ class Perform:
         stage = self._stage
         with stage.host.guard(stage.ground):
             stage.host.remove(stage.layout.marker(name))
+            stage.host.remove(stage.layout.units(name))
         for act in stage.tools.acts(stage.environment, name).discard:
             self(act, scene)
         with stage.host.guard(stage.ground):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fraisier.application.check_timers import timer_problems
 from fraisier.application.ports import Host, Problem, Proxy, Target
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Cutover, Environment
@@ -22,6 +23,7 @@ def preflight(
         *_shared(environment, layout, host),
         *_env_file(environment, host),
         *_cutover(environment, target),
+        *timer_problems(environment, host),
         *(target.problems(environment, host) if target is not None else ()),
         *(proxy.problems(environment) if proxy is not None else ()),
     ]

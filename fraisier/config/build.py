@@ -127,6 +127,7 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
         health_check=_health(keys["health_check"]),
         on_force_push=OnForcePush(keys["on_force_push"]),
         build_on=BuildOn(keys["build_on"]),
+        log_file=texts.normal(keys["log_file"]) if keys["log_file"] else "",
         smoke=jobs.smoke_of(fraise.type, keys),
         on_running=OnRunning(keys["on_running"]),
         **{key: keys[key] for key in _AS_THEY_ARE},

@@ -26,6 +26,7 @@ _NO_BACKUP = (
     "dry_run",
     "run_on_deploy",
     "keeper",
+    "log_file",
 )
 _TYPES = {
     "api": (),

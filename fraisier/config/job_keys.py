@@ -148,5 +148,11 @@ FLAT = {
         "what a deployment does where a run is under way as it comes to the switch",
         default="wait",
     ),
+    "log_file": Key(
+        Text("path", texts.absolute),
+        "where runs that systemd starts write, with a rule for logrotate; in a folder of root's, e.g."
+        " /var/log/fraisier/reports.log",
+        shown="systemd's journal",
+    ),
     "verify": Key(VERIFY, "backup: when backups are brought back in a place of their own and tried"),
 }

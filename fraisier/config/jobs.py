@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from fraisier.config import hosts, texts
@@ -81,7 +82,18 @@ def jobs_of(kind: FraiseType, environment: Parsed, *, systemd: bool | None) -> d
         return {}
     keeps = kind is FraiseType.scheduled and _has_systemd(environment, systemd=systemd)
     jobs = {name: _job(name, keys, keeps=keeps) for name, keys in keys_of(environment).items()}
-    return {name: job for name, job in jobs.items() if job.run}
+    return _chained({name: job for name, job in jobs.items() if job.run})
+
+
+def _chained(jobs: dict[str, Job]) -> dict[str, Job]:
+    """What follows a run that systemd starts is started by systemd, too, without a worker between them."""
+    follow = [
+        job for job in jobs.values() if job.depends_on and job.schedule is None and job.concurrency == 1
+    ]
+    for job in follow * len(follow):  # a chain may stand in any order
+        if job.depends_on in jobs and jobs[job.depends_on].keeper is Keeper.systemd:
+            jobs[job.name] = replace(job, keeper=Keeper.systemd)
+    return jobs
 
 
 def _has_systemd(environment: Parsed, *, systemd: bool | None) -> bool:
@@ -123,7 +135,7 @@ def _schedule(keys: JobKeys | Parsed) -> Schedule | None:
 
 
 def _keeper(keys: JobKeys, *, keeps: bool) -> Keeper:
-    """A timer starts a unit once at a time, and knows nothing of other jobs' ends."""
+    """A timer starts a unit once at a time, and whatever became of other jobs."""
     if keys["schedule"] is None or keys["depends_on"] or keys["concurrency"] > 1:
         return Keeper.worker
     return Keeper(keys["keeper"] or (Keeper.systemd if keeps else Keeper.worker))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fraisier.deployers import api, etl
+from fraisier.deployers import api, etl, scheduled
 from fraisier.deployers.common import Candidate, Parts
 from fraisier.domain.fraise import Environment, FraiseType
 from fraisier.domain.plan import Plan
@@ -28,8 +28,8 @@ class Deployer(Protocol):
 
 _DEPLOYERS: dict[FraiseType, Deployer] = {
     FraiseType.api: api,
-    FraiseType.etl: etl,
-    FraiseType.scheduled: etl,  # its timers are what its target installs
+    FraiseType.etl: scheduled,  # a pipeline may have its schedule kept by systemd, too
+    FraiseType.scheduled: scheduled,
     FraiseType.backup: etl,
 }
 

@@ -238,6 +238,7 @@ class Environment:
     )
     run_on_deploy: bool = False
     on_running: OnRunning = OnRunning.wait
+    log_file: str = ""  # where runs that systemd starts write; '' = its journal
     backup: BackupSpec | None = None  # what a `backup` fraise keeps copies of
 
     @property

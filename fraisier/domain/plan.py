@@ -31,6 +31,7 @@ from fraisier.domain.acts import (
 from fraisier.domain.cutover_acts import Allot, Bake, Retire, Route
 from fraisier.domain.database_acts import AskDatabase, BackUp, LockDatabase, NoteRevision, TakeDatabaseBack
 from fraisier.domain.fraise import Cutover
+from fraisier.domain.timer_acts import InstallUnits, RemoveUnits, WriteUnits
 
 
 class StepName(StrEnum):
@@ -107,6 +108,9 @@ Act: TypeAlias = (
     | BackUp
     | NoteRevision
     | TakeDatabaseBack
+    | WriteUnits
+    | InstallUnits
+    | RemoveUnits
 )
 
 

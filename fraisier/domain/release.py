@@ -9,7 +9,7 @@ from dataclasses import dataclass
 _RELEASE_NAME = re.compile(r"(\d{1,9})-([0-9a-f]{7,64})\Z")
 
 # What may lie in an `app_path`; anything else is somebody's own.
-OURS = frozenset({"releases", "shared", "backups", "current", "current.sock", ".fraisier"})
+OURS = frozenset({"releases", "shared", "backups", "reports", "current", "current.sock", ".fraisier"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,20 @@ class Layout:
     def own(self) -> str:
         """Fraisier's own folder: lock, token, owner, scopes and the releases' markers."""
         return posixpath.join(self.app_path, ".fraisier")
+
+    @property
+    def reports(self) -> str:
+        """What runs that systemd starts tell of themselves; the environment's user writes it."""
+        return posixpath.join(self.app_path, "reports")
+
+    @property
+    def timers(self) -> str:
+        """The units that keep the schedules, one file per release, so that the way back has the old ones."""
+        return posixpath.join(self.own, "timers")
+
+    def units(self, name: str) -> str:
+        """The units of one release; it may have secrets in it."""
+        return posixpath.join(self.timers, name)
 
     def release(self, name: str) -> str:
         """The folder of one release."""

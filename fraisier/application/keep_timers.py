@@ -1,0 +1,51 @@
+"""Performs the acts about the units by which systemd keeps schedules."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fraisier.application import units_program
+from fraisier.application.stage import Scene, Stage
+from fraisier.domain.errors import Cause, StepFailed
+from fraisier.domain.timer_acts import InstallUnits, RemoveUnits, WriteUnits
+
+
+class KeepTimers:
+    """The timers of one stage's environment, on its host."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    @property
+    def table(self) -> Mapping[type, Callable[[Any, Scene], None]]:
+        """What it performs."""
+        return {WriteUnits: self._write, InstallUnits: self._install, RemoveUnits: self._remove}
+
+    def _write(self, act: WriteUnits, scene: Scene) -> None:
+        host = self._stage.host
+        with host.guard(self._stage.ground):
+            host.make_folder(act.reports, user=act.user)
+            host.make_folder(posixpath.dirname(act.destination), mode=0o700)
+            host.write(act.destination, units_program.bundle(act), mode=0o600)
+        scene.output.line(f"$ {act.describe()}")
+
+    def _install(self, act: InstallUnits, scene: Scene) -> None:
+        self._call("apply", act, act.describe(), scene)
+
+    def _remove(self, act: RemoveUnits, scene: Scene) -> None:
+        row = InstallUnits(name=act.name, source="", user="", app_path="")
+        self._call("remove", row, act.describe(), scene)
+
+    def _call(self, verb: str, row: InstallUnits, shown: str, scene: Scene) -> None:
+        stage = self._stage
+        scene.output.line(f"$ {shown}")
+        with stage.host.guard(stage.ground):
+            done = stage.host.act(units_program.call(verb, row), timeout=units_program.PATIENCE)
+        scene.job.output(done.stdout + done.stderr)
+        if done.code != 0:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            why = said[-1].removeprefix("cannot ") if said else f"it exited with {done.code}"
+            message = f"cannot have systemd on {stage.host.name} keep the schedules: cannot {why}"
+            raise StepFailed(Cause.restart, message, units_program.hint(row.name))

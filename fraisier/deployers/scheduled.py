@@ -1,0 +1,95 @@
+"""What the deployment of scheduled commands consists of: a pipeline's, and the units that keep schedules.
+
+The units belong to the release: they are written down beside it before they are installed, so that the way
+back installs those that it had, whatever the configuration says by then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fraisier.deployers import etl
+from fraisier.deployers.common import Candidate, Parts
+from fraisier.deployers.timer_units import kept_jobs, name_of, secrets_of, timer_of, units_of
+from fraisier.domain.acts import UnitCommand
+from fraisier.domain.fraise import Environment, FraiseType
+from fraisier.domain.plan import Act, Plan, TargetActs
+from fraisier.domain.release import Layout
+from fraisier.domain.timer_acts import InstallUnits, RemoveUnits, WriteUnits
+
+_QUICK = 10.0  # seconds for a command that only looks
+
+
+def plan_deployment(environment: Environment, release: Candidate, parts: Parts) -> Plan:
+    """A pipeline's; once it is switched to, its schedules are kept, and those that are gone are not.
+
+    Raises:
+        StepFailed: preflight, for a job that cannot be written into units.
+    """
+    return etl.plan_deployment(environment, release, _with_units(environment, release, parts))
+
+
+def plan_return(environment: Environment, release: Candidate, parts: Parts) -> Plan:
+    """Back to a release that was good once, with the schedules that the configuration has now."""
+    return etl.plan_return(environment, release, _with_units(environment, release, parts))
+
+
+def plan_rollback(environment: Environment, previous: str, parts: Parts) -> Plan:
+    """Back to `previous` and to the schedules that were kept with it; '' = there was nothing before."""
+    if not may_have_units(environment):
+        return etl.plan_rollback(environment, previous, parts)
+    acts: tuple[Act, ...] = (install(environment, previous) if previous else _remove(environment),)
+    target = parts.target
+    more = replace(target, install=(*target.install, *acts)) if previous else _first(target, acts)
+    return etl.plan_rollback(environment, previous, replace(parts, target=more))
+
+
+def _first(target: TargetActs, acts: tuple[Act, ...]) -> TargetActs:
+    return replace(target, stop=(*acts, *target.stop))
+
+
+def may_have_units(environment: Environment) -> bool:
+    """Whether there are units of it, or may be some of before."""
+    return environment.type is FraiseType.scheduled or bool(kept_jobs(environment))
+
+
+def install(environment: Environment, release: str) -> InstallUnits:
+    """Have systemd keep the schedules that were written down beside `release`."""
+    return InstallUnits(
+        name=name_of(environment.key),
+        source=Layout(environment.app_path).units(release),
+        user=environment.user,
+        app_path=environment.app_path,
+        env_file=environment.env_file,
+        log_file=environment.log_file,
+    )
+
+
+def _remove(environment: Environment) -> RemoveUnits:
+    return RemoveUnits(name=name_of(environment.key))
+
+
+def _with_units(environment: Environment, release: Candidate, parts: Parts) -> Parts:
+    if not may_have_units(environment):
+        return parts
+    target, jobs = parts.target, kept_jobs(environment)
+    acts: tuple[Act, ...] = (_remove(environment),)
+    if jobs:
+        acts = (_write(environment, release), install(environment, release.name))
+    timers = [timer_of(environment.key, job.name) for job in jobs if job.schedule is not None]
+    active = tuple(
+        UnitCommand(argv=("systemctl", "is-active", "--quiet", timer), timeout=_QUICK) for timer in timers
+    )
+    more = replace(target, install=(*target.install, *acts), restart=(*target.restart, *active))
+    return replace(parts, target=more)
+
+
+def _write(environment: Environment, release: Candidate) -> WriteUnits:
+    layout = Layout(environment.app_path)
+    return WriteUnits(
+        destination=layout.units(release.name),
+        units=units_of(environment, release),
+        reports=layout.reports,
+        user=environment.user,
+        env=secrets_of(environment),
+    )

@@ -1,0 +1,135 @@
+"""Scheduled commands on real systemd: timers that fire, are replaced, removed, and brought back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.office import APP, FRAISIER, Office
+from tests.e2e.shop import until
+
+pytestmark = pytest.mark.servers
+TICK = '{run: "cat VERSION >> /srv/said/tick", schedule: "*:*:0/2"}'
+AFTER = '{run: "cat VERSION >> /srv/said/after", depends_on: tick}'
+YEARLY = '{run: "cat VERSION >> /srv/said/yearly", schedule: "0 0 1 1 *", timezone: Europe/Berlin}'
+NAMES = "fraisier-office-production-"
+
+
+@pytest.fixture(scope="module")
+def office(server):
+    made = Office(server)
+    made.set_up({"tick": TICK, "after": AFTER, "year-ly": YEARLY})
+    made.server.write(f"/etc/systemd/system/{NAMES}foreign.service", "[Service]\nExecStart=/bin/true\n")
+    made.server.write("/etc/systemd/system/fraisier-office-staging-x.timer", "[Timer]\nOnCalendar=daily\n")
+    return made
+
+
+def test_a_deployment_installs_timers_that_fire_in_the_release_as_the_user(office):
+    office.commit("one")
+    office.deploy()
+    assert "tick.timer is active" in office.fraisier("logs office production").stdout
+    office.says("tick", "one")
+    office.says("after", "one")
+    assert office.said("yearly") == []
+    assert office.timers() == [f"{NAMES}tick.timer", f"{NAMES}year--ly.timer"]
+    assert office.server.run("stat -c %U /srv/said/tick").stdout.strip() == "office"
+
+
+def test_the_units_are_hardened_and_have_no_secret(office):
+    unit = office.server.run(f"systemctl cat {NAMES}tick.service").stdout
+    for line in ("User=office", "PrivateTmp=true", "ProtectSystem=full", "NoNewPrivileges=true"):
+        assert f"\n{line}\n" in unit
+    assert "GREETING=hello" in unit
+    assert "sesame" not in unit
+    shown = office.server.run(f"systemctl show {NAMES}tick.service").stdout
+    assert "sesame" not in shown
+    assert office.server.run("stat -c %a:%U /etc/fraisier/timers/*").stdout.split() == ["600:root"]
+    found = office.server.run("grep -rl sesame /etc /var/lib /run /var/www -s || true").stdout.split()
+    assert found == ["/etc/fraisier/fraises.yaml", f"/etc/fraisier/timers/{NAMES.rstrip('-')}.env"]
+    assert office.server.run(f"stat -c %a:%U {APP}/.fraisier/timers/*").stdout.split() == ["600:root"]
+
+
+def test_a_new_release_and_a_new_schedule_replace_the_units(office):
+    office.configure({"tick": TICK.replace("0/2", "1/2").replace('tick"', 'tock"'), "after": AFTER})
+    office.commit("two")
+    office.deploy()
+    office.says("tock", "two")
+    office.says("after", "two")
+    assert office.timers() == [f"{NAMES}tick.timer"]
+    assert not [name for name in office.units() if "year" in name]
+
+
+def test_units_of_others_are_left_alone(office):
+    assert {f"{NAMES}foreign.service", "fraisier-office-staging-x.timer"} <= set(office.units())
+    office.configure({"tick": TICK, "foreign": YEARLY})
+    said = office.deploy(check=False)
+    assert said.returncode == 1
+    assert "was not written by Fraisier" in said.stdout + said.stderr
+    assert "/bin/true" in office.server.run(f"cat /etc/systemd/system/{NAMES}foreign.service").stdout
+    assert office.timers() == [f"{NAMES}tick.timer"]
+
+
+def test_a_deployment_that_fails_brings_the_old_units_back(office):
+    text = office.server.run(f"cat /etc/systemd/system/{NAMES}tick.service").stdout
+    assert "tock" in text  # that of before: what was refused above never came
+    office.configure({"tick": TICK})
+    office.server.write(
+        f"/etc/systemd/system/{NAMES}tick.timer.d/x.conf",
+        "[Timer]\nOnCalendar=*-13-45\n[Unit]\nConditionPathExists=/nowhere\nRefuseManualStart=true\n",
+    )
+    said = office.deploy(check=False)
+    assert said.returncode == 1, said.stdout
+    office.server.run(f"rm -r /etc/systemd/system/{NAMES}tick.timer.d; systemctl daemon-reload")
+    assert office.server.run(f"cat /etc/systemd/system/{NAMES}tick.service").stdout == text
+
+
+def test_a_release_that_fails_its_trial_changes_nothing(office):
+    office.configure({"tick": TICK})
+    office.commit("broken", broken="")
+    assert office.deploy(check=False).returncode == 1
+    assert "tock" in office.server.run(f"cat /etc/systemd/system/{NAMES}tick.service").stdout
+    office.server.run("rm /srv/work/broken")
+
+
+def test_a_missed_run_is_caught_up_after_the_server_was_off(office):
+    soon = "$(date -d '+6 seconds' '+*-*-* %H:%M:%S')"
+    at = office.server.run(f'echo "{soon}"').stdout.strip()
+    office.configure(
+        {"missed": f'{{run: "cat VERSION >> /srv/said/missed", schedule: "{at}"}}', "tick": TICK}
+    )
+    office.commit("three")
+    office.deploy()
+    office.server.lose_power()
+    until("the time to pass", lambda: _now_is_after(at))
+    office.server.start()
+    office.says("missed", "three")
+    office.server.run("systemctl start fraisier")
+
+
+def _now_is_after(at):
+    import datetime
+
+    return datetime.datetime.now(datetime.UTC).strftime("*-*-* %H:%M:%S") > at
+
+
+def test_a_worker_that_is_killed_in_between_leaves_whole_units(office):
+    office.configure({"tick": TICK, "later": YEARLY})
+    office.commit("four")
+    for _ in range(3):
+        office.server.run(f"{FRAISIER} deploy office production --force --no-wait")
+        until(
+            "the deployment to begin",
+            lambda: office.json("history office production")[0]["status"] != "pending",
+        )
+        office.server.run("kill -9 $(systemctl show -P MainPID fraisier)")
+        until(
+            "its end", lambda: office.json("history office production")[0]["status"] in ("success", "failed")
+        )
+    assert office.timers() == [f"{NAMES}later.timer", f"{NAMES}tick.timer"]
+    office.says("tick", "four")
+
+
+def test_jobs_that_are_gone_are_gone(office):
+    office.configure({"later": YEARLY.replace("schedule:", "keeper: worker, schedule:")})
+    office.deploy()
+    assert office.timers() == []
+    assert [name for name in office.units() if name.startswith(NAMES)] == [f"{NAMES}foreign.service"]

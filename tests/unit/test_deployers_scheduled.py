@@ -1,0 +1,199 @@
+"""What the deployment of scheduled commands consists of: their units go with the release."""
+
+from dataclasses import replace
+
+import pytest
+
+from fraisier.deployers import by_type
+from fraisier.deployers.common import Parts, candidate
+from fraisier.deployers.scheduled import plan_deployment, plan_return, plan_rollback
+from fraisier.deployers.timer_calendar import on_calendar
+from fraisier.deployers.timer_units import key_of, name_of, service_of, timer_of, units_of
+from fraisier.domain.acts import UnitCommand
+from fraisier.domain.errors import StepFailed
+from fraisier.domain.fraise import Cutover, EnvironmentKey, FraiseType
+from fraisier.domain.job import Job, Keeper, Schedule
+from fraisier.domain.plan import StepName
+from fraisier.domain.secret import Secret
+from fraisier.domain.timer_acts import InstallUnits, RemoveUnits, WriteUnits
+from tests.factories import SHA_A, environment
+
+NIGHTLY = Job(
+    name="nightly", run="bin/report", keeper=Keeper.systemd, schedule=Schedule(expression="0 2 * * *")
+)
+REPORTS = environment(
+    type=FraiseType.scheduled,
+    cutover=Cutover.trial,
+    user="reports",
+    env={"TOKEN": Secret("hunter2"), "PLAIN": "a $b %c"},
+    jobs={"nightly": NIGHTLY},
+)
+RELEASE = candidate(REPORTS, "7-aaaaaaaaaa", SHA_A, "refs/heads/main")
+
+
+def acts_of(plan, name):
+    return [act for step in plan.steps if step.name is name for act in step.acts]
+
+
+def text_of(job=NIGHTLY, suffix="service", **changes):
+    wanted = replace(REPORTS, jobs={job.name: job}, **changes)
+    return next(unit.text for unit in units_of(wanted, RELEASE) if unit.name.endswith(suffix))
+
+
+def test_units_are_written_beside_the_release_then_installed_then_looked_at():
+    plan = plan_deployment(REPORTS, RELEASE, Parts())
+    assert [step.name for step in plan.steps][-3:] == [StepName.activate, StepName.restart, StepName.finish]
+    write, install, look = acts_of(plan, StepName.restart)
+    assert isinstance(write, WriteUnits)
+    assert isinstance(install, InstallUnits)
+    assert isinstance(look, UnitCommand)
+    assert write.destination == install.source == "/var/www/orders/.fraisier/timers/7-aaaaaaaaaa"
+    assert look.argv == ("systemctl", "is-active", "--quiet", "fraisier-orders-production-nightly.timer")
+
+
+def test_the_plan_shows_each_command_and_no_secret():
+    shown = "\n".join(
+        act.describe() for act in acts_of(plan_deployment(REPORTS, RELEASE, Parts()), StepName.restart)
+    )
+    assert "fraisier-units apply fraisier-orders-production < /var/www" in shown
+    assert "fraisier-orders-production-nightly.timer" in shown
+    assert "hunter2" not in shown
+
+
+def test_a_secret_is_in_no_unit():
+    (write, *_) = acts_of(plan_deployment(REPORTS, RELEASE, Parts()), StepName.restart)
+    assert not [unit for unit in write.units if "hunter2" in unit.text or "TOKEN" in unit.text]
+    assert write.env == {"TOKEN": Secret("hunter2")}
+    assert "EnvironmentFile=/etc/fraisier/timers/fraisier-orders-production.env\n" in text_of()
+
+
+def test_the_way_back_installs_what_was_written_down_with_the_old_release():
+    (install,) = acts_of(plan_rollback(REPORTS, "6-bbbbbbbbbb", Parts()), StepName.restart)
+    assert install.source.endswith("/timers/6-bbbbbbbbbb")
+
+
+def test_the_way_back_from_a_first_deployment_removes_the_units_before_the_link():
+    plan = plan_rollback(REPORTS, "", Parts())
+    assert [step.name for step in plan.steps] == [StepName.restart, StepName.activate]
+    assert acts_of(plan, StepName.restart) == [RemoveUnits(name="fraisier-orders-production")]
+
+
+def test_a_person_goes_back_with_the_schedules_of_now():
+    write, install, _ = acts_of(plan_return(REPORTS, RELEASE, Parts()), StepName.restart)
+    assert (write.destination, install.source) == (install.source, write.destination)
+
+
+def test_where_a_worker_keeps_all_schedules_units_of_before_go():
+    kept = replace(REPORTS, jobs={"nightly": replace(NIGHTLY, keeper=Keeper.worker)})
+    assert acts_of(plan_deployment(kept, RELEASE, Parts()), StepName.restart) == [
+        RemoveUnits(name="fraisier-orders-production")
+    ]
+
+
+def test_a_pipeline_has_units_only_where_systemd_keeps_its_schedule():
+    etl = replace(REPORTS, type=FraiseType.etl, jobs={"main": replace(NIGHTLY, keeper=Keeper.worker)})
+    assert not acts_of(by_type.deployer_of(etl).plan_deployment(etl, RELEASE, Parts()), StepName.restart)
+    etl = replace(etl, jobs={"main": NIGHTLY})
+    assert acts_of(by_type.deployer_of(etl).plan_deployment(etl, RELEASE, Parts()), StepName.restart)
+
+
+def test_a_timer_says_when_where_and_whether_missed_runs_count():
+    schedule = Schedule(
+        expression="Mon *-*-* 02:30:00", timezone="Europe/Berlin", jitter=90.0, persistent=False
+    )
+    lines = text_of(replace(NIGHTLY, schedule=schedule), "timer").splitlines()
+    assert lines[lines.index("[Timer]") + 1 : lines.index("[Install]") - 1] == [
+        "OnCalendar=Mon *-*-* 02:30:00 Europe/Berlin",
+        "RandomizedDelaySec=90",
+        "AccuracySec=1",
+        "Persistent=false",
+        "Unit=fraisier-orders-production-nightly.service",
+    ]
+
+
+def test_what_follows_a_job_is_started_by_systemd():
+    after = Job(name="after", run="true", keeper=Keeper.systemd, depends_on="nightly")
+    units = {
+        u.name: u.text for u in units_of(replace(REPORTS, jobs={"nightly": NIGHTLY, "after": after}), RELEASE)
+    }
+    assert (
+        "OnSuccess=fraisier-orders-production-after.service\n"
+        in units["fraisier-orders-production-nightly.service"]
+    )
+    assert "fraisier-orders-production-after.timer" not in units
+
+
+def test_the_time_of_a_unit_is_that_of_all_its_tries():
+    assert "TimeoutStartSec=3600\n" in text_of()
+    tries = replace(NIGHTLY, timeout=60.0, retries=2, retry_delay=5.0)
+    assert f"TimeoutStartSec={3 * (60 + 10) + 5 + 10}\n" in text_of(tries)
+    assert text_of(tries).count('"bin/report" 60 5 10\n') == 1
+
+
+def test_text_means_in_a_unit_what_it_means_in_the_configuration():
+    assert '\nEnvironment="PLAIN=a $b %%c"\n' in text_of()
+    assert r'sh "echo \"$$HOME\" \\ %%\n\tdone" 0' in text_of(
+        replace(NIGHTLY, run='echo "$HOME" \\ %\n\tdone')
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"app_path": "/srv/a b"}, {"user": 'x"'}, {"env_file": "/etc/%h"}, {"log_file": "/x\\"}]
+)
+def test_what_a_unit_could_take_otherwise_is_refused(changes):
+    with pytest.raises(StepFailed, match="has characters that none has"):
+        text_of(**changes)
+
+
+def test_a_control_character_is_refused():
+    with pytest.raises(StepFailed, match="control character"):
+        text_of(replace(NIGHTLY, run="echo \x1b[1m"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("a-b", "c", "d"), ("a", "b-c", "d")),
+        (("a", "b", "c-d"), ("a", "b-c", "d")),
+        (("a-", "b", "c"), ("a", "b", "c")),
+        (("a--b", "c", "d"), ("a", "b-c", "d")),
+    ],
+)
+def test_no_two_jobs_have_a_unit_of_the_same_name(one, other):
+    names = [service_of(EnvironmentKey(fraise, name), job) for fraise, name, job in (one, other)]
+    assert names[0] != names[1]
+
+
+@pytest.mark.parametrize("key", [("a-b", "c"), ("a", "b-c"), ("x--y-", "z.1_")])
+def test_a_name_tells_whose_it_is(key):
+    wanted = EnvironmentKey(*key)
+    assert key_of(name_of(wanted)) == key_of(timer_of(wanted, "j-1")) == wanted
+    assert key_of("ssh.service") is None
+
+
+@pytest.mark.parametrize(
+    ("cron", "calendar"),
+    [
+        ("0 2 * * *", ("*-*-* 02:00:00",)),
+        ("*/15 * * * *", ("*-*-* *:00,15,30,45:00",)),
+        ("30 4 1,15 * *", ("*-*-01,15 04:30:00",)),
+        ("0 9-17/4 * * mon-fri", ("Mon,Tue,Wed,Thu,Fri *-*-* 09,13,17:00:00",)),
+        ("0 0 13 * 5", ("*-*-13 00:00:00", "Fri *-*-* 00:00:00")),
+        ("0 0 */2 * 1", ("Mon *-*-01,03,05,07,09,11,13,15,17,19,21,23,25,27,29,31 00:00:00",)),
+        ("0 0 29 feb *", ("*-02-29 00:00:00",)),
+        ("0 0 * * 7", ("Sun *-*-* 00:00:00",)),
+        ("@weekly", ("Sun *-*-* 00:00:00",)),
+        ("5/20 0 * * *", ("*-*-* 00:05,25,45:00",)),
+        ("30 0 0 1 1 *", ("*-01-01 00:00:30",)),
+        ("Mon..Fri *-*-* 10:00 UTC", ("Mon..Fri *-*-* 10:00 UTC",)),
+        ("weekly", ("weekly",)),
+    ],
+)
+def test_cron_is_said_in_systemds_words(cron, calendar):
+    assert on_calendar(cron) == calendar
+
+
+@pytest.mark.parametrize("cron", ["0 0 L * *", "0 0 * * 1#2", "60 * * * *", "0 0 5-1 * *", "@often"])
+def test_what_systemd_has_no_words_for_is_refused(cron):
+    with pytest.raises(StepFailed, match="no such expression"):
+        on_calendar(cron)
