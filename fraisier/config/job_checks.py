@@ -7,6 +7,7 @@ from fraisier.config.job_keys import FLAT, WHAT, WHEN
 from fraisier.config.jobs import JobKeys, keys_of
 from fraisier.config.reading import Reader, did_you_mean
 from fraisier.config.sections import Parsed
+from fraisier.domain.job import Schedule
 
 # Keys of what serves: none of the types with jobs has anything that does.
 _SERVING = (
@@ -50,6 +51,9 @@ def check(reader: Reader, kind: str, environment: Parsed) -> None:
     _refuse_serving(reader, kind, environment)
     if kind == "backup":
         _check_tries(reader, environment, environment)
+        for each in (environment, environment["verify"]):
+            if each is not None and each.values.get("schedule"):
+                _check_expression(reader, each, each, each["schedule"])
         return
     _check_lines(reader, kind, environment)
     jobs = keys_of(environment)
@@ -108,6 +112,9 @@ def _check_schedule(reader: Reader, keys: JobKeys, own: Parsed) -> None:
             if own.given(key):
                 reader.refuse(own.at(key), "has no meaning without schedule", at_key=True)
         return
+    expression = own.values.get("schedule")
+    if expression:
+        _check_expression(reader, keys, own, expression)
     if keys["keeper"] != "systemd":
         return
     for key, wrong in (
@@ -118,6 +125,19 @@ def _check_schedule(reader: Reader, keys: JobKeys, own: Parsed) -> None:
             at = next((each.at(key) for each in (own, keys.environment) if each.given(key)), own.node)
             message = f"is more than a timer of systemd can keep; with {key}, say keeper: worker"
             reader.refuse(at, message, at_key=True)
+
+
+def _check_expression(reader: Reader, keys: JobKeys | Parsed, own: Parsed, expression: str) -> None:
+    from fraisier.domain.schedule import calendar_lines, zone_in  # slow to import: see `kinds`
+
+    if zone_in(expression) and own.given("timezone"):
+        message = f"stands beside a schedule that names {zone_in(expression)}; keep one of them"
+        reader.refuse(own.at("timezone"), message, at_key=True)
+    if isinstance(keys, JobKeys) and keys["keeper"] == "systemd":
+        try:
+            calendar_lines(Schedule(expression=expression))
+        except ValueError as error:
+            reader.refuse(own.at("schedule"), str(error))
 
 
 def _check_tries(reader: Reader, own: Parsed, keys: JobKeys | Parsed) -> None:

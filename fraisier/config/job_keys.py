@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fraisier.config import texts
-from fraisier.config.job_kinds import Default, Script, Zone, artefact
+from fraisier.config.job_kinds import Default, Script, When, Zone, artefact
 from fraisier.config.kinds import Choice, Duration, Flag, ShellLine, Text, Whole
 from fraisier.config.sections import Either, Key, Many, Section, Table
 
@@ -44,7 +44,7 @@ NOTIFICATIONS = Section(
 # When a job is due.
 WHEN = {
     "schedule": Key(
-        Text("schedule"),
+        When(),
         "when it is due: a cron expression, or one as systemd's OnCalendar has them",
         shown="by hand only",
     ),

@@ -40,13 +40,26 @@ class Zone(Text):
 
 
 def _known_zone(text: str) -> str:
-    from zoneinfo import ZoneInfo  # slow to import, and needed for schedules only
+    from fraisier.domain.zones import zone_named  # slow to import, and needed for schedules only
 
     try:
-        ZoneInfo(text)
-    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        return f"{text[:60]!r} is no time zone that this machine knows; expected e.g. Europe/Berlin or UTC"
+        zone_named(text)
+    except ValueError as error:
+        return str(error)
     return ""
+
+
+class When(Text):
+    """A cron expression, or one as systemd's OnCalendar has them."""
+
+    def __init__(self) -> None:
+        super().__init__("schedule", _is_schedule)
+
+
+def _is_schedule(text: str) -> str:
+    from fraisier.domain.schedule import check  # likewise
+
+    return check(text)
 
 
 class Script(ShellLine):

@@ -138,7 +138,19 @@ def _keeper(keys: JobKeys, *, keeps: bool) -> Keeper:
     """A timer starts a unit once at a time, and whatever became of other jobs."""
     if keys["schedule"] is None or keys["depends_on"] or keys["concurrency"] > 1:
         return Keeper.worker
-    return Keeper(keys["keeper"] or (Keeper.systemd if keeps else Keeper.worker))
+    if keys["keeper"]:
+        return Keeper(keys["keeper"])
+    return Keeper.systemd if keeps and _timer_can(keys["schedule"]) else Keeper.worker
+
+
+def _timer_can(expression: str) -> bool:
+    from fraisier.domain.schedule import calendar_lines  # slow to import, and needed for schedules only
+
+    try:
+        calendar_lines(Schedule(expression=expression))
+    except ValueError:
+        return False
+    return True
 
 
 def _of_backup(environment: Parsed) -> dict[str, Job]:

@@ -164,6 +164,11 @@ def test_who_keeps_a_schedule(
     assert read(tmp_path, text, systemd=systemd).jobs["main"].keeper is keeper
 
 
+def test_the_worker_keeps_what_a_timer_cannot_name(tmp_path: Path) -> None:
+    text = text_of("scheduled", "jobs: {a: {run: x, schedule: 0 0 */2 * MON#1}}")
+    assert read(tmp_path, text, systemd=True).jobs["a"].keeper is Keeper.worker
+
+
 @pytest.mark.parametrize("lines", [("systemd_timer: stats",), ("jobs: {x: {systemd_timer: stats.timer}}",)])
 def test_a_timer_of_the_users_own_is_what_a_deployment_starts(tmp_path: Path, lines: tuple[str, ...]) -> None:
     found = read(tmp_path, text_of("scheduled", *lines))
@@ -240,6 +245,26 @@ def test_jobs_are_stored_with_an_attempt_and_read_again(tmp_path: Path) -> None:
 
 LINE_CASES = [
     # type, lines, where, words
+    ("scheduled", "jobs: {a: {run: x, schedule: 61 * * * *}}", "10:38", "'61' is no minute of '61 * * * *'"),
+    (
+        "scheduled",
+        "jobs: {a: {run: x, schedule: noon}}",
+        "10:38",
+        "is neither a day of the week nor a known name",
+    ),
+    (
+        "scheduled",
+        "jobs: {a: {run: x, schedule: daily UTC, timezone: Europe/Berlin}}",
+        "10:49",
+        "stands beside a schedule that names UTC; keep one of them",
+    ),
+    (
+        "scheduled",
+        "jobs: {a: {run: x, schedule: 0 0 */2 * MON#1, keeper: systemd}}",
+        "10:38",
+        "has days that a timer of systemd cannot name together",
+    ),
+    ("backup", "verify: {schedule: weakly}", "10:28", "is neither a day of the week nor a known name"),
     (
         "api",
         "smoke: bin/check",
