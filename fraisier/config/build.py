@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from fraisier.application.settings import ForgeInstance, Settings
-from fraisier.config import checks, cutover, hosts, jobs, rollout, sources, texts
+from fraisier.config import backups, checks, cutover, hosts, jobs, rollout, sources, texts
 from fraisier.config.keys import LOGGING, SERVER, WORKER
 from fraisier.config.sections import Parsed, Section
 from fraisier.domain.fraise import (
@@ -129,6 +129,7 @@ def environment(fraise: Fraise, name: str, keys: Parsed, mapped: tuple[str, ...]
         build_on=BuildOn(keys["build_on"]),
         log_file=texts.normal(keys["log_file"]) if keys["log_file"] else "",
         smoke=jobs.smoke_of(fraise.type, keys),
+        backup=backups.backup_of(fraise.type, keys),
         on_running=OnRunning(keys["on_running"]),
         **{key: keys[key] for key in _AS_THEY_ARE},
     )

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from fraisier.config import cutover, hosts, job_checks, jobs, rollout, sources, texts
+from fraisier.config import backups, cutover, hosts, job_checks, jobs, rollout, sources, texts
 from fraisier.config.compose import check_compose
 from fraisier.config.databases import check_database
 from fraisier.config.document import Node
@@ -34,6 +34,7 @@ def check(root: Parsed, reader: Reader, labels: Collection[str]) -> None:
             _check_ref(reader, environment, mapped.get((fraise_name, name), ()))
         if "type" in fraise.values or not fraise.given("type"):
             job_checks.check(reader, fraise["type"], environment)
+            backups.check(reader, fraise["type"], fraise["repository"], environment)
         if fraise["type"] == "api":
             _check_target(reader, environment)
             cutover.check(reader, environment)

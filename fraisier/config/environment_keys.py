@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fraisier.config import later, texts
+from fraisier.config.backup_keys import BACKUP
 from fraisier.config.job_keys import FLAT
 from fraisier.config.kinds import (
     Choice,
@@ -279,6 +280,7 @@ ENVIRONMENT = Section(
             shown="always",
         ),
         **FLAT,
+        **BACKUP,
     },
     later=later.KEYS["environment"],
 )

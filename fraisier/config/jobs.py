@@ -15,6 +15,7 @@ from fraisier.domain.fraise import BuildCommand, FraiseType
 from fraisier.domain.job import MAIN, Job, JobKind, Keeper, Schedule
 
 VERIFICATION = "verify"  # the job of a `backup` fraise that tries what was made
+RESTORING, PRUNING = "restore", "prune"  # those that only a person asks for
 
 
 class JobKeys:
@@ -174,7 +175,11 @@ def _of_backup(environment: Parsed) -> dict[str, Job]:
         on_failure=made.on_failure,
         **{key: verify[key] for key in tries},
     )
-    return {MAIN: made, VERIFICATION: tried}
+    by_hand = replace(made, schedule=None, retries=0, on_success=(), on_failure=())
+    asked = dict.fromkeys(("backup", "source", "to", "destination", "force"), "")
+    restored = replace(by_hand, name=RESTORING, kind=JobKind.restore, parameters=asked)
+    pruned = replace(by_hand, name=PRUNING, kind=JobKind.prune, parameters={"damaged": ""})
+    return {MAIN: made, VERIFICATION: tried, RESTORING: restored, PRUNING: pruned}
 
 
 def smoke_of(kind: FraiseType, environment: Parsed) -> BuildCommand | None:

@@ -53,7 +53,7 @@ KEYS: dict[str, dict[str, str]] = {
     },
     "environment": {
         "approval": "approval by a person",
-        "backup": "backups",
+        "backup": "`type: backup` makes backups",
         "canary": "deploying to some hosts first; it belongs into `rollout`",
         "docker": "single containers; Docker Compose runs one too: `compose_file: compose.yaml`",
         "docker_compose": "it is called `compose_file: compose.yaml` here",

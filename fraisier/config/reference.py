@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fraisier.config import environment_keys, job_keys, keys, later
+from fraisier.config import backup_keys, environment_keys, job_keys, keys, later
 from fraisier.config.sections import Section
 
 _HEAD = """\
@@ -73,6 +73,25 @@ _SECTIONS: tuple[tuple[str, str, Section, str], ...] = (
     ),
     ("`smoke` (long form)", "", job_keys.SMOKE, ""),
     ("`verify`", "", job_keys.VERIFY, "For fraises of type backup."),
+    (
+        "`sources.<name>`",
+        "",
+        backup_keys.SOURCE,
+        "For fraises of type backup: a URL or an absolute path, or these. All others are the brand's own.",
+    ),
+    (
+        "`destinations.<name>`",
+        "",
+        backup_keys.DESTINATION,
+        "For fraises of type backup: a place, or these keys. All others are the brand's own settings.",
+    ),
+    (
+        "`retention`",
+        "",
+        backup_keys.RETENTION,
+        "What any of the rules keeps is kept; with none, everything is.",
+    ),
+    ("`encryption`", "", backup_keys.ENCRYPTION, ""),
     (
         "`notifications`",
         "",

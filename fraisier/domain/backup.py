@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
 
 from fraisier.domain.secret import Secret
 
-# 20261123T101500Z-1a2b3c4d: when it was begun (UTC), and the beginning of its run's id.
+# 20261123T101500Z-1a2b3c4d: when it was begun (UTC), and the end of its run's id.
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}\Z")
 
 
@@ -111,3 +113,75 @@ class Manifest:
     made_at: float  # Unix seconds; when it was begun
     artefacts: tuple[Artefact, ...]
     encrypted: bool = False
+    safety: bool = False  # made before a restore; no rule removes it
+
+
+class CopyState(StrEnum):
+    """What was found when a copy was last looked at."""
+
+    unknown = "unknown"  # it is there, and nobody has looked at it yet
+    whole = "whole"  # every file has the size and the checksum that its manifest says
+    damaged = "damaged"  # a file is missing, shorter, empty or other than it was
+    gone = "gone"  # it is not there any more, and it was not Fraisier that removed it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """One backup at one destination, as it is known. Times are Unix seconds, sizes bytes.
+
+    `manifest` is the manifest's sha256; '' = not read yet. `detail` says what is wrong with it.
+    `verified_at` is when it was last brought back and found good, None: never; `flaw` what was wrong when it
+    was last brought back, '' = nothing. `safety`: made before a restore replaced what it holds; no rule
+    removes it.
+    """
+
+    destination: str
+    name: str
+    made_at: float
+    bytes: int = 0
+    manifest: str = ""
+    state: CopyState = CopyState.unknown
+    detail: str = ""
+    looked_at: float | None = None
+    verified_at: float | None = None
+    flaw: str = ""
+    safety: bool = False
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it may stand for others, so that they may go."""
+        return self.state is CopyState.whole and not self.flaw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyNote:
+    """What is new about a copy; None: as it was known."""
+
+    destination: str
+    name: str
+    made_at: float | None = None
+    bytes: int | None = None
+    manifest: str | None = None
+    state: CopyState | None = None
+    detail: str | None = None
+    looked_at: float | None = None
+    verified_at: float | None = None
+    verified_run: str | None = None
+    flaw: str | None = None
+    safety: bool | None = None
+    pruned_at: float | None = None
+
+
+def backup_name(made_at: float, run: str) -> str:
+    """See NAME."""
+    return f"{datetime.fromtimestamp(made_at, UTC):%Y%m%dT%H%M%SZ}-{run.replace('-', '')[-8:]}"
+
+
+def made_at_of(name: str) -> float:
+    """Unix seconds; 0.0 where the name is none."""
+    if not NAME.match(name):
+        return 0.0
+    try:
+        return datetime.strptime(name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return 0.0

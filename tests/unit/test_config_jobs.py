@@ -20,7 +20,8 @@ KEY = EnvironmentKey("api", "production")
 
 def text_of(kind: str, *lines: str) -> str:
     """GOOD as a fraise of this type; the lines of its environment stand from line 10 on, in column 9."""
-    return in_fraise(f"type: {kind}", text=in_environment(*lines))
+    more = ("sources: {uploads: /srv/uploads}", "destinations: {disk: /srv/kept}") if kind == "backup" else ()
+    return in_fraise(f"type: {kind}", text=in_environment(*lines, *more))
 
 
 def read(folder: Path, text: str, *, systemd: bool = False) -> Environment:
