@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fraisier.application.ports import Claim, Delivery, Ending, Holder, Output, Received, Requested, Row
 from fraisier.database import claims, databases, hosts, house, journal, pauses, receiving, runs, views
+from fraisier.database.backups import BackupVerbs
 from fraisier.database.clocks import iso
 from fraisier.database.jobs import Job, Work
 from fraisier.database.prepared_delivery import prepared_early
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import asyncio
 
 
-class SqlStore(SqlRuns):
+class SqlStore(SqlRuns, BackupVerbs):
     """`Store` on SQL. Safe to use from any thread; see `application.ports.Store`."""
 
     installation: str

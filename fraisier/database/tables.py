@@ -127,6 +127,15 @@ TABLES = (
         time="since",
     ),
     _table(
+        "tb_backups",
+        "pk",
+        integer="pk bytes",
+        uuid="id verified_run",
+        text="fraise environment destination name manifest state detail flaw",
+        flag="safety",
+        time="made_at looked_at verified_at pruned_at",
+    ),
+    _table(
         "tb_step_output",
         "seq",
         integer="seq step bytes",

@@ -56,6 +56,15 @@ class RunStatus(StrEnum):
     missed = "missed"
 
 
+class CopyState(StrEnum):
+    """What was found when a copy of a backup was last looked at."""
+
+    unknown = "unknown"
+    whole = "whole"
+    damaged = "damaged"
+    gone = "gone"
+
+
 class HostState(StrEnum):
     """Where a host stands. The first four are those of a deployment that is under way."""
 
@@ -242,6 +251,28 @@ class Alert:
 
 
 @dataclass
+class Backup:
+    """What is known of one backup at one destination."""
+
+    id: UUID
+    fraise_id: str
+    environment: str
+    destination: str
+    name: str
+    made_at: datetime
+    bytes: int
+    manifest_sha256: str
+    state: CopyState
+    detail: str
+    looked_at: datetime | None
+    verified_at: datetime | None
+    verified_run_id: UUID | None
+    flaw: str
+    safety: bool
+    pruned_at: datetime | None
+
+
+@dataclass
 class DeploymentStats:
     """How the deployments of one environment ended."""
 
@@ -282,7 +313,7 @@ class WebhookEvent:
     payload_bytes: int
 
 
-ENUMS = (FraiseType, DeploymentStatus, DeploymentTrigger, RunStatus, HostState, WebhookVerdict)
+ENUMS = (FraiseType, DeploymentStatus, DeploymentTrigger, RunStatus, CopyState, HostState, WebhookVerdict)
 
 # Which view serves which model.
 VIEWS = {
@@ -294,5 +325,6 @@ VIEWS = {
     DeploymentStats: "v_deployment_stats",
     Run: "v_run_history",
     Alert: "v_alerts",
+    Backup: "v_backups",
     WebhookEvent: "v_webhook_events",
 }

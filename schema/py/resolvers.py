@@ -16,6 +16,8 @@ from .models import (
     ENUMS,
     VIEWS,
     Alert,
+    Backup,
+    CopyState,
     Deployment,
     DeploymentStats,
     DeploymentStatus,
@@ -105,6 +107,16 @@ def run_history(
 @fraiseql.query(sql_source="v_alerts", auto_params=True)
 def alerts(fraise_id: str | None = None, environment: str | None = None) -> list[Alert]:
     """Alerts, newest first; those without `clearedAt` stand."""
+
+
+@fraiseql.query(sql_source="v_backups", auto_params=True)
+def backups(
+    fraise_id: str | None = None,
+    environment: str | None = None,
+    destination: str | None = None,
+    state: CopyState | None = None,
+) -> list[Backup]:
+    """Backups, newest first in each environment; those with `prunedAt` were removed."""
 
 
 # ---------------------------------------------------------------------------------------------- mutations

@@ -79,6 +79,10 @@ def busy(world: World) -> uuid.UUID:
         " VALUES (gen_random_uuid(), 'orders', 'production', 'main', 'missed', 'late', clock_timestamp())"
         " RETURNING id"
     )
+    world.row(
+        "INSERT INTO tb_backups (id, fraise, environment, destination, name, made_at)"
+        " VALUES (gen_random_uuid(), 'orders', 'production', 'disk', 'x', clock_timestamp()) RETURNING id"
+    )
     assert isinstance(ended, uuid.UUID)
     return ended
 

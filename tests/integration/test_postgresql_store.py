@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.integration.postgresql_stores import *  # noqa: F403 - its fixtures
+from tests.unit.backup_contract import BackupContract
 from tests.unit.database_contract import DatabaseContract
 from tests.unit.hold_contract import HoldContract
 from tests.unit.label_contract import LabelContract
@@ -34,6 +35,10 @@ class TestDatabases(DatabaseContract):
 
 
 class TestLabels(LabelContract):
+    pass
+
+
+class TestBackups(BackupContract):
     pass
 
 

@@ -27,6 +27,7 @@ from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Conflict, NotFound, StoreUnavailable, UsageError
 from fraisier.domain.plan import Phase, StepName, StepState
 from tests import factories
+from tests.unit.backup_contract import BackupContract
 from tests.unit.database_contract import DatabaseContract
 from tests.unit.hold_contract import HoldContract
 from tests.unit.label_contract import LabelContract
@@ -114,6 +115,10 @@ class TestDatabases(DatabaseContract):
 
 
 class TestLabels(LabelContract):
+    pass
+
+
+class TestBackups(BackupContract):
     pass
 
 

@@ -11,6 +11,7 @@ import sqlite3
 import tempfile
 import uuid
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fraisier.application.ports import Ending, MigrationState, SchemaState
 from fraisier.database.sqlite import SqliteStore, open_sqlite
 from fraisier.database.sqlite_database import SqliteDatabase
 from fraisier.database.tables import STAYS, TABLES
+from fraisier.domain.backup import CopyNote, CopyState
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Cause, Conflict, StoreTooNew, StoreUnavailable, UnusableExport
 from fraisier.domain.migration import DatabaseChange, Kind
@@ -86,6 +88,10 @@ def fill(store: SqliteStore) -> None:
     store.finish_run(run, RunEnding(status=RunStatus.failed, exit_code=3, peak_memory=7, again=again))
     store.raise_alert(
         Alert(environment=STAGING, job="nightly", kind=AlertKind.failed, message="no", run=run.id)
+    )
+    copy = CopyNote(destination="disk", name="20261120T010000Z-00000001", bytes=7, verified_run=run.id)
+    store.note_copies(
+        STAGING, [replace(copy, state=CopyState.whole, verified_at=1.8e9), replace(copy, name="x")]
     )
     store.note_planned({("orders", "production", "nightly"): 1.8e9})
     store.hold_runs(claim)

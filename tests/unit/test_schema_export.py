@@ -121,7 +121,7 @@ def test_filters_of_subscriptions_name_arguments_and_fields_that_exist(schema: D
 def test_export_writes_the_same_as_it_prints(tmp_path: Path) -> None:
     file = tmp_path / "schema.json"
     written = CliRunner().invoke(main, ["schema", "export", "--output", str(file)])
-    assert (written.exit_code, "9 types" in written.stdout) == (0, True), written.output
+    assert (written.exit_code, "10 types" in written.stdout) == (0, True), written.output
     printed = CliRunner().invoke(main, ["schema", "export", "--output", "-"])
     assert file.read_text(encoding="utf-8") == printed.stdout
     assert json.loads(printed.stdout) == authored_schema()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fraisier.application.ports.attempt import JournaledStep as JournaledStep
     from fraisier.application.ports.attempt import Output as Output
     from fraisier.application.ports.attempt import Serving as Serving
+    from fraisier.application.ports.backup_notes import BackupNotes as BackupNotes
     from fraisier.application.ports.backups import Cipher as Cipher
     from fraisier.application.ports.backups import Desk as Desk
     from fraisier.application.ports.backups import DestinationBrand as DestinationBrand
@@ -83,6 +84,7 @@ _FILES = {
     "ports.health": "Dial Health Prober Runner",
     "ports.host": "Ground Host",
     "ports.listener": "Listener",
+    "ports.backup_notes": "BackupNotes",
     "ports.backups": "Cipher Desk DestinationBrand Dumper Performer SourceBrand",
     "ports.migrations": "UNREACHABLE Answer CannotTell CommandEnv Migrations",
     "ports.processes": "Finished Job Processes Program",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fraisier.application.ports.attempt import Claim, Ending, Holder, Output
+from fraisier.application.ports.backup_notes import BackupNotes
 from fraisier.application.ports.receiving import Delivery, Received, Requested
 from fraisier.application.ports.runs import Runs
 from fraisier.domain.deployment import Deployment, Wish
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]  # a row of a view: JSON types only, keys as in the view
 
 
-class Store(Runs, Protocol):
+class Store(Runs, BackupNotes, Protocol):
     """State and history. Every method but `prune` is one transaction, durable when it returns.
 
     Methods that take a `Claim` raise TokenOutdated when the environment has a higher token. Every method
