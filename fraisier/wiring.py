@@ -77,6 +77,15 @@ DUMPERS = {
     "sqlite": "fraisier.backups.sqlite:Sqlite",
     "command": "fraisier.backups.command:BackupCommand",
 }
+SOURCES = {
+    "postgresql": "fraisier.backups.postgresql:PostgreSQL",
+    "sqlite": "fraisier.backups.sqlite:Sqlite",
+    "folder": "fraisier.backups.folder:Folder",
+    "command": "fraisier.backups.command:BackupCommand",
+}
+DESTINATIONS = {
+    "folder": "fraisier.backup_places.folder:FolderPlace",
+}
 PROXIES = {
     "haproxy": "fraisier.proxies.haproxy:HAProxy",
     "caddy": "fraisier.proxies.caddy:Caddy",
@@ -86,6 +95,8 @@ GROUPS = {
     "fraisier.targets": TARGETS,
     "fraisier.migrations": MIGRATIONS,
     "fraisier.proxies": PROXIES,
+    "fraisier.sources": SOURCES,
+    "fraisier.destinations": DESTINATIONS,
 }
 
 
