@@ -27,6 +27,7 @@ from fraisier.wiring import SystemClock
 from tests.factories import KEY, environment, fraise
 from tests.fake_repository import FakeRepository
 from tests.fakes import FakeHost, FakeTarget, FakeUnits
+from tests.migrated import lay_migrated
 
 APP = "/srv/orders"
 
@@ -271,6 +272,7 @@ class Fleet:
         self.repository = FakeRepository()
         self.codec = Codec()
         self.retries = Retries(first=0.01, longest=0.02)
+        lay_migrated(self.folder / "db" / "f.db")
         self.store = open_sqlite(f"sqlite://{self.folder}/db/f.db", state_folder=str(self.folder / "db"))
         self.environment = environment(
             app_path=APP,

@@ -21,6 +21,7 @@ from fraisier.domain.deployment import Deployment, Status, Trigger, Wish
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.plan import Phase, StepName, StepState
+from tests.migrated import lay_migrated
 
 PRODUCTION = EnvironmentKey("orders", "production")
 STAGING = EnvironmentKey("orders", "staging")
@@ -68,6 +69,7 @@ class World:
 
     @contextmanager
     def store(self) -> Iterator[Store]:
+        lay_migrated(self.folder / "state" / "fraisier.db")
         configuration = wiring.load(str(self.config))
         store = wiring.open_store(configuration)
         try:

@@ -194,7 +194,7 @@ def test_the_service_is_made_for_the_units_of_the_configuration(tmp_path: Path) 
     )
     assert shown.count("# ---- ") == 4
     assert "User=fraisier" in shown
-    assert f"--config {tmp_path}/fraises.yaml serve" in shown
+    assert f"--config {tmp_path.resolve()}/fraises.yaml serve" in shown
     assert 'var units = ["orders.service"];' in shown
     assert "reload-daemon" in shown
     assert "as powerful as root" in shown

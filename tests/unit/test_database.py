@@ -27,6 +27,7 @@ from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Conflict, NotFound, StoreUnavailable, UsageError
 from fraisier.domain.plan import Phase, StepName, StepState
 from tests import factories
+from tests.migrated import lay_migrated
 from tests.unit.backup_contract import BackupContract
 from tests.unit.database_contract import DatabaseContract
 from tests.unit.hold_contract import HoldContract
@@ -87,6 +88,7 @@ def folder(tmp_path: Path) -> Path:
 
 def open_in(folder: Path, moving: MovableTime | None = None) -> SqliteStore:
     clocks = moving.clocks() if moving else None
+    lay_migrated(folder / "fraisier.db")
     return open_sqlite(f"sqlite://{folder}/fraisier.db", state_folder=str(folder), clocks=clocks)
 
 

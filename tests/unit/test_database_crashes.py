@@ -14,6 +14,7 @@ import pytest
 
 from fraisier.database.sqlite import SqliteStore, open_sqlite
 from fraisier.domain.deployment import Trigger
+from tests.migrated import lay_migrated
 from tests.unit.store_contract import KEY, LEASE, delivery, publish, sha, wish
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,6 +71,7 @@ threading.Event().wait()
 
 
 def open_in(folder: Path) -> SqliteStore:
+    lay_migrated(folder / "fraisier.db")
     return open_sqlite(f"sqlite://{folder}/fraisier.db", state_folder=str(folder))
 
 

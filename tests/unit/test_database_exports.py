@@ -31,6 +31,7 @@ from fraisier.domain.plan import Phase, StepName, StepState
 from fraisier.domain.rollout import HostState, Standing
 from fraisier.domain.run import Alert, AlertKind, RunEnding, RunStatus, RunWish
 from tests.exports import Rows, contents, dump, lines, without_import, write
+from tests.migrated import lay_migrated
 from tests.unit.store_contract import PATIENCE, STAGING, claimed, delivery, finished, publish, sha, wish
 
 
@@ -102,6 +103,7 @@ def old(tmp_path: Path) -> Path:
     """The folder of a database with a bit of everything, whose process has ended."""
     folder = tmp_path / "old"
     folder.mkdir(mode=0o700)
+    lay_migrated(folder / "fraisier.db")
     store = open_sqlite(f"sqlite://{folder}/fraisier.db", state_folder=str(folder))
     fill(store)
     store.close()

@@ -17,6 +17,7 @@ from fraisier.domain.deployment import AUTOMATIC, MAY_FOLLOW, REPLACEABLE, Statu
 from fraisier.domain.errors import Cause, Conflict, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.plan import Phase, StepName
+from tests.migrated import lay_migrated
 from tests.unit.store_contract import KEY, STAGING, delivery, publish, sha, wish
 
 ENVIRONMENTS = st.sampled_from([KEY, STAGING])
@@ -53,6 +54,7 @@ class Queue(RuleBasedStateMachine):
             boot_id="boot",
         )
         path = Path(self.folder.name)
+        lay_migrated(path / "m.db")
         self.store = open_sqlite(f"sqlite://{path}/m.db", state_folder=str(path), clocks=clocks)
         publish(self.store)
         self.deliveries = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -77,11 +76,12 @@ def ways(value: Any, way: Way = ()) -> Iterator[tuple[Way, Any]]:
 
 
 def replaced(payload: Any, way: Way, value: Any) -> Any:
-    changed = copy.deepcopy(payload)
-    holder = changed
-    for step in way[:-1]:
-        holder = holder[step]
-    holder[way[-1]] = value
+    """A payload that shares with the first one whatever is not on the way."""
+    if not way:
+        return value
+    changed = payload.copy()
+    inner = changed[way[0]] if way[1:] else None
+    changed[way[0]] = replaced(inner, way[1:], value)
     return changed
 
 

@@ -31,6 +31,7 @@ from fraisier.wiring import SystemClock
 from tests.factories import KEY, SHA_A, SHA_B, SHA_C, environment, fraise
 from tests.fake_repository import FakeRepository
 from tests.fakes import FakeHost, FakeProber, FakeTarget, FakeUnits
+from tests.migrated import lay_migrated
 
 
 class Death(BaseException):
@@ -70,6 +71,7 @@ class World:
         self.clock = SystemClock()
         self.retries = Retries()
         self.codec = Codec()
+        lay_migrated(self.folder / "db" / "f.db")
         self.store = open_sqlite(f"sqlite://{self.folder}/db/f.db", state_folder=str(self.folder / "db"))
         self.environment = environment(
             app_path=str(self.app),

@@ -17,6 +17,7 @@ from fraisier.domain.deployment import Trigger, Wish
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import EnvironmentKey, Source
 from tests.factories import KEY, SHA_A, SHA_B, SHA_C, environment, fraise
+from tests.migrated import lay_migrated
 
 MAIN = "refs/heads/main"
 INTERVAL = 120.0
@@ -62,6 +63,7 @@ class World:
 
     def __init__(self, folder: Any, *environments: Any) -> None:
         self.clock, self.remote = Clock(), Remote()
+        lay_migrated(folder / "db" / "f.db")
         self.store = open_sqlite(f"sqlite://{folder}/db/f.db", state_folder=str(folder / "db"))
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.stop = Event()
