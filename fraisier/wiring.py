@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fraisier.domain.errors import UsageError
+from fraisier.domain.extras import how_to_install
 
 if TYPE_CHECKING:
     from fraisier.application.find_holds import FindHolds
@@ -187,7 +188,7 @@ def _opener(table: Mapping[str, str], configuration: Configuration) -> Callable[
         opener: Callable[..., Any] = _loader(table[scheme])()
     except ImportError as error:
         message = f"cannot use {scheme} databases: {error}"
-        raise UsageError(message, "Install what is missing: pip install 'fraisier[postgres]'") from error
+        raise UsageError(message, how_to_install("postgres")) from error
     return opener
 
 

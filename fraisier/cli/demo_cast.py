@@ -19,6 +19,7 @@ from fraisier.application.ports import Finished, Job, Program
 from fraisier.cli.demo_folder import REPOSITORY, DemoFolder, Ports, end_processes, template
 from fraisier.cli.text import output_text
 from fraisier.domain.errors import FraisierError, UsageError
+from fraisier.domain.extras import how_to_install
 from fraisier.hosts.processes import LocalProcesses
 
 START_LIMIT = 30.0  # seconds for a process to answer
@@ -41,7 +42,7 @@ def check_installed() -> None:
     """
     if find_spec("supervisor") is None:
         message = "cannot play the demo: supervisord is not installed beside Fraisier"
-        raise UsageError(message, "Install it: pip install 'fraisier[supervisord]'")
+        raise UsageError(message, how_to_install("supervisord"))
     if which("git") is None:
         raise UsageError("cannot play the demo: git is not installed", "Install git, e.g. apt install git")
 

@@ -28,7 +28,7 @@ def command() -> None:
 def export(output: str) -> None:
     """Write schema.json, the input of `fraiseql-cli compile`.
 
-    It needs the package fraiseql (`pip install 'fraisier[graphql-schema]'`), no configuration and no
+    It needs the package fraiseql (`pip install '.[graphql-schema]'` in the clone), no configuration and no
     database. docs/schema.md tells how to serve it.
 
     \b

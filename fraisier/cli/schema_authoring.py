@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fraisier.domain.errors import UsageError
+from fraisier.domain.extras import how_to_install
 
 _PACKAGE = "fraisier_schema"  # the name that schema/py/ is imported under
 
@@ -32,7 +33,7 @@ def authored_schema() -> dict[str, Any]:
         import fraiseql
     except ImportError as error:
         message = "cannot export the GraphQL schema: the package fraiseql is not installed"
-        raise UsageError(message, "Install it with `pip install 'fraisier[graphql-schema]'`") from error
+        raise UsageError(message, how_to_install("graphql-schema")) from error
     fraiseql.SchemaRegistry.clear()
     for name in [each for each in sys.modules if each.partition(".")[0] == _PACKAGE]:
         del sys.modules[name]

@@ -16,6 +16,7 @@ from pathlib import Path
 from fraisier.application.ports import Host, Problem, UnitState
 from fraisier.domain.acts import InstallFile, UnitCommand
 from fraisier.domain.errors import Cause, StepFailed
+from fraisier.domain.extras import how_to_install
 from fraisier.domain.fraise import Environment, TargetSpec
 from fraisier.domain.plan import TargetActs
 from fraisier.domain.release import Layout
@@ -135,8 +136,8 @@ def _status(spec: TargetSpec, host: Host) -> list[_Process]:
     shown = host.inspect((*_control(spec), "status", _program(spec)), timeout=_PATIENCE)
     said = (shown.stdout + shown.stderr).decode("utf-8", "replace").strip()
     if shown.code == 127:
-        hint = "Install it beside Fraisier: pip install 'fraisier[supervisord]'"
-        raise StepFailed(Cause.host, f"cannot find supervisorctl on {host.name}", hint)
+        message = f"cannot find supervisorctl on {host.name}"
+        raise StepFailed(Cause.host, message, how_to_install("supervisord"))
     if "no such process" in said or "no such group" in said:
         return []
     matches = [match for line in said.splitlines() if (match := _LINE.match(line))]
