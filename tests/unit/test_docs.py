@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,58 +22,16 @@ from fraisier.cli.main import main
 from fraisier.config.load import load_configuration
 from fraisier.domain.fraise import TargetSpec
 from fraisier.git.github import GitHub
+from tests.docs_blocks import BLOCK, PAPERS, ROOT, Block, blocks, whole
 from tests.factories import environment
 
-ROOT = Path(__file__).parents[2]
-PAPERS = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-]
 WORKFLOW = ROOT / ".github" / "workflows" / "fraisier-tests.yml"
-_BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)(?:#[^)]*)?\)")
 _VARIABLE = re.compile(r"\$\{(\w+)")
 _COMMAND = re.compile(r"(?:^|`)(?:sudo -u \w+ |\w+=\S+ )*fraisier (?P<arguments>[^`#|]+)")
 
 
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a paper; `info` is what stands behind the fence, e.g. `yaml environment`."""
-
-    paper: str
-    info: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.paper}:{self.text.strip().splitlines()[0][:40]}"
-
-
-def blocks(language: str) -> list[Block]:
-    found = []
-    for paper in PAPERS:
-        for match in _BLOCK.finditer(paper.read_text(encoding="utf-8")):
-            if match["info"].split(" ")[0] == language:
-                found.append(Block(paper.name, match["info"], match["text"]))
-    return found
-
-
 # ------------------------------------------------------------------------------------ configurations
-
-
-def whole(block: Block) -> str:
-    """The configuration that a part, marked as one, would be a part of."""
-    fraise: dict[str, Any] = {"repository": "acme/orders"}
-    if block.info == "yaml":
-        return block.text
-    if block.info == "yaml environment":
-        fraise["environments"] = {"production": yaml.safe_load(block.text)}
-        return yaml.safe_dump({"git": {"provider": "github", "github": {}}, "fraises": {"orders": fraise}})
-    assert block.info == "yaml config-part", "mark a part as `yaml config-part` or `yaml environment`"
-    fraise["environments"] = {"production": {"branch": "main", "app_path": "/var/www/orders"}}
-    rest = {"git": {"provider": "github", "github": {}}, "fraises": {"orders": fraise}}
-    return yaml.safe_dump(rest | yaml.safe_load(block.text))
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
@@ -97,10 +54,29 @@ def shown_commands() -> Iterator[tuple[str, str, bool]]:
             if match := _COMMAND.match(line):
                 yield block.paper, match["arguments"].strip(), True
     for paper in PAPERS:
-        prose = _BLOCK.sub("", paper.read_text(encoding="utf-8"))
+        prose = BLOCK.sub("", paper.read_text(encoding="utf-8"))
         for match in _COMMAND.finditer(prose):
             if not re.search("…|COMMAND", match["arguments"]):
                 yield paper.name, match["arguments"].strip(), False
+
+
+@pytest.mark.parametrize("block", blocks("sh"), ids=str)
+def test_a_shell_block_is_shell_whose_words_the_runner_knows(block: Block) -> None:
+    checked = subprocess.run(["sh", "-n"], input=block.text, text=True, capture_output=True, check=False)
+    assert checked.stderr == ""
+    assert block.words.keys() <= {"as", "in", "exit", "id", "waiting", "not-run"}
+
+
+def test_few_shell_blocks_are_not_run() -> None:
+    # Each is a checkout's own `make`, another machine, or a way to install besides the one that is run.
+    assert len([block for block in blocks("sh") if "not-run" in block.words]) <= 10
+    assert blocks("bash") == blocks("shell") == blocks("console") == []
+
+
+def test_nobody_is_told_to_install_the_other_fraisier_that_the_package_index_has() -> None:
+    texts = [*PAPERS, *(ROOT / "fraisier").rglob("*.py"), *(ROOT / "docs").glob("*.md")]
+    wrong = [str(each) for each in texts if re.search(r"pipx? install ['\"]?fraisier", each.read_text())]
+    assert wrong == [], "see fraisier/domain/extras.py"
 
 
 def parse(arguments: str) -> None:

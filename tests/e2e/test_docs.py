@@ -1,0 +1,151 @@
+"""A new user follows the documentation, line by line, on a server of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import yaml
+
+from tests.docs_blocks import PAPERS, ROOT, Block, blocks_of
+from tests.e2e.town import CONFIG, SECRETS, Town, fits
+from tests.servers import Server
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
+START = "getting-started.md"
+
+
+def paper(name: str) -> list[Block]:
+    """A page's blocks."""
+    (found,) = [each for each in PAPERS if each.name == name]
+    return blocks_of(found)
+
+
+def walk(town: Town, page: list[Block], after: dict[str, Callable[[str], None]]) -> None:
+    """Perform a page's blocks in order; `after` one that contains a text comes what the page's prose asks for."""
+    printed = ""
+    for block in page:
+        if block.language == "sh" and "not-run" not in block.words:
+            printed = town.perform(block)
+        if block.info == "text output":
+            assert fits(block.text, printed), (
+                f"{block.paper}:{block.line} shows\n{block.text}\nbut:\n{printed}"
+            )
+        for text, act in after.items():
+            if text in block.text:
+                act(printed)
+
+
+class Start:
+    """What getting-started.md asks for between its blocks."""
+
+    def __init__(self, town: Town) -> None:
+        self.town = town
+
+    def describe(self, _: str) -> None:
+        """The file that `fraisier init` wrote ends up as the page shows it."""
+        (shown,) = [block for block in paper(START) if block.info == "yaml"]
+        self.town.server.write("/home/anna/orders/fraises.yaml", shown.text)
+
+    def install(self, printed: str) -> None:
+        """Run the commands, and put the files where their heads say."""
+        parts = re.split(r"^# ---- \d\. (.*?) ----\n", printed, flags=re.MULTILINE)[1:]
+        commands, unit, rule, _ = parts[1::2]
+        self.town.shell(f"set -e\n{commands}")
+        self.town.server.write("/etc/systemd/system/fraisier.service", unit)
+        self.town.server.write("/etc/polkit-1/rules.d/50-fraisier.rules", rule)
+        # the forge is told the secret
+        self.town.server.run("install -o git -m 600 /etc/fraisier/secrets.env /home/git/secrets.env")
+
+    def authorise(self, _: str) -> None:
+        """The public key becomes a deploy key."""
+        self.town.authorise("/var/lib/fraisier/deploy_key.pub")
+
+    def proxy(self, _: str) -> None:
+        """The lines for nginx become part of one."""
+        (location,) = [block for block in paper(START) if block.language == "nginx"]
+        site = f"server {{ listen 80;\n{location.text}}}\n"
+        self.town.server.write("/etc/nginx/sites-enabled/default", site)
+        self.town.server.run("nginx -t && systemctl restart nginx")
+
+    def trust(self, _: str) -> None:
+        """The proxy's line goes into the configuration."""
+        (part,) = [block for block in paper(START) if block.info == "yaml config-part"]
+        text = self.town.server.run("cat /etc/fraisier/fraises.yaml").stdout
+        self.town.server.write("/etc/fraisier/fraises.yaml", text + part.text)
+        self.town.shell("sudo -u fraisier fraisier config validate && sudo systemctl reload fraisier")
+        self.town.shell("cd ~/orders && sed -i 's/1.0/1.1/' pyproject.toml && git commit -qam second")
+
+
+@pytest.fixture(scope="module")
+def town(server: Server) -> Town:
+    """The server, after getting-started.md was followed."""
+    made = Town(server)
+    made.set_up()
+    start = Start(made)
+    walk(
+        made,
+        paper(START),
+        {
+            "fraisier init\n": start.describe,
+            "init --service": start.install,
+            "ssh-keygen -q": start.authorise,
+            "location = /webhook": start.proxy,
+            "trusted_proxies": start.trust,
+        },
+    )
+    return made
+
+
+def test_a_new_user_gets_from_nothing_to_a_push_that_deploys(town: Town) -> None:
+    history = town.fraisier("history")
+    assert re.search(r"success .*webhook", history), history
+    assert re.search(r"success .*rollback", history), history
+    assert "1.0" in town.shell("curl -fsS http://127.0.0.1:8000/health")
+
+
+STAGING = """
+fraises:
+  orders:
+    environments:
+      staging: {branch: develop, app_path: /var/www/orders-staging, user: orders}
+"""
+
+
+@pytest.fixture(scope="module")
+def two_environments(town: Town) -> Town:
+    """The server with a staging environment beside the one in production."""
+    town.server.run("install -d -o fraisier -g fraisier /var/www/orders-staging")
+    town.configure(town.server.run(f"cat {CONFIG}").stdout, STAGING)
+    town.fraisier("deploy orders staging")
+    town.fraisier("deploy orders production")  # the push that was rolled back: something to go back from
+    return town
+
+
+@pytest.mark.parametrize("name", ["README.md", "operating.md", "schema.md"])
+def test_what_a_page_shows_works(two_environments: Town, name: str) -> None:
+    walk(two_environments, paper(name), {})
+
+
+def test_the_database_moves_to_postgresql(two_environments: Town) -> None:
+    town, page = two_environments, paper("database.md")
+    (part,) = [block for block in page if block.info == "yaml config-part"]
+
+    def write(_: str) -> None:
+        """PostgreSQL as the page asks for it, and its address in fraises.yaml."""
+        run = town.server.run
+        run("systemctl unmask postgresql; pg_ctlcluster 15 main start || pg_createcluster 15 main --start")
+        run(f"echo DB_PASSWORD=a-password >>{SECRETS}; echo '127.0.0.1 db.example.com' >>/etc/hosts")
+        run("""runuser -u postgres -- psql -qc "CREATE ROLE fraisier LOGIN PASSWORD 'a-password'" """)
+        created = "createdb --owner fraisier --encoding UTF8 --template template0 fraisier"
+        assert created in (ROOT / "docs" / "database.md").read_text().replace("\n", " ")
+        run(f"runuser -u postgres -- {created}")
+        town.shell("cd ~/fraisier && sudo /opt/fraisier/bin/pip install '.[postgres]'")
+        merged = yaml.safe_load(run(f"cat {CONFIG}").stdout) | yaml.safe_load(part.text)
+        town.server.write(CONFIG, yaml.safe_dump(merged))
+
+    before = town.fraisier("history")
+    walk(town, page, {"database: {url:": write})
+    assert town.fraisier("history") == before
+    town.wait_until_ready()
