@@ -135,7 +135,7 @@ def test_export_without_fraiseql_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "fraiseql", None)
     with pytest.raises(UsageError, match="fraiseql is not installed") as caught:
         authored_schema()
-    assert "fraisier[graphql-schema]" in caught.value.hint
+    assert "'.[graphql-schema]'" in caught.value.hint
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
