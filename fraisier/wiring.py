@@ -19,6 +19,7 @@ from fraisier.domain.errors import UsageError
 from fraisier.domain.extras import how_to_install
 
 if TYPE_CHECKING:
+    from fraisier.application.control import Control
     from fraisier.application.find_holds import FindHolds
     from fraisier.application.foresee_migration import Outlook
     from fraisier.application.ports import (
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
         Forge,
         Host,
         Listener,
+        Performer,
         Problem,
         Requested,
+        RunClaim,
         Store,
     )
     from fraisier.application.promote_commit import PromoteCommit, Promotion
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from fraisier.application.verify_environments import Comparison
     from fraisier.domain.deployment import Deployment, Trigger
     from fraisier.domain.fraise import Environment, EnvironmentKey
+    from fraisier.domain.job import JobKind
     from fraisier.domain.plan import Plan
 
 FORGES = {
@@ -359,6 +363,37 @@ class Fraisier:
         """See `application.promote_commit`."""
         self.publish_if_alone()
         return self._promote.request(promotion, by=by, force=force)
+
+    def request_run(
+        self, key: EnvironmentKey, job: str = "", *, parameters: Mapping[str, str], by: str
+    ) -> Mapping[str, Any]:
+        """See `application.request_run`."""
+        from fraisier.application.request_run import RequestRun
+
+        self.publish_if_alone()
+        return RequestRun(self.configuration.environments, self.store)(key, job, parameters=parameters, by=by)
+
+    def perform_run(self, claim: RunClaim, control: Control, listener: Listener) -> Mapping[str, Any] | None:
+        """See `application.perform_run`."""
+        from fraisier.application.perform_run import PerformRun
+
+        perform = PerformRun(
+            self.tools,
+            self.store,
+            self.codec,
+            self.environment,
+            performers=self.performers,
+            listener=listener,
+        )
+        return perform(claim, control)
+
+    @cached_property
+    def performers(self) -> Mapping[JobKind, Performer]:
+        """Who performs the runs of each kind of job."""
+        from fraisier.application.run_command import run_command
+        from fraisier.domain.job import JobKind
+
+        return {JobKind.command: run_command}
 
     def cancel(self, deployment: str, *, by: str) -> Deployment:
         """See `Store.cancel`."""

@@ -1,4 +1,6 @@
-"""Claim, run, repeat: performs deployments, one thread each, at most one per environment."""
+"""Claim, run, repeat: performs deployments, one thread each, at most one per environment.
+
+Runs of jobs are performed beside them: see `run_loop`."""
 
 from __future__ import annotations
 
@@ -22,6 +24,7 @@ from fraisier.application.sweep_refs import SweepRefs
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Conflict, StoreUnavailable, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
+from fraisier.run_loop import RunLoop
 from fraisier.wiring import Fraisier
 
 SLOW_POLL = 5.0  # seconds; behind the wake-ups, in case one is lost
@@ -53,6 +56,7 @@ class Worker:
         self._store: Store = parts.store
         self._listener: Listener = parts.listener
         self._only = ""  # the id of the one deployment that is to be performed (`deploy --wait`)
+        self._only_run = ""  # the same of a run
         settings = parts.configuration.settings
         self._lease = settings.lease
         self._concurrency = settings.concurrency
@@ -62,7 +66,10 @@ class Worker:
         self._lock = threading.Lock()
         self._wake, self._wake_sweep = threading.Event(), threading.Event()
         self._stopping = threading.Event()
+        self._ended = threading.Event()  # nothing runs any more that a lease is needed for
         self._threads: list[threading.Thread] = []
+        self._runs: RunLoop | None = None
+        self._renewed_at = time.monotonic()
         self._unsubscribe: Callable[[], None] = lambda: None
         self._version = InstalledVersion()
         self._last_prune = time.monotonic()
@@ -75,15 +82,20 @@ class Worker:
         _ = self._parts.tools  # a brand that cannot be loaded shows now, not in the first deployment
         self._store.register_worker(self.id, info=self._info())
         self._unsubscribe = self._store.subscribe(self._look)
-        self._threads = [
-            threading.Thread(target=self._claim_loop, name="worker-claim"),
-            threading.Thread(target=self._renew_loop, name="worker-renew"),
-        ]
+        self._threads = [threading.Thread(target=self._renew_loop, name="worker-renew")]
+        if not self._only_run:
+            self._threads.append(threading.Thread(target=self._claim_loop, name="worker-claim"))
         if not self._only:
+            self._runs = RunLoop(
+                self._parts, self.id, idle=self._reason_to_idle, tell=self._tell, only=self._only_run
+            )
+        if not self._only and not self._only_run:
             self._threads.append(threading.Thread(target=self._sweep_loop, name="worker-sweep"))
             self._threads.append(threading.Thread(target=self._heal_loop, name="worker-heal"))
         for thread in self._threads:
             thread.start()
+        if self._runs is not None:
+            self._runs.start()
 
     def stop(self, grace: float) -> None:
         """Stop claiming; let running steps end within `grace` seconds, then kill them; retire."""
@@ -91,6 +103,8 @@ class Worker:
         self._look()
         for job in self._running():
             job.control.drain()
+        if self._runs is not None:
+            self._runs.stop_claiming()
         deadline = time.monotonic() + grace
         for job in self._running():
             job.thread.join(max(0.0, deadline - time.monotonic()))
@@ -98,6 +112,9 @@ class Worker:
             job.control.shut_down()
         for job in self._running():
             job.thread.join()
+        if self._runs is not None:
+            self._runs.stop(deadline)
+        self._ended.set()
         for thread in self._threads:
             thread.join()
         self._unsubscribe()
@@ -128,10 +145,21 @@ class Worker:
             unsubscribe()
             self.stop(self._parts.configuration.settings.shutdown_grace)
 
+    def perform_run(self, run: str) -> None:
+        """Perform one run, until it has ended."""
+        self._only_run = run
+        self.start()
+        try:
+            if self._runs is not None:
+                self._runs.wait_for(run)
+        finally:
+            self.stop(self._parts.configuration.settings.shutdown_grace)
+
     @property
     def alive(self) -> bool:
         """Whether its threads run."""
-        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+        runs = self._runs is None or self._runs.alive
+        return bool(self._threads) and runs and all(thread.is_alive() for thread in self._threads)
 
     @property
     def busy(self) -> int:
@@ -141,6 +169,8 @@ class Worker:
     def _look(self) -> None:
         self._wake.set()
         self._wake_sweep.set()
+        if self._runs is not None:
+            self._runs.look()
 
     # ------------------------------------------------------------------------------------- claiming
     def _claim_loop(self) -> None:
@@ -232,7 +262,7 @@ class Worker:
 
     # ------------------------------------------------------------------------------------- leases
     def _renew_loop(self) -> None:
-        while not self._stopping.is_set() or self._jobs:
+        while not self._ended.is_set():
             try:
                 self._renew()
             except StoreUnavailable as error:
@@ -252,9 +282,14 @@ class Worker:
                 job.renewed_at = asked_at
             elif job.claim.environment in self._jobs:
                 job.control.lose()
+        self._renewed_at = asked_at
         self._pass_on_cancels()
+        if self._runs is not None:
+            self._runs.check_claims()
 
     def _give_up_stale(self) -> None:
+        if self._runs is not None and time.monotonic() - self._renewed_at > self._lease * 2 / 3:
+            self._runs.give_up()
         for job in self._running():
             if time.monotonic() - job.renewed_at > self._lease * 2 / 3:
                 job.control.lose()
@@ -324,6 +359,7 @@ class Worker:
             "version": fraisier.__version__,
             "digest": self._parts.configuration.digest,
             "labels": self._labels,
+            **({"only": "run"} if self._only_run else {}),
         }
 
     def _tell(self, event: str, fields: Row) -> None:

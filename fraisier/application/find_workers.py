@@ -23,7 +23,8 @@ class FindWorkers:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._workers = [labels_of(row) for row in store.live_workers()]
+        # One that performs a single run for a person takes nothing else.
+        self._workers = [labels_of(row) for row in store.live_workers() if not row["info"].get("only")]
 
     def lack(self, labels: Collection[str]) -> Lack | None:
         """Why no live worker takes what wants these labels; None: one does."""

@@ -56,6 +56,7 @@ class Settings:
     failed_auth_limit: str = "20/minute"
     labels: tuple[str, ...] = ()  # of this process's worker
     concurrency: int = 8
+    run_concurrency: int = 8
     lease: float = 10.0
     shutdown_grace: float = 30.0
     retention: float = 30 * 86400.0

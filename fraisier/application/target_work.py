@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fraisier.application.heard import run_heard
 from fraisier.application.ports import Host, Job, Said
 from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed
@@ -15,8 +14,6 @@ from fraisier.domain.release import Layout
 
 if TYPE_CHECKING:
     from fraisier.application.stage import Stage
-
-LONGEST = 16 << 20  # bytes of a command's output that are handed to the target
 
 
 class Bench:
@@ -54,30 +51,4 @@ class Bench:
         Raises:
             StepFailed, TokenOutdated: as `Host.run`; host, if it printed more than can be kept.
         """
-        heard = bytearray()
-        listening = replace(self._job, output=self._both(heard) if shown else _all(heard))
-        code = self.host.run(self._ground, command, listening)
-        if len(heard) > LONGEST and not shown:
-            message = f"cannot read what `{command.describe()}` printed: it is over {LONGEST >> 20} MiB"
-            raise StepFailed(Cause.host, message)
-        return Said(code, bytes(heard))
-
-    def _both(self, heard: bytearray) -> Callable[[bytes], None]:
-        """Only the end is kept of what is shown: there the tools say what went wrong."""
-
-        def hear(chunk: bytes) -> None:
-            self._job.output(chunk)
-            heard.extend(chunk)
-            del heard[: -(1 << 16)]
-
-        return hear
-
-
-def _all(heard: bytearray) -> Callable[[bytes], None]:
-    """Everything, up to what shows that it was too much."""
-
-    def hear(chunk: bytes) -> None:
-        if len(heard) <= LONGEST:
-            heard.extend(chunk)
-
-    return hear
+        return run_heard(self.host, self._ground, command, self._job, shown=shown)

@@ -149,6 +149,7 @@ WORKER = Section(
             shown="none",
         ),
         "concurrency": Key(Whole(1, 256), "deployments at once", default=8),
+        "run_concurrency": Key(Whole(1, 256), "runs of jobs at once, beside deployments", default=8),
         "lease": Key(Duration(1, 3600), "how soon another worker takes over from a dead one", default=10.0),
         "shutdown_grace": Key(
             Duration(0, 86400), "how long a running step may go on when stopping", default=30.0

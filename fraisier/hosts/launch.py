@@ -9,14 +9,17 @@ shell reads the end of the pipe instead, and ends.
 from __future__ import annotations
 
 import os
+import resource
 import select
 import shlex
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
 
 from fraisier.application.ports import Job
 from fraisier.domain.errors import Cause, StepFailed
@@ -101,6 +104,7 @@ class Launched:
         self._out = self._stream_number(self._process.stdout)
         self._in = self._stream_number(self._process.stdin)
         self._pid_descriptor = os.pidfd_open(self._process.pid)
+        self._cgroup = _cgroup(scope)
 
     @staticmethod
     def _stream_number(stream: object) -> int:
@@ -154,9 +158,13 @@ class Launched:
         poller = select.poll()
         poller.register(self._out, select.POLLIN)
         poller.register(self._pid_descriptor, select.POLLIN)
+        look_again = 0.0
         while not job.stop.is_set():
             if time.monotonic() >= until:
                 return Outcome.timeout
+            if time.monotonic() >= look_again:
+                look_again = time.monotonic() + _LOOK / 1000
+                self._look_at_memory(job.used)
             ready = {descriptor for descriptor, _ in poller.poll(_LOOK)}
             # The exit first: what a command left in the background may write for ever.
             if self._pid_descriptor in ready:
@@ -181,6 +189,30 @@ class Launched:
         except BlockingIOError:
             return
 
+    def tell_memory(self, used: Callable[[int], None]) -> None:
+        """Say how much memory a session's processes took, once they ended: the most that any of them did.
+
+        Linux counts what we had ourselves when we forked (getrusage(2), ru_maxrss survives execve): only what
+        is above that is theirs.
+        """
+        if self.scope.kind is not Kind.session or self._process.returncode is not None:
+            return
+        try:
+            _, status, usage = os.wait4(self._process.pid, 0)
+        except ChildProcessError:
+            return
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+            used(usage.ru_maxrss * 1024)
+
+    def _look_at_memory(self, used: Callable[[int], None]) -> None:
+        """While it runs: the peak of a unit's cgroup, or of the largest process of a session."""
+        if self._cgroup:
+            with suppress(OSError, ValueError):  # a kernel before 5.19, or the cgroup has just gone
+                used(int(Path(self._cgroup, "memory.peak").read_bytes()))
+        elif size := process_table.most_resident(self._process.pid):
+            used(size)
+
     def has_left_nothing(self) -> bool:
         """Whether systemd-run says that the unit succeeded: then its cgroup is empty, without a look.
 
@@ -204,6 +236,14 @@ class Launched:
         except subprocess.TimeoutExpired:  # a systemd-run that waits for a manager that does not answer
             self._process.kill()
             self._process.wait()
+
+
+def _cgroup(scope: Scope) -> str:
+    """The folder of a transient unit's cgroup; '' of a session."""
+    if scope.kind is Kind.session:
+        return ""
+    own = f"user.slice/user-{os.getuid()}.slice/user@{os.getuid()}.service/app.slice"
+    return f"/sys/fs/cgroup/{'system.slice' if scope.kind is Kind.system else own}/{scope.unit}"
 
 
 def _not_started(said: bytes) -> StepFailed:

@@ -221,6 +221,7 @@ class LocalHost:
             if not launched.has_left_nothing():
                 scopes.end(scope)
             scopes.forget(grounds.scopes_folder(ground), scope)
+        launched.tell_memory(job.used)
         launched.drain(job.output)
         return _result(outcome, launched, command)
 

@@ -8,16 +8,18 @@ one that does.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 COOKIE = "FRAISIER_SCOPE"  # the environment variable that marks a scope's processes
 _POLL = 0.02
+_PAGE = 1 << 16
 _SECOND_LOOKS, _SECOND_LOOK = 10, 0.003  # seconds
+_HIGH_WATER = re.compile(rb"^VmHWM:\s+(\d+) kB", re.MULTILINE)
 _KERNEL = 2  # the parent of the kernel's own threads, which never have an environment
 
 
@@ -45,6 +47,18 @@ def started_at(pid: int) -> int | None:
     """When a process began, in clock ticks since boot; None: it is gone."""
     found = _process(pid)
     return None if found is None else found.started
+
+
+def most_resident(pid: int) -> int:
+    """The most memory that `pid`, or any process below it, has had in RAM, in bytes; 0: nobody tells."""
+    found, waiting = 0, [pid]
+    while waiting:
+        each = waiting.pop()
+        said = _HIGH_WATER.search(_read(f"/proc/{each}/status") or b"")
+        found = max(found, int(said[1]) * 1024 if said else 0)
+        # proc_pid_task(5): there where the kernel was built with CONFIG_PROC_CHILDREN.
+        waiting += map(int, (_read(f"/proc/{each}/task/{each}/children") or b"").split())
+    return found
 
 
 def members(marks: Marks) -> set[Process]:
@@ -118,15 +132,31 @@ def _in_session(process: Process, marks: Marks, table: dict[int, Process]) -> bo
 
 
 def _has_cookie(process: Process, marks: Marks) -> bool:
+    if process.started < marks.started:
+        return False  # it was there before the first one that had it
     return f"{COOKIE}={marks.cookie}".encode() in (_environment(process.pid) or b"").split(b"\0")
 
 
 def _environment(pid: int) -> bytes | None:
     """None: it is gone, or another user's, and then not of a scope that we may end."""
+    return _read(f"/proc/{pid}/environ")
+
+
+def _read(path: str) -> bytes | None:
+    """A file of /proc, with as few calls as can be: there are as many as processes."""
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        found = b""
+        while data := os.read(descriptor, _PAGE):
+            found += data
+        return found
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _pids() -> Iterator[int]:
@@ -134,9 +164,8 @@ def _pids() -> Iterator[int]:
 
 
 def _process(pid: int) -> Process | None:
-    try:
-        line = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
+    line = _read(f"/proc/{pid}/stat")
+    if not line:
         return None
     # proc(5): the name, in parentheses, may hold anything; what follows are numbers.
     state, parent, group, session, *rest = line.rpartition(b")")[2].split()

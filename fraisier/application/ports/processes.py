@@ -14,11 +14,13 @@ class Job:
     """What something long reports to while it runs: where output goes, and whether to stop.
 
     `stop` is set by a cancel, a lost lease or a shutdown; whoever waits must look at it often (within
-    0.2 s) and end what it started. `output` takes raw bytes; it redacts by itself.
+    0.2 s) and end what it started. `output` takes raw bytes; it redacts by itself. `used` is told how much
+    memory a command took at the most, in bytes, where the system tells: perhaps never, perhaps several times.
     """
 
     stop: threading.Event
     output: Callable[[bytes], None]
+    used: Callable[[int], None] = lambda _bytes: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

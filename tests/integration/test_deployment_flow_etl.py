@@ -1,0 +1,188 @@
+"""Pipelines: deployed and run with real git, a real worker and real processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fraisier import wiring
+from fraisier.domain.run import RunStatus
+from tests.integration.site import KEY, Site, until
+
+JOB = "command: sh ./load.sh\nparameters: {day: today}"
+
+
+class Pipeline(Site):
+    """An etl fraise; `load.sh` is what it runs."""
+
+    def write_config(self, extra: str = "", head: str = "") -> None:
+        super().write_config(extra or JOB, head)
+        self.config.write_text(self.config.read_text().replace("type: api", "type: etl"))
+
+    def configure(self, lines: str) -> None:
+        self.write_config(lines)
+        self.fraisier.configuration = wiring.load(str(self.config))
+        self.fraisier.publish()
+
+    def load(self, script: str, **files: str) -> dict[str, Any]:
+        """Push a pipeline, and deploy it."""
+        self.push({"load.sh": script, "VERSION": script, **files})
+        row = self.deploy()
+        assert row["status"] == "success", row
+        return row
+
+    def ask(self, **parameters: str) -> str:
+        return str(self.fraisier.request_run(KEY, parameters=parameters, by="anna")["id"])
+
+    def run(self, **parameters: str) -> dict[str, Any]:
+        return self.run_ended(self.ask(**parameters))
+
+    def run_ended(self, run: str) -> dict[str, Any]:
+        store = self.fraisier.store
+
+        def look() -> dict[str, Any] | None:
+            row = store.run(run)
+            return dict(row) if RunStatus(row["status"]).is_final else None
+
+        return until(f"the end of run {run}", look, 30.0)  # type: ignore[no-any-return]
+
+    def running(self, run: str) -> None:
+        """Return when the run's script has begun."""
+        until("the run", lambda: "begun" in self.said(run))
+
+    def said(self, run: str) -> str:
+        return "".join(text for _, text in self.fraisier.store.run_output(run))
+
+
+@contextmanager
+def pipeline(folder: Path, lines: str = "") -> Iterator[Pipeline]:
+    site = Pipeline(folder)
+    try:
+        if lines:
+            site.configure(lines)
+        yield site
+    finally:
+        site.fraisier.store.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Pipeline]:
+    with pipeline(tmp_path) as made, made.working():
+        yield made
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_a_pipeline_is_deployed_and_not_run_until_somebody_asks(site: Pipeline) -> None:
+    deployed = site.load('echo "rows of $FRAISIER_PARAM_DAY from $FRAISIER_RELEASE"; pwd -P')
+    assert site.fraisier.store.runs() == []
+    row = site.run(day="monday $(touch hostile)")
+    assert (row["status"], row["exit_code"], row["release"]) == ("success", 0, deployed["release"])
+    folder = site.app / "releases" / deployed["release"]
+    assert site.said(row["id"]) == f"rows of monday $(touch hostile) from {deployed['release']}\n{folder}\n"
+    assert not (folder / "hostile").exists()
+    assert row["peak_memory_bytes"] is None or row["peak_memory_bytes"] > 100_000
+    assert site.run()["parameters"] == {"day": "today"}
+
+
+def test_a_deployment_and_a_run_leave_each_other_alone(site: Pipeline) -> None:
+    first = site.load("echo begun; while [ ! -e ../../go ]; do sleep 0.05; done; pwd -P")
+    run = site.ask()
+    site.running(run)
+    site.push({"load.sh": "echo two", "VERSION": "two"})
+    site.configure(f"{JOB}\non_running: new_release_next")
+    second = site.deploy()
+    assert second["status"] == "success"
+    (site.app / "go").touch()
+    row = site.run_ended(run)
+    assert (row["status"], row["release"]) == ("success", first["release"])
+    assert site.said(run).endswith(f"{first['release']}\n")
+    assert site.run()["release"] == second["release"]
+
+
+def test_a_timeout_and_a_cancel_end_the_whole_tree(site: Pipeline) -> None:
+    forking = "sleep 300 & echo $! > ../../child; setsid sleep 301 & echo $! > ../../daemon; echo begun; wait"
+    site.configure(f"{JOB}\ntimeout: 1\nretries: 0")
+    site.load(forking)
+    row = site.run()
+    assert (row["status"], row["cause"]) == ("failed", "timeout")
+    children = [int((site.app / name).read_text()) for name in ("child", "daemon")]
+    assert not any(map(alive, children))
+    site.configure(JOB)
+    run = site.ask()
+    site.running(run)
+    site.fraisier.store.cancel_run(run, by="bert")
+    row = site.run_ended(run)
+    assert (row["status"], row["error_message"]) == ("cancelled", "cancelled by bert")
+    assert not any(alive(int((site.app / name).read_text())) for name in ("child", "daemon"))
+
+
+def test_a_failure_is_tried_again_and_hooks_follow_the_last_try(site: Pipeline) -> None:
+    site.configure(
+        f"{JOB}\nretries: 2\nretry_delay: 0.1\non_success: ['echo cheered $FRAISIER_ATTEMPT']"
+        "\non_failure: ['echo mourned']\nartefacts: [\"out/*.csv\"]"
+    )
+    site.load("mkdir -p out; echo x > out/$FRAISIER_ATTEMPT.csv; [ $FRAISIER_ATTEMPT = 3 ] || exit 7")
+    first = site.run()
+    assert (first["status"], first["exit_code"]) == ("failed", 7)
+    runs = until("three tries", lambda: (r := site.fraisier.store.runs(status="success")) and r)
+    (third,) = runs
+    assert (third["attempt"], third["retry_of"], third["trigger"]) == (3, first["id"], "retry")
+    assert site.said(third["id"]) == "$ echo cheered $FRAISIER_ATTEMPT\ncheered 3\n"
+    assert "mourned" not in "".join(site.said(row["id"]) for row in site.fraisier.store.runs())
+    assert any(path.endswith("/out/3.csv") for path in third["artefacts"])
+
+
+def test_no_more_runs_at_a_time_than_there_may_be(site: Pipeline) -> None:
+    site.configure(f"{JOB}\nconcurrency: 2")
+    site.load("echo begun; while [ ! -e ../../go ]; do sleep 0.05; done")
+    runs = [site.ask(), site.ask()]
+    for run in runs:
+        site.running(run)
+    with pytest.raises(Exception, match="2 runs of it wait or are under way"):
+        site.ask()
+    (site.app / "go").touch()
+    assert [site.run_ended(run)["status"] for run in runs] == ["success", "success"]
+
+
+def test_a_worker_that_dies_leaves_no_process_and_another_try(tmp_path: Path) -> None:
+    """kill -9 of the worker while it runs, with the command going on."""
+    with pipeline(tmp_path, f"{JOB}\nretries: 1\nretry_delay: 0") as site:
+        with site.working():
+            site.load(
+                "echo $$ > ../../pid.$FRAISIER_ATTEMPT; echo begun; [ $FRAISIER_ATTEMPT = 2 ] || sleep 300"
+            )
+        run = site.ask()
+        worker = subprocess.Popen([sys.executable, "-m", "fraisier", "--config", str(site.config), "worker"])
+        site.running(run)
+        worker.kill()
+        worker.wait()
+        script = int((site.app / "pid.1").read_text())
+        assert alive(script), "what it had started goes on"
+        with site.working():
+            row = site.run_ended(run)
+            assert (row["status"], row["cause"]) == ("failed", "interrupted")
+            assert not alive(script)
+            again = until("the other try", lambda: site.fraisier.store.runs(status="success"))
+            assert again[0]["retry_of"] == run
+
+
+def test_a_worker_that_is_told_to_end_gives_runs_their_time(tmp_path: Path) -> None:
+    with pipeline(tmp_path) as site:
+        with site.working():
+            site.load("echo begun; sleep 0.3; echo done")
+            run = site.ask()
+            site.running(run)
+        row = site.run_ended(run)
+        assert (row["status"], site.said(run)) == ("success", "begun\ndone\n")
