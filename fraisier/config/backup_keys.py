@@ -24,7 +24,11 @@ SOURCE = Section(
             Many(Text("pattern"), or_one=True), "patterns of what is left out of a folder", default=()
         ),
         "command": Key(_line, "shell line that writes what is to be kept into the file $FRAISIER_BACKUP"),
-        "restore": Key(_line, "command: shell line that brings it back from the file $FRAISIER_BACKUP"),
+        "restore": Key(
+            _line,
+            "command: shell line that brings it back from the file $FRAISIER_BACKUP: into the folder"
+            " $FRAISIER_RESTORE_TO, or where that is empty to where it came from",
+        ),
         "query": Key(
             _line,
             "asked of what was brought back: SQL; for a folder or a command a shell line, run in it",

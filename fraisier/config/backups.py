@@ -14,6 +14,7 @@ from fraisier.domain.secret import Secret
 
 DATABASES = ("postgresql", "mysql", "sqlite")
 _SCHEMES = {"postgres": "postgresql", "mariadb": "mysql"}
+_WHERE_TO = "FRAISIER_RESTORE_TO"
 SCRIPT = "script"  # the source that stands for `script_path`
 
 # Which keys each brand of ours takes; one of a third party takes whatever it likes.
@@ -188,6 +189,11 @@ def _check_source(reader: Reader, environment: Parsed, parsed: Parsed, repositor
     if kind == "command" and not parsed.given("restore") and environment["verified_within"] > 0:
         message = "needs restore, or nobody can try it; verified_within: 0 says that nobody has to"
         reader.refuse(parsed.node, message, at_key=True)
+    if parsed["restore"] and _WHERE_TO not in parsed["restore"] and environment["verified_within"] > 0:
+        message = (
+            f"has to heed ${_WHERE_TO}, the folder where it is tried, or what is there would be replaced"
+        )
+        reader.refuse(parsed.at("restore"), message)
     if not repository and parsed["path"] and not parsed["path"].startswith("/"):
         message = "is in the release, and a backup without `repository` has none; give an absolute path"
         reader.refuse(parsed.at("path"), message)

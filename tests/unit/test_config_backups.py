@@ -82,7 +82,7 @@ def test_the_long_forms_have_all_there_is(tmp_path: Path) -> None:
         "sources:",
         "  orders: {url: '${URL}', query: SELECT 1, expect: 1, rows: false}",
         "  files: {type: folder, path: /srv/files, exclude: [cache/, '*.tmp']}",
-        "  registry: {command: dump-it $FRAISIER_BACKUP, restore: load-it $FRAISIER_BACKUP}",
+        "  registry: {command: dump-it $FRAISIER_BACKUP, restore: 'load-it $FRAISIER_BACKUP $FRAISIER_RESTORE_TO'}",
         "destinations:",
         "  cloud: {place: 's3://acme-backups/x', access_key: '${ID}', secret_key: '${KEY}', region: eu-1}",
         "  vault: {type: restic, place: 'rest:https://vault/x', password: '${KEY}'}",
@@ -104,7 +104,10 @@ def test_the_long_forms_have_all_there_is(tmp_path: Path) -> None:
         rows=False,
     )
     assert files.exclude == ("cache/", "*.tmp")
-    assert (registry.kind, registry.restore) == ("command", "load-it $FRAISIER_BACKUP")
+    assert (registry.kind, registry.restore) == (
+        "command",
+        "load-it $FRAISIER_BACKUP $FRAISIER_RESTORE_TO",
+    )
     cloud, vault = found.destinations
     assert cloud.options == {
         "access_key": Secret("AKIA", "${ID}"),
@@ -164,6 +167,7 @@ CASES = [
     (("sources: {a: {url: 'postgresql:///a', exclude: x}}", DESTINATIONS), "7:47", "is no key of postgresql"),
     (("sources: {a: {path: data}}", DESTINATIONS), "7:29", "is in the release"),
     (("sources: {a: {url: 'postgresql:///a', expect: 1}}", DESTINATIONS), "7:47", "no meaning without query"),
+    (("sources: {a: {command: x, restore: y}}", DESTINATIONS), "7:44", "has to heed $FRAISIER_RESTORE_TO"),
     (("sources: {a: {command: x}}", DESTINATIONS), "7:19", "needs restore, or nobody can try it"),
     ((SOURCES, "destinations: {a: somewhere}"), "8:27", "needs a type"),
     ((SOURCES, "destinations: {a: {place: /srv/kept, port: 22}}"), "8:46", "is no key of folder"),

@@ -1,0 +1,146 @@
+"""Looks at the copies of backups where they are kept: which are there, and whether each is what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+
+from fraisier.application.backup_tools import BackupTools
+from fraisier.application.ports import Desk
+from fraisier.domain import manifest as manifests
+from fraisier.domain.backup import NAME, Copy, CopyNote, CopyState, Destination, Manifest
+from fraisier.domain.errors import Cause, StepFailed
+
+Found = Mapping[str, tuple[int, str]]  # file -> its size in bytes and its sha256
+
+
+class LookAtCopies:
+    """One destination at a time. What is found is noted at once."""
+
+    def __init__(self, tools: BackupTools) -> None:
+        self._tools = tools
+
+    def whats_there(self, desk: Desk, place: Destination) -> list[Copy]:
+        """The destination's copies, after comparing what is known with what is there, oldest first.
+
+        Those that nobody knew are noted as unknown, those that are missing as gone.
+
+        Raises:
+            StepFailed: the destination cannot be read; or as `Desk.run`.
+        """
+        key, store = desk.environment.key, self._tools.store
+        there = {name for name in self._tools.place(place).names(place, desk) if NAME.match(name)}
+        known = {copy.name: copy for copy in self._of(desk, place)}
+        removed = set(store.pruned_copies(key, place.name))
+        notes = [
+            CopyNote(
+                destination=place.name,
+                name=name,
+                state=CopyState.unknown,
+                pruned_at=0.0 if name in removed else None,
+            )
+            for name in sorted(there - known.keys())
+        ]
+        for copy in known.values():
+            if copy.name not in there and copy.state is not CopyState.gone:
+                notes.append(self._gone(place, copy))
+            elif copy.name in there and copy.state is CopyState.gone:
+                notes.append(
+                    CopyNote(destination=place.name, name=copy.name, state=CopyState.unknown, detail="")
+                )
+        for note in notes:
+            desk.say(
+                f"{place.name}: {note.name} {'is gone' if note.state is CopyState.gone else 'was found'}"
+            )
+        store.note_copies(key, notes)
+        return self._of(desk, place)
+
+    def _of(self, desk: Desk, place: Destination) -> list[Copy]:
+        known = self._tools.store.copies(desk.environment.key)
+        return [copy for copy in known if copy.destination == place.name]
+
+    def _gone(self, place: Destination, copy: Copy) -> CopyNote:
+        return CopyNote(
+            destination=place.name,
+            name=copy.name,
+            state=CopyState.gone,
+            detail="it is not there any more, and Fraisier did not remove it",
+            looked_at=self._tools.clock.now(),
+        )
+
+    def look(self, desk: Desk, place: Destination, copy: Copy) -> tuple[str, Manifest | None]:
+        """What is wrong with a copy, '' = nothing, and its manifest. It is noted.
+
+        Raises:
+            StepFailed: the destination cannot be read, or the run is to stop.
+        """
+        try:
+            content = self._tools.place(place).read(place, copy.name, manifests.MANIFEST, desk)
+            manifest = self._own(desk, copy, content)
+            wrong = self._of_known(copy, content) or self.wrong_with(desk, place, manifest, content)
+        except StepFailed as error:
+            if error.cause is not Cause.backup:
+                raise
+            wrong, manifest, content = error.message, None, b""
+        self._note(desk, place, copy, wrong, manifest, content)
+        return wrong, manifest
+
+    def _note(
+        self,
+        desk: Desk,
+        place: Destination,
+        copy: Copy,
+        wrong: str,
+        manifest: Manifest | None,
+        content: bytes,
+    ) -> None:
+        note = CopyNote(
+            destination=place.name,
+            name=copy.name,
+            made_at=manifest.made_at if manifest else None,
+            bytes=sum(each.bytes for each in manifest.artefacts) + len(content) if manifest else None,
+            manifest=sha256(content).hexdigest() if manifest and not copy.manifest else None,
+            state=CopyState.damaged if wrong else CopyState.whole,
+            detail=wrong,
+            looked_at=self._tools.clock.now(),
+            safety=manifest.safety if manifest else None,
+        )
+        self._tools.store.note_copies(desk.environment.key, [note])
+        desk.say(f"{place.name}: {copy.name}: {wrong or 'whole'}")
+
+    def _own(self, desk: Desk, copy: Copy, content: bytes) -> Manifest:
+        manifest = manifests.read(content, copy.name)
+        if (manifest.fraise, manifest.environment) != (desk.environment.fraise, desk.environment.name):
+            other = f"{manifest.fraise}/{manifest.environment}"
+            message = f"cannot use {copy.name}: it is a backup of {other}"
+            raise StepFailed(Cause.backup, message)
+        return manifest
+
+    @staticmethod
+    def _of_known(copy: Copy, content: bytes) -> str:
+        """A manifest that was changed tells nothing about the files beside it."""
+        changed = copy.manifest and sha256(content).hexdigest() != copy.manifest
+        return "its manifest is another than it was" if changed else ""
+
+    def wrong_with(self, desk: Desk, place: Destination, manifest: Manifest, content: bytes) -> str:
+        """'' or what differs between the files that are there and the manifest.
+
+        Raises:
+            StepFailed: they cannot be read.
+        """
+        files = [each.file for each in manifest.artefacts]
+        found = self._tools.place(place).look(place, manifest.name, [*files, manifests.MANIFEST], desk)
+        written = {each.file: (each.bytes, each.sha256) for each in manifest.artefacts}
+        written[manifests.MANIFEST] = (len(content), sha256(content).hexdigest())
+        return next(filter(None, (_difference(name, was, found) for name, was in written.items())), "")
+
+
+def _difference(file: str, was: tuple[int, str], found: Found) -> str:
+    if file not in found:
+        return f"{file} is missing"
+    size, checksum = found[file]
+    if size == 0:
+        return f"{file} is empty"
+    if size != was[0]:
+        return f"{file} has {size} bytes, and had {was[0]}"
+    return "" if checksum == was[1] else f"{file} is damaged: its checksum is another than it was"
