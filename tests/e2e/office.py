@@ -22,6 +22,8 @@ WorkingDirectory=/
 Restart=always
 RestartSec=100ms
 KillMode=mixed
+[Install]
+WantedBy=multi-user.target
 """
 YAML = """
 git: {github: {webhook_secret: "0123456789abcdef0123456789abcdef"}}
@@ -62,7 +64,7 @@ class Office:
         self.server.run("git init -q --bare -b main /srv/git/office.git && git init -q -b main /srv/work")
         self.server.write("/etc/systemd/system/fraisier.service", UNIT)
         self.configure(jobs)
-        self.server.run("systemctl daemon-reload && systemctl start fraisier")
+        self.server.run("systemctl daemon-reload && systemctl enable --now fraisier")
 
     def configure(self, jobs: Jobs) -> None:
         """Write the configuration; whoever runs reads it again."""
