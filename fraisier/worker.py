@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import fraisier
+from fraisier.application.collect_reports import CollectReports
 from fraisier.application.control import Control
 from fraisier.application.look_after_hosts import LookAfterHosts
 from fraisier.application.ports import Claim, Listener, Row, Store
@@ -29,6 +30,7 @@ from fraisier.wiring import Fraisier
 
 SLOW_POLL = 5.0  # seconds; behind the wake-ups, in case one is lost
 SWEEP_PAUSE = 1.0  # seconds at least between two looks for a repository that is to be asked
+COLLECT_PAUSE = 3.0  # seconds between two looks for what runs that systemd started tell
 HEAL_PAUSE = 2.0  # seconds between two looks for hosts that are to be looked after
 PRUNE_EVERY = 6 * 3600.0
 RENEWALS_PER_LEASE = 3
@@ -92,6 +94,7 @@ class Worker:
         if not self._only and not self._only_run:
             self._threads.append(threading.Thread(target=self._sweep_loop, name="worker-sweep"))
             self._threads.append(threading.Thread(target=self._heal_loop, name="worker-heal"))
+            self._threads.append(threading.Thread(target=self._collect_loop, name="worker-collect"))
         for thread in self._threads:
             thread.start()
         if self._runs is not None:
@@ -330,6 +333,19 @@ class Worker:
             try:
                 if not self.idle_because:
                     look_after(self._parts.configuration)
+            except StoreUnavailable as error:
+                self._tell("store_unavailable", {"error": str(error)})
+            except Exception as error:  # noqa: BLE001 - see _claim_loop
+                self._tell("worker_error", {"error": repr(error), "exc_info": error})
+
+    # ------------------------------------------------------------------------------------- reports
+    def _collect_loop(self) -> None:
+        parts = self._parts
+        collect = CollectReports(parts.tools, self._store, parts.codec, self._tell)
+        while not self._stopping.wait(COLLECT_PAUSE):
+            try:
+                if not self.idle_because:
+                    collect(list(parts.configuration.environments.values()))
             except StoreUnavailable as error:
                 self._tell("store_unavailable", {"error": str(error)})
             except Exception as error:  # noqa: BLE001 - see _claim_loop

@@ -12,10 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fraisier.application.ports import Target
+from fraisier.application.unit_setup import set_up_units, unit_rows
+from fraisier.deployers.timer_units import kept_jobs
 from fraisier.domain.acts import UnitCommand
 from fraisier.domain.errors import StepFailed, UsageError
 from fraisier.domain.fraise import Cutover, Environment
 from fraisier.domain.release import Layout
+from fraisier.domain.timer_acts import PROGRAM, InstallUnits
 
 LINES = (100, 1000)  # of a unit's log, that `fraisier logs --unit -n` may show without more rights
 _KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\n'\"`$\\]*)?\Z")
@@ -34,6 +37,7 @@ class Needs:
     commands: tuple[tuple[str, ...], ...]
     lingers: bool
     remarks: tuple[str, ...]
+    units: tuple[InstallUnits, ...] = ()  # environments whose schedules systemd keeps
 
 
 def needs_of(
@@ -58,6 +62,7 @@ def needs_of(
         commands=tuple(commands) if user != "root" else (),
         lingers=any(each.target and not _is_of_the_system(each) for each in here),
         remarks=tuple(_remarks(here)) if user != "root" else (),
+        units=unit_rows(here) if user != "root" else (),
     )
 
 
@@ -83,7 +88,12 @@ def _commands(environment: Environment, targets: Mapping[str, Target]) -> Iterat
 
 
 def _remarks(environments: Sequence[Environment]) -> Iterator[str]:
+    if rows := unit_rows(environments):
+        names = ", ".join(row.user for row in rows)
+        yield f"its timers are as good as a root that runs nothing but commands as {names}: see {PROGRAM}"
     for each in environments:
+        if kept_jobs(each) and each.user in ("", "root"):
+            yield f"{each.key} has no user of its own: its timers are not granted"
         if each.user == "root":
             yield f"{each.key} builds as root, which is not granted: log in as root, or name another user"
         if not _is_of_the_system(each):
@@ -102,6 +112,8 @@ def sudoers(needs: Needs) -> str:
         f"Defaults:{needs.user} !requiretty",
         *(f"{needs.user} ALL=({user}) NOPASSWD: ALL" for user in needs.users),
         *(f"{needs.user} ALL=(root) NOPASSWD: {_command(argv)}" for argv in needs.commands),
+        # It looks by itself whether the environment is one of the user's.
+        *((f"{needs.user} ALL=(root) NOPASSWD: {PROGRAM}",) if needs.units else ()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -121,7 +133,8 @@ def script(needs: Needs) -> str:
         *(_ACCOUNT.format(other=shlex.quote(other), user=user) for other in needs.users),
         *(_FOLDER.format(path=shlex.quote(path), user=user) for path in needs.app_paths),
         f"loginctl enable-linger {user}\n" if needs.lingers else "",
-        _sudoers_part(needs) if needs.users or needs.commands else "",
+        _units_part(needs) if needs.units else "",
+        _sudoers_part(needs) if needs.users or needs.commands or needs.units else "",
         f"echo 'set up for {needs.user}'\n",
     ]
     return "\n".join(part for part in parts if part)
@@ -130,6 +143,10 @@ def script(needs: Needs) -> str:
 def _file(needs: Needs) -> str:
     # sudoers(5): files whose names have a dot in them are not read.
     return f"/etc/sudoers.d/fraisier-{needs.user.replace('.', '_')}"
+
+
+def _units_part(needs: Needs) -> str:
+    return set_up_units(needs.units, needs.user)
 
 
 def _sudoers_part(needs: Needs) -> str:

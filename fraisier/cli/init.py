@@ -127,11 +127,16 @@ def _print_service(session: Session) -> None:
         variables=variables_of(path.read_text(encoding="utf-8")),
     )
     screen = Screen.of_stdout()
+    units = service_files.units_program(service)
     blocks = (
         ("1. User, folders and secrets: run this once", service_files.setup_commands(service)),
         ("2. /etc/systemd/system/fraisier.service", service_files.unit_file(service)),
         ("3. /etc/polkit-1/rules.d/50-fraisier.rules", service_files.polkit_rule(service)),
-        ("4. Start it", "sudo systemctl daemon-reload\nsudo systemctl enable --now fraisier\n"),
+        *((("4. What writes the timers of jobs: run this once", units),) if units else ()),
+        (
+            f"{5 if units else 4}. Start it",
+            "sudo systemctl daemon-reload\nsudo systemctl enable --now fraisier\n",
+        ),
     )
     for title, text in blocks:
         screen.say(screen.style(f"# ---- {title} ----", bold=True))

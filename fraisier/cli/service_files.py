@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fraisier.application.unit_setup import set_up_units, unit_rows
 from fraisier.domain.fraise import Cutover
 
 if TYPE_CHECKING:
     from fraisier.application.ports import Configuration
     from fraisier.domain.fraise import Environment
+    from fraisier.domain.timer_acts import InstallUnits
 
 USER = "fraisier"
 SECRETS = "/etc/fraisier/secrets.env"
@@ -31,6 +33,7 @@ class Service:
     app_paths: tuple[str, ...]
     installs_units: bool
     grace: float
+    units_of_jobs: tuple[InstallUnits, ...] = ()
 
 
 def service_of(configuration: Configuration, *, program: str, path: str, variables: Iterable[str]) -> Service:
@@ -48,6 +51,7 @@ def service_of(configuration: Configuration, *, program: str, path: str, variabl
         app_paths=tuple(sorted({each.app_path for each in environments})),
         installs_units=any(each.unit_file or each.run or each.listen for each in managed),
         grace=configuration.settings.shutdown_grace,
+        units_of_jobs=unit_rows(each for each in environments if each.hosts[0] == "localhost"),
     )
 
 
@@ -89,6 +93,17 @@ def setup_commands(service: Service) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def units_program(service: Service) -> str:
+    """A script for root: the program that writes the timers of jobs, and its list; '' where there are none.
+
+    systemd starts it for Fraisier (`systemd-run`), which the polkit rule allows: a unit with
+    NoNewPrivileges= may not call sudo.
+    """
+    if not service.units_of_jobs:
+        return ""
+    return f"sudo sh <<'AS_ROOT'\nset -eu\n{set_up_units(service.units_of_jobs, 'root')}AS_ROOT\n"
 
 
 def unit_file(service: Service) -> str:

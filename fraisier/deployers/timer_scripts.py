@@ -44,7 +44,10 @@ f=$FRAISIER_REPORTS/$FRAISIER_JOB.$INVOCATION_ID
 g=$(sed -n 's/^0:://p' /proc/self/cgroup)
 p=$(cat "/sys/fs/cgroup$g/memory.peak" 2>/dev/null)
 { echo "final $(date +%s.%N) $SERVICE_RESULT $EXIT_CODE $EXIT_STATUS ${p:-0}" >>"$f"; } 2>/dev/null
-! grep -qs '^stopped' "$f" || exit 0
+case $SERVICE_RESULT in
+  timeout | oom-kill | watchdog) ;;
+  *) ! grep -qs '^stopped' "$f" || exit 0 ;;
+esac
 export FRAISIER_RUN="$INVOCATION_ID"
 n=$1 i=0 want=failed
 shift

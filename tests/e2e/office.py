@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.e2e.shop import until
@@ -59,8 +59,8 @@ class Office:
 
     def set_up(self, jobs: Jobs) -> None:
         """Everything that is done once."""
-        self.server.run("useradd --system --create-home office; mkdir -p /srv/git /srv/work /srv/said")
-        self.server.run("chown office /srv/said")
+        self.server.run("mkdir -p /srv/git /srv/work")
+        self.host.run("useradd --system --create-home office; install -d -o office /srv/said")
         self.server.run("git init -q --bare -b main /srv/git/office.git && git init -q -b main /srv/work")
         self.server.write("/etc/systemd/system/fraisier.service", UNIT)
         self.configure(jobs)
@@ -92,6 +92,11 @@ class Office:
         """Deploy the branch, and wait for it."""
         return self.fraisier("deploy office production --force", check=check)
 
+    @property
+    def host(self) -> Server:
+        """The server where the commands are run."""
+        return self.server
+
     def units(self) -> list[str]:
         """The units that Fraisier wrote."""
         return self.server.run(
@@ -100,19 +105,64 @@ class Office:
 
     def timers(self) -> list[str]:
         """Those that are active."""
-        shown = self.server.run(
+        shown = self.host.run(
             "systemctl list-units --plain --no-legend --state=active 'fraisier-*.timer'"
         ).stdout
         return sorted(line.split()[0] for line in shown.splitlines())
 
     def said(self, name: str) -> list[str]:
         """Lines that jobs wrote into a file."""
-        return self.server.run(f"cat /srv/said/{name} 2>/dev/null || true").stdout.splitlines()
+        return self.host.run(f"cat /srv/said/{name} 2>/dev/null || true").stdout.splitlines()
 
     def says(self, name: str, line: str, seconds: float = 60.0) -> None:
         """Return when a job has written the line."""
         until(f"{line!r} in {name}", lambda: line in self.said(name), seconds)
 
+    def runs(self, job: str = "") -> list[dict[str, Any]]:
+        """Rows of v_run_history, newest first."""
+        read = (
+            "import json, sqlite3; c = sqlite3.connect('/var/lib/fraisier/fraisier.db'); c.row_factory = sqlite3.Row; "
+            "rows = c.execute('SELECT * FROM v_run_history ORDER BY started_at DESC').fetchall(); "
+            "print(json.dumps([dict(row) for row in rows]))"
+        )
+        rows = json.loads(self.server.run(["python3", "-c", read]).stdout)
+        return [row for row in rows if job in ("", row["job"])]
+
     def json(self, line: str) -> Any:
         """What a command of Fraisier's answers with --json."""
         return json.loads(self.fraisier(f"{line} --json").stdout)
+
+
+WEB = "web1.example.com"
+HOSTS = f"""
+hosts:
+  {WEB}: {{user: deploy, identity_file: /etc/fraisier/key, known_hosts: /etc/fraisier/known_hosts}}
+"""
+
+
+@dataclass
+class RemoteOffice(Office):
+    """`server` has Fraisier and the repository; the commands are run on `web`, reached as somebody else."""
+
+    web: Server = field(kw_only=True)
+
+    @property
+    def host(self) -> Server:
+        """The server where the commands are run."""
+        return self.web
+
+    def set_up(self, jobs: Jobs) -> None:
+        """Everything that is done once, but for `fraisier bootstrap`."""
+        run = self.server.run
+        run("mkdir -p /etc/fraisier && cat >>/etc/hosts", stdin=f"{self.web.address} {WEB}\n".encode())
+        made = "ssh-keygen -q -t ed25519 -N '' -f /etc/fraisier/key && cat /etc/fraisier/key.pub"
+        self.web.run("cat >>/root/.ssh/authorized_keys", stdin=run(made).stdout.encode())
+        run(f"ssh-keyscan {WEB} >/etc/fraisier/known_hosts 2>/dev/null")
+        self.more = f"hosts: {WEB}\n{self.more}"
+        super().set_up(jobs)
+
+    def configure(self, jobs: Jobs) -> None:
+        """Write the configuration; whoever runs reads it again."""
+        super().configure(jobs)
+        self.server.run(["sh", "-c", f"printf %s '{HOSTS}' >> {CONFIG}"])
+        self.server.run("systemctl kill -s HUP --kill-who=main fraisier 2>/dev/null || true")

@@ -1,0 +1,257 @@
+"""What runs that systemd started tell of themselves: their user writes it, and may write anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fraisier.application import collect_reports
+from fraisier.application.collect_reports import CollectReports
+from fraisier.application.ports import Finished
+from fraisier.domain.errors import Cause
+from fraisier.domain.fraise import FraiseType
+from fraisier.domain.job import Job, Keeper, Schedule
+from fraisier.domain.report import name_of_run, of_environment, read_report, runs_of
+from fraisier.domain.run import Reported, RunStatus, RunTrigger
+from tests.factories import KEY, environment
+from tests.fakes import FakeClock
+
+NOW = 1_800_000_000.0
+INVOCATION = "0123456789abcdef" * 2
+FILE = f"nightly.{INVOCATION}"
+BEGUN = f"begin 1 {NOW - 60} scheduled 7-aaaaaaaaaa\n"
+GOOD = f"{BEGUN}end 1 {NOW - 50} 0\nfinal {NOW - 49} success exited 0 1048576\n"
+ABOUT = of_environment(KEY, "localhost", "nightly", INVOCATION)
+
+
+def told(text: str, *, runs: bool = False) -> list[Reported]:
+    report = read_report(text.encode(), now=NOW)
+    return runs_of(report, ABOUT, runs=runs) if report else []
+
+
+def test_a_run_that_ended_well() -> None:
+    (run,) = told(GOOD)
+    assert run.ending is not None
+    assert (run.ending.status, run.ending.exit_code, run.ending.peak_memory) == (
+        RunStatus.success,
+        0,
+        1048576,
+    )
+    assert (run.started_at, run.ended_at, run.release) == (NOW - 60, NOW - 49, "7-aaaaaaaaaa")
+    assert (run.trigger, run.attempt) == (RunTrigger.scheduled, 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "cause", "says"),
+    [
+        (f"end 1 {NOW} 3\nfinal {NOW} exit-code exited 3 0", RunStatus.failed, Cause.run, "exited with 3"),
+        (f"end 1 {NOW} 124\nfinal {NOW} exit-code exited 124 0", RunStatus.failed, Cause.timeout, "timeout"),
+        (f"final {NOW} timeout killed TERM 0", RunStatus.failed, Cause.timeout, "its `timeout`"),
+        (f"stopped\nfinal {NOW} timeout killed TERM 0", RunStatus.failed, Cause.timeout, "its `timeout`"),
+        (f"final {NOW} oom-kill killed KILL 0", RunStatus.failed, Cause.run, "memory"),
+        (f"final {NOW} signal killed KILL 0", RunStatus.failed, Cause.run, "a signal (KILL)"),
+        (f"stopped\nend 1 {NOW} 143\nfinal {NOW} exit-code exited 143 0", RunStatus.cancelled, Cause.cancelled, ""),
+        (f"stopped\nfinal {NOW} success killed TERM 0", RunStatus.cancelled, Cause.cancelled, "stopped"),
+        ("", RunStatus.failed, Cause.interrupted, "power"),
+    ],
+)  # fmt: skip
+def test_how_a_run_ended(lines: str, status: RunStatus, cause: Cause, says: str) -> None:
+    (run,) = told(BEGUN + lines + "\n")
+    assert run.ending is not None
+    assert (run.ending.status, run.ending.cause) == (status, cause)
+    assert says in run.ending.error
+
+
+def test_each_try_is_a_run_and_only_the_last_has_the_end_of_the_whole() -> None:
+    text = f"{BEGUN}end 1 {NOW - 50} 1\nbegin 2 {NOW - 20} scheduled 7-aaaaaaaaaa\nend 2 {NOW - 10} 0\n"
+    one, two = told(text + f"final {NOW - 9} success exited 0 99\n")
+    assert one.ending is not None
+    assert two.ending is not None
+    assert [one.ending.status, two.ending.status] == [RunStatus.failed, RunStatus.success]
+    assert (two.trigger, two.attempt, two.started_at) == (RunTrigger.retry, 2, NOW - 20)
+    assert one.invocation != two.invocation
+    assert (one.ending.peak_memory, two.ending.peak_memory) == (None, 99)
+
+
+def test_what_is_under_way_has_no_end_even_where_its_last_line_is_there() -> None:
+    """What follows it is still to be performed."""
+    (run,) = told(GOOD, runs=True)
+    assert (run.ending, run.ended_at) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "\0\xff", "begin", "begin 1 x scheduled y", f"begin 2 {NOW} scheduled 7-aaaaaaaaaa",
+        "begin 1 nan scheduled x", "begin 1 inf scheduled x", "begin 1 1e308 scheduled x", "begin 1 0 scheduled x",
+        f"begin 1 {NOW + 3600} scheduled x", f"final {NOW} success exited 0 0", f"end 1 {NOW} 0",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_no_report(text: str) -> None:
+    assert told(text) == []
+
+
+def test_a_forged_report_names_no_other_release_trigger_or_time() -> None:
+    (run,) = told(f"begin 1 {NOW} deploy ../../etc\nend 1 {NOW - 9999} 0\nfinal {NOW} x;y exited 0 -5\n")
+    assert (run.release, run.trigger) == ("", RunTrigger.scheduled)
+    assert run.ending is not None
+    assert run.ending.cause is Cause.interrupted
+    assert run.ending.peak_memory is None
+
+
+@given(st.text(st.sampled_from("begin end final stopped 0123456789.-\n scheduled"), max_size=300))
+def test_whatever_it_says_times_and_numbers_are_possible(text: str) -> None:
+    for runs in (False, True):
+        for run in told(BEGUN + text, runs=runs):
+            assert 0 < run.started_at <= NOW + 60
+            assert run.ended_at is None or run.ended_at >= run.started_at
+            assert run.invocation.startswith(f"{KEY}/nightly:")
+            if run.ending is not None:
+                assert run.ending.exit_code is None or 0 <= run.ending.exit_code <= 999
+
+
+def test_no_more_tries_are_believed_than_there_can_be() -> None:
+    lines = "".join(f"begin {n} {NOW} scheduled x\n" for n in range(1, 300))
+    assert len(told(lines)) <= 101
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nightly", f"../x.{INVOCATION}", f"{FILE}.new", f"{FILE}\n", f"-x.{INVOCATION}", f"a b.{INVOCATION}"],
+)
+def test_a_file_of_another_name_is_none(name: str) -> None:
+    assert name_of_run(name) is None
+
+
+# --------------------------------------------------------------------------------------- collecting
+REPORTS = environment(
+    type=FraiseType.scheduled,
+    user="orders",
+    jobs={
+        "nightly": Job(name="nightly", run="x", keeper=Keeper.systemd, schedule=Schedule(expression="daily")),
+        "after": Job(name="after", run="y", depends_on="nightly", concurrency=2),
+    },
+)
+
+
+@dataclass
+class Machine:
+    """A host with a folder of reports; `active` is the invocation of the service that is under way."""
+
+    name: str = "localhost"
+    files: dict[str, str] = field(default_factory=dict)
+    active: str = ""
+    printed: str = "it printed hunter2\n"
+    reads: int = 0
+
+    def inspect(self, argv: Any, **_: Any) -> Finished:
+        if argv[0] == "systemctl":
+            state = "activating" if self.active else "inactive"
+            unit = "fraisier-orders-production-nightly.service"
+            return _said(f"Id={unit}\nInvocationID={self.active}\nActiveState={state}\n")
+        if argv[2] == collect_reports._LIST:
+            return _said("\n".join(self.files))
+        assert "journal" in argv
+        assert INVOCATION in argv
+        return _said(self.printed)
+
+    def ask(self, command: Any) -> Finished:
+        assert command.user == "orders"
+        names = command.argv[5:]
+        if command.argv[2] == collect_reports._REMOVE:
+            for name in names:
+                del self.files[name]
+            return _said("")
+        self.reads += 1
+        return _said("".join(f"\n/{name}\n{self.files[name]}" for name in names))
+
+    def read(self, _: str) -> None:
+        return None
+
+
+def _said(text: str) -> Finished:
+    return Finished(code=0, stdout=text.encode(), stderr=b"")
+
+
+@dataclass
+class World:
+    """Everything that a collector needs, and what it stored and told."""
+
+    machine: Machine = field(default_factory=Machine)
+    stored: list[Reported] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    clock: FakeClock = field(default_factory=FakeClock)
+    away: bool = False
+
+    def host(self, _: Any) -> Machine:
+        return self.machine
+
+    def report_run(self, reported: Reported) -> dict[str, Any]:
+        if self.away:
+            raise ConnectionError
+        self.stored.append(reported)
+        return {}
+
+    def secrets(self, _: Any, __: Any = None) -> list[str]:
+        return ["hunter2"]
+
+    def __call__(self) -> int:
+        collect = CollectReports(self, self, self, lambda event, _: self.told.append(event))  # type: ignore[arg-type]
+        return collect([REPORTS])
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_what_ended_is_stored_with_what_it_printed_then_removed(world: World) -> None:
+    world.machine.files[FILE] = GOOD
+    assert world() == 1
+    (run,) = world.stored
+    assert run.environment == KEY
+    assert run.output.startswith("it printed ")
+    assert "hunter2" not in run.output
+    assert world.machine.files == {}
+
+
+def test_a_job_that_a_worker_starts_after_it_is_asked_for_with_its_end(world: World) -> None:
+    world.machine.files[FILE] = GOOD
+    world()
+    assert world.stored[0].ending is not None
+    assert [(wish.job, wish.trigger, wish.concurrency) for wish in world.stored[0].ending.then] == [
+        ("after", RunTrigger.dependency, 2)
+    ]
+
+
+def test_what_could_not_be_stored_is_told_again(world: World) -> None:
+    world.machine.files[FILE] = GOOD
+    world.away = True
+    world()
+    assert FILE in world.machine.files
+    world.away = False
+    assert world() == 1
+
+
+def test_what_is_under_way_is_stored_as_such_and_stays(world: World) -> None:
+    world.machine.files[FILE] = BEGUN
+    world.machine.active = INVOCATION
+    assert world() == 0
+    assert [run.ending for run in world.stored] == [None]
+    assert FILE in world.machine.files
+
+
+def test_the_report_of_another_environments_job_or_of_none_is_never_read(world: World) -> None:
+    world.machine.files = {f"other.{INVOCATION}": GOOD, "README": "", "x" * 300: GOOD}
+    assert world() == 0
+    assert (world.stored, world.machine.reads) == ([], 0)
+
+
+def test_one_that_nobody_understands_is_told_and_removed(world: World) -> None:
+    world.machine.files[FILE] = "rm -rf /\n"
+    assert world() == 1
+    assert (world.stored, world.told, world.machine.files) == ([], ["report_not_understood"], {})
