@@ -83,7 +83,7 @@ class Worker:
         """Register and begin to claim, in threads of its own."""
         _ = self._parts.tools  # a brand that cannot be loaded shows now, not in the first deployment
         self._store.register_worker(self.id, info=self._info())
-        self._unsubscribe = self._store.subscribe(self._look)
+        self._unsubscribe = self._store.subscribe(self._look, steps=False)
         self._threads = [threading.Thread(target=self._renew_loop, name="worker-renew")]
         if not self._only_run:
             self._threads.append(threading.Thread(target=self._claim_loop, name="worker-claim"))
@@ -182,8 +182,9 @@ class Worker:
             pause = self._opens_in = SLOW_POLL
             try:
                 self._pass_on_cancels()
-                while self._may_claim() and (claim := self._next_claim()) is not None:
-                    self._begin(claim)
+                if self._may_claim():
+                    while self._has_room and (claim := self._next_claim()) is not None:
+                        self._begin(claim)
                 if len(self._jobs) >= self._concurrency:
                     # Who comes too late to be resumed now is at least not shown as if somebody worked on it.
                     self._store.interrupt_left()
@@ -203,7 +204,11 @@ class Worker:
         if reason != self.idle_because:
             self.idle_because = reason
             self._tell("worker_idle" if reason else "worker_claims", {"reason": reason})
-        return not reason and len(self._jobs) < self._concurrency and not self._stopping.is_set()
+        return not reason
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._jobs) < self._concurrency and not self._stopping.is_set()
 
     def _reason_to_idle(self) -> str:
         if self._version.has_changed():
@@ -318,8 +323,9 @@ class Worker:
                 self._tell("store_unavailable", {"error": str(error)})
             except Exception as error:  # noqa: BLE001 - see _claim_loop
                 self._tell("worker_error", {"error": repr(error), "exc_info": error})
+            # What has happened is mostly work for the claims: they go first.
+            self._wake_sweep.wait(max(0.0, min(SLOW_POLL, sweep.due_in) - SWEEP_PAUSE))
             self._stopping.wait(SWEEP_PAUSE)
-            self._wake_sweep.wait(min(SLOW_POLL, sweep.due_in) - SWEEP_PAUSE)
 
     def _is_eldest(self) -> bool:
         """Whether this is the one of all living workers that sweeps. Two for a moment do no harm."""

@@ -10,6 +10,7 @@ from typing import Any
 from fraisier.application.ports import Row
 from fraisier.database.clocks import iso, unix, unix_or_none
 from fraisier.database.jobs import Work
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.database.uuids import random_uuid
 from fraisier.database.views import as_json_types
@@ -67,7 +68,7 @@ def note(tx: Transaction, key: EnvironmentKey, notes: Sequence[CopyNote]) -> Non
         tx.later(_CHANGE, _values(key, each))
         if each.pruned_at == 0.0:
             tx.later(_THERE_AGAIN, place)
-    tx.wakes = True
+    tx.tell(News.work)
 
 
 def _values(key: EnvironmentKey, note: CopyNote) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -11,17 +12,13 @@ from fraisier.application.ports import Claim, JournaledStep
 from fraisier.database.clocks import unix, unix_or_none
 from fraisier.database.databases import notes_of
 from fraisier.database.deployment_rows import change_deployment, deployment_of, locked_deployment
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.domain.deployment import Deployment, Status
 from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.plan import Phase, StepName, StepState
 
-_JOURNAL = "SELECT * FROM tb_deployment_steps WHERE deployment = ? ORDER BY pk"
-_ATTEMPTS = (
-    "SELECT number, resolved, started_at, outcome FROM tb_deployment_attempts"
-    " WHERE deployment = ? ORDER BY number"
-)
 _CANCEL_REQUESTS = """
 SELECT d.id, d.cancel_requested_by
   FROM tb_environments e
@@ -31,15 +28,21 @@ SELECT d.id, d.cancel_requested_by
 _RAISE_TOKEN = "UPDATE tb_environments SET token = ? WHERE fraise = ? AND name = ?"
 
 
-def claim_of(tx: Transaction, worker: str, row: DatabaseRow) -> Claim:
+def claim_of(
+    tx: Transaction,
+    worker: str,
+    row: DatabaseRow,
+    attempts: Sequence[Mapping[str, Any]],
+    steps: Iterable[Mapping[str, Any]],
+) -> Claim:
     """The claim on a deployment whose environment was just taken.
 
     `row` has the deployment's columns, and the environment's token (as it was before), current_release,
-    current_commit, current_deployment and quarantine.
+    current_commit, current_deployment and quarantine; `attempts` (number, resolved, started_at, outcome) and
+    `steps` are its journal so far, oldest first.
     """
-    attempts = tx.execute(_ATTEMPTS, (row["id"],)).fetchall()
     retried = {each["number"] for each in attempts if each["outcome"] == "retry"}
-    tx.wakes = True  # followers see it running, and other workers wait for this lease from now on
+    tx.tell(News.claim)  # followers see it running, and other workers wait for this lease from now on
     return Claim(
         environment=EnvironmentKey(row["fraise"], row["environment"]),
         token=row["token"] + 1,
@@ -48,7 +51,7 @@ def claim_of(tx: Transaction, worker: str, row: DatabaseRow) -> Claim:
         current_release=row["current_release"],
         current_commit=row["current_commit"],
         current_deployment=row["current_deployment"] or "",
-        journal=tuple(_journaled(step, retried) for step in tx.execute(_JOURNAL, (row["id"],))),
+        journal=tuple(_journaled(step, retried) for step in steps),
         changes=notes_of(tx, row["id"]) if attempts else (),
         resolved=attempts[-1]["resolved"] if attempts else "",
         attempts=len(attempts),
@@ -74,7 +77,7 @@ def _started(tx: Transaction, deployment: Deployment) -> Deployment:
     return running
 
 
-def _journaled(row: DatabaseRow, retried: Collection[int]) -> JournaledStep:
+def _journaled(row: Mapping[str, Any], retried: Collection[int]) -> JournaledStep:
     return JournaledStep(
         id=row["pk"],
         attempt=row["attempt"],
@@ -109,7 +112,7 @@ def cancel(tx: Transaction, deployment: str, by: str) -> Deployment:
     after = _cancelled(tx, before, by)
     change_deployment(tx, before, after)
     tx.audit(actor=by, action="cancel", subject=deployment, detail={"status": before.status.value})
-    tx.wakes = True
+    tx.tell(News.work)
     return after
 
 
@@ -132,22 +135,25 @@ def _typed(key: EnvironmentKey) -> str:
 
 
 def hold(tx: Transaction, claim: Claim) -> None:
-    """Return if the claim's token is still the newest of its environment.
+    """Go on only if the claim's token is still the newest of its environment.
 
     Raises:
         TokenOutdated: a higher one was given out.
     """
     key = claim.environment
-    row = tx.row(tx.sql.held_token, (key.fraise, key.environment))
-    if row is None or row["token"] != claim.token:
-        message = f"cannot go on with {key}: another worker has taken it over"
-        raise TokenOutdated(message, "Nothing to do: that worker finishes the deployment")
+
+    def check(row: DatabaseRow | None) -> None:
+        if row is None or row["token"] != claim.token:
+            message = f"cannot go on with {key}: another worker has taken it over"
+            raise TokenOutdated(message, "Nothing to do: that worker finishes the deployment")
+
+    tx.expect(tx.sql.held_token, (key.fraise, key.environment), check)
 
 
 def let_go(tx: Transaction, claim: Claim) -> None:
     """Give up the lease; the deployment stays as it is."""
     tx.later(tx.sql.let_go, (claim.environment.fraise, claim.environment.environment))
-    tx.wakes = True
+    tx.tell(News.work)
 
 
 def raise_token_over(tx: Transaction, key: EnvironmentKey, token: int, by: str) -> int:

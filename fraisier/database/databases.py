@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Claim, Holder, Row
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.database.views import as_json_types
 from fraisier.domain.fraise import EnvironmentKey
@@ -43,7 +44,7 @@ def note(tx: Transaction, claim: Claim, change: DatabaseChange) -> None:
     detail = orjson.dumps(change.detail).decode()
     values = (claim.deployment.id, change.attempt, tx.at, change.kind.value, change.revision, detail)
     tx.later(_NOTE, values)
-    tx.wakes = True
+    tx.tell(News.work)
 
 
 def notes_of(connection: Connection | Transaction, deployment: str) -> tuple[DatabaseChange, ...]:
@@ -90,4 +91,4 @@ def lock(tx: Transaction, claim: Claim, name: str) -> Holder | None:
 def unlock(tx: Transaction, claim: Claim) -> None:
     """Let go of whatever databases a deployment has."""
     tx.later(_FREE, (claim.deployment.id,))
-    tx.wakes = True
+    tx.tell(News.work)

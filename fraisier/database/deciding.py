@@ -16,6 +16,7 @@ import orjson
 from fraisier.application.ports import Requested
 from fraisier.database.deployment_rows import SUPERSEDED_HINT, deployment_rows, insert_deployments
 from fraisier.database.event_rows import insert_events
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import Transaction, as_json
 from fraisier.database.uuids import random_uuid
 from fraisier.domain.deployment import Deployment, Status, Trigger, Wish, decide
@@ -145,13 +146,13 @@ class Deciding:
         insert_deployments(tx, rows)
         if self._superseded:
             newer = orjson.dumps(self._superseded).decode()
-            tx.later(tx.sql.supersede, {"at": tx.at, "newer": newer, "hint": SUPERSEDED_HINT})
+            tx.beside(tx.sql.supersede, (tx.at, SUPERSEDED_HINT, newer, newer))
         for rollback in self._rollbacks:
             where = {"fraise": rollback.environment.fraise, "environment": rollback.environment.environment}
             tx.later(_STOP_FOR_ROLLBACK, {"by": rollback.requested_by or "rollback", **where})
         if changed:
-            tx.later(tx.sql.remember, (memory,))
-        tx.wakes = tx.wakes or bool(rows)
+            tx.beside(tx.sql.remember, (memory,))
+        tx.tell(News.work if rows else News.nothing)
 
 
 def _memory(place: Place) -> tuple[str, str, str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fraisier.application.ports import Claim
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.database.uuids import random_uuid
 from fraisier.domain.errors import Cause
@@ -74,4 +75,4 @@ def note(tx: Transaction, claim: Claim, found: Sequence[Standing]) -> None:
             *(each.cause and each.cause.value, each.detail, tx.at),
         )
         tx.later(_NOTE, row)
-    tx.wakes = True
+    tx.tell(News.work)

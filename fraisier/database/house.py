@@ -9,6 +9,7 @@ import orjson
 
 from fraisier.application.ports import Row
 from fraisier.database.hosts import publish_hosts
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, Transaction, as_json
 from fraisier.database.uuids import time_ordered_uuid
 from fraisier.domain.errors import Conflict
@@ -90,7 +91,7 @@ def publish(
     tx.audit(
         actor="fraisier", action="publish", subject=digest, detail={"fraises": [f.name for f in fraises]}
     )
-    tx.wakes = True
+    tx.tell(News.work)
 
 
 def _environment_row(
@@ -131,13 +132,13 @@ def register_worker(tx: Transaction, worker: str, info: Row) -> None:
     if not tx.execute(tx.sql.register_worker, values).rowcount:
         message = f"cannot start the worker {worker!r}: another one of that name runs"
         raise Conflict(message, "Stop it, or give this one another name")
-    tx.wakes = True
+    tx.tell(News.work)
 
 
 def retire_worker(tx: Transaction, worker: str) -> None:
     """A worker ends; whatever it had leased is free."""
     tx.execute(_RETIRE, (tx.at, worker))
-    tx.wakes = True
+    tx.tell(News.work)
 
 
 def prune_payloads(tx: Transaction, before: str) -> tuple[int, bool]:

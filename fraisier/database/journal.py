@@ -24,12 +24,12 @@ from fraisier.database.deployment_rows import (
 )
 from fraisier.database.hosts import note
 from fraisier.database.runs import follow
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import DatabaseRow, Transaction
 from fraisier.domain.deployment import REPLACEABLE, Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, Conflict
 from fraisier.domain.plan import Phase, StepName, StepState
 
-_LAST_ATTEMPT = "SELECT coalesce(max(number), 0) FROM tb_deployment_attempts WHERE deployment = ?"
 _INTERRUPT_STEPS = """
 UPDATE tb_deployment_steps SET state = 'interrupted', ended_at = :now
  WHERE deployment = :deployment AND state = 'running'
@@ -41,7 +41,10 @@ UPDATE tb_deployment_attempts SET ended_at = :now, outcome = 'interrupted'
 _RAISE_TOKEN = "UPDATE tb_environments SET token = token + 1 WHERE fraise = ? AND name = ?"
 _BEGIN_ATTEMPT = """
 INSERT INTO tb_deployment_attempts (deployment, number, worker, token, resolved, started_at)
-VALUES (?, ?, ?, ?, ?, ?)
+VALUES (:deployment,
+        (SELECT coalesce(max(number), 0) + 1 FROM tb_deployment_attempts WHERE deployment = :deployment),
+        :worker, :token, :resolved, :now)
+RETURNING number
 """
 _END_ATTEMPT = """
 UPDATE tb_deployment_attempts SET ended_at = ?, outcome = ?, error = ? WHERE deployment = ? AND number = ?
@@ -96,10 +99,8 @@ def begin_attempt(tx: Transaction, claim: Claim, resolved: str) -> int:
     """A new attempt; returns its number. What an earlier one left running is `interrupted`."""
     deployment = claim.deployment.id
     _interrupt(tx, deployment)
-    last = tx.row(_LAST_ATTEMPT, (deployment,))
-    number = (last[0] if last else 0) + 1
-    tx.later(_BEGIN_ATTEMPT, (deployment, number, claim.worker, claim.token, resolved, tx.at))
-    return int(number)
+    begun = {"worker": claim.worker, "token": claim.token, "resolved": resolved, "now": tx.stamp}
+    return int(tx.execute(_BEGIN_ATTEMPT, {"deployment": deployment, **begun}).fetchone()[0])
 
 
 def interrupt_left(tx: Transaction, left: Sequence[DatabaseRow]) -> int:
@@ -111,12 +112,12 @@ def interrupt_left(tx: Transaction, left: Sequence[DatabaseRow]) -> int:
         tx.later(_RAISE_TOKEN, (row["fraise"], row["environment"]))
         tx.later(tx.sql.let_go, (row["fraise"], row["environment"]))
         _interrupt(tx, row["deployment"])
-    tx.wakes = tx.wakes or bool(left)
+    tx.tell(News.work if left else News.nothing)
     return len(left)
 
 
 def _interrupt(tx: Transaction, deployment: str) -> None:
-    left = {"deployment": deployment, "now": tx.at}
+    left = {"deployment": deployment, "now": tx.stamp}
     tx.later(_INTERRUPT_STEPS, left)
     tx.later(_INTERRUPT_ATTEMPTS, left)
 
@@ -162,8 +163,8 @@ def begin_step(
     tx: Transaction, claim: Claim, attempt: int, *, phase: Phase, name: StepName, release: str, host: str
 ) -> int:
     """Journal that a step begins; returns its id."""
-    row = (claim.deployment.id, attempt, phase.value, name.value, host, release, tx.at)
-    tx.wakes = True
+    row = (claim.deployment.id, attempt, phase.value, name.value, host, release, tx.stamp)
+    tx.tell(News.step)
     return int(tx.execute(_BEGIN_STEP, row).fetchone()[0])
 
 
@@ -179,7 +180,7 @@ def end_step(tx: Transaction, claim: Claim, step: int, *, state: StepState, tail
         raise Conflict(message, "Begin a new step; the journal keeps what was written")
     duration = max(0.0, round(tx.now - unix(row["started_at"]), 6))
     tx.later(_END_STEP, (state.value, tx.at, duration, tail, error, step))
-    tx.wakes = True
+    tx.tell(News.step)
 
 
 def write_output(tx: Transaction, claim: Claim, step: int, text: str) -> None:

@@ -6,6 +6,7 @@ What a pause holds back is part of each store's claims.
 from __future__ import annotations
 
 from fraisier.database.claims import never_published
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import Transaction
 from fraisier.domain.fraise import EnvironmentKey
 
@@ -29,7 +30,7 @@ def pause(tx: Transaction, key: EnvironmentKey, by: str, reason: str) -> None:
     _is_paused(tx, key)
     tx.execute(_PAUSE, (by, tx.at, reason, key.fraise, key.environment))
     tx.audit(actor=by, action="pause", subject=str(key), detail={"reason": reason})
-    tx.wakes = True
+    tx.tell(News.work)
 
 
 def resume(tx: Transaction, key: EnvironmentKey, by: str) -> bool:
@@ -42,7 +43,7 @@ def resume(tx: Transaction, key: EnvironmentKey, by: str) -> bool:
         return False
     tx.execute(_RESUME, (key.fraise, key.environment))
     tx.audit(actor=by, action="resume", subject=str(key), detail={})
-    tx.wakes = True
+    tx.tell(News.work)
     return True
 
 

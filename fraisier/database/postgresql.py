@@ -55,6 +55,7 @@ from fraisier.database.postgresql_writer import DeliveryWriter
 from fraisier.database.private_folder import private_folder
 from fraisier.database.store import SqlStore
 from fraisier.database.transaction import Connection, Transaction
+from fraisier.database.uuids import random_uuid
 from fraisier.domain.errors import StoreUnavailable
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.secret import Secret
@@ -134,9 +135,10 @@ class PostgresqlStore(SqlStore):
         super().__init__()
         self._connections = connections
         self._reader = Reading(connections)
-        self._transactions = Transactions(connections)
+        name = random_uuid()
+        self._transactions = Transactions(connections, name)
         self._writer = DeliveryWriter(self._transactions)
-        self._listener = Listener(connections.url)
+        self._listener = Listener(connections.url, name)
         self.installation = house.installation(self._reader)
 
     def close(self) -> None:
@@ -169,8 +171,6 @@ class PostgresqlStore(SqlStore):
     ) -> Claim | None:
         """The next deployment that may be performed, or None."""
         look = postgresql_queue.Look(environments, labels, closed)
-        if not postgresql_queue.is_anything_due(self._reader, look):
-            return None
         found: Claim | None = self._write(lambda tx: postgresql_queue.claim(tx, worker, lease, look))
         return found
 
@@ -230,9 +230,9 @@ class PostgresqlStore(SqlStore):
         """Workers that gave a sign of life within their lease."""
         return [views.as_json_types(row) for row in postgresql_queue.live_workers(self._reader)]
 
-    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` when something was requested, cancelled or ended, by any process."""
-        return self._listener.subscribe(wake)
+    def subscribe(self, wake: Callable[[], None], *, steps: bool = True) -> Callable[[], None]:
+        """Call `wake` when something has changed, by any process; see `Store.subscribe`."""
+        return self._listener.subscribe(wake, steps=steps)
 
     # -- keeping house
     def prune(self, *, retention: float) -> Mapping[str, int]:

@@ -121,6 +121,9 @@ class DatabaseUrl:
         return StoreUnavailable(f"cannot use the database {self}: {reason}", hint)
 
 
+Statement = tuple[str, Values]
+
+
 class Row:
     """A row, by name or by position."""
 
@@ -211,6 +214,15 @@ class ServerConnection:
         if not values:
             return self.raw.execute(sql)
         return self.raw.execute(translated(sql), _storable(values))
+
+    def execute_all(self, statements: Iterable[Statement], found: list[psycopg.Cursor[Any]]) -> None:
+        """Run several in one round trip; `found` has the cursors of those before one that fails.
+
+        https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
+        """
+        with self.raw.pipeline():
+            for sql, values in statements:
+                found.append(self.execute(sql, values))
 
     def script(self, sql: str) -> psycopg.Cursor[Any]:
         """Run statements without values in one round trip; the cursor has the result of the first."""

@@ -15,6 +15,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from fraisier.application.ports import Claim
 from fraisier.database.claims import claim_of, held_by, never_published, raise_token_over
 from fraisier.database.postgresql_transaction import PostgresqlTransaction
@@ -54,19 +56,30 @@ _WANTED = """
         OR (e.fraise, e.name) IN (SELECT k->>0, k->>1 FROM jsonb_array_elements(CAST(:keys AS jsonb)) k))
    AND (e.fraise, e.name) NOT IN (SELECT k->>0, k->>1 FROM jsonb_array_elements(CAST(:without AS jsonb)) k)
 """
-_IS_ANYTHING_DUE = f"SELECT EXISTS (SELECT 1 {_FREE_AND_DUE} {_WANTED})"
-
 # Environments that another transaction has locked are passed over; who holds them wakes the workers after.
+# What was found is noted in the transaction, so that _HEAD can be sent along.
 _NEXT = f"""
-SELECT e.fraise, e.name {_FREE_AND_DUE} {_WANTED}
- ORDER BY d.status = 'running' DESC, d.trigger = 'rollback' DESC, d.pk LIMIT 1
-   FOR NO KEY UPDATE OF e SKIP LOCKED
-"""
-# The environment was locked after the statement had looked at its deployments: look again.
+SELECT e.fraise, e.name, set_config('fraisier.next', json_build_array(e.fraise, e.name)::text, true)
+  FROM (SELECT e.fraise, e.name {_FREE_AND_DUE} {_WANTED}
+         ORDER BY d.status = 'running' DESC, d.trigger = 'rollback' DESC, d.pk LIMIT 1
+           FOR NO KEY UPDATE OF e SKIP LOCKED) e
+"""  # noqa: S608 - texts of this file
+# The environment was locked after the statement had looked at its deployments: look again. With the journal.
 _HEAD = f"""
-SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, e.quarantine {_FREE_AND_DUE}
-   AND e.fraise = :fraise AND e.name = :name
-"""
+SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, e.quarantine,
+       (SELECT coalesce(json_agg(json_build_object(
+                   'number', a.number, 'resolved', a.resolved, 'outcome', a.outcome,
+                   'started_at', fn_iso(a.started_at)) ORDER BY a.number), '[]')
+          FROM tb_deployment_attempts a WHERE a.deployment = d.id) AS attempts,
+       (SELECT coalesce(json_agg(json_build_object(
+                   'pk', s.pk, 'attempt', s.attempt, 'phase', s.phase, 'step', s.step, 'state', s.state,
+                   'host', s.host, 'release', s.release, 'error', s.error, 'started_at', fn_iso(s.started_at),
+                   'ended_at', fn_iso(s.ended_at)) ORDER BY s.pk), '[]')
+          FROM tb_deployment_steps s WHERE s.deployment = d.id) AS steps
+       {_FREE_AND_DUE}
+   AND e.fraise = CAST(nullif(current_setting('fraisier.next', true), '') AS jsonb) ->> 0
+   AND e.name = CAST(nullif(current_setting('fraisier.next', true), '') AS jsonb) ->> 1
+"""  # noqa: S608 - texts of this file
 
 # Attempts that are under way in environments that nobody holds any more.
 _LEFT = f"""
@@ -161,26 +174,24 @@ class Look:
         }
 
 
-def is_anything_due(connection: Connection, look: Look) -> bool:
-    """Whether a claim would find something: a look that locks nothing."""
-    return bool(connection.execute(_IS_ANYTHING_DUE, {**look.values(), "without": "[]"}).fetchone()[0])
-
-
 def claim(tx: PostgresqlTransaction, worker: str, lease: float, look: Look) -> Claim | None:
-    """Take the head of the queue, with a new token and a lease of `lease` seconds."""
+    """Take the head of the queue, with a new token and a lease of `lease` seconds.
+
+    Two round trips to the server, the commit included.
+    """
     taken: list[EnvironmentKey] = []
     wanted = look.values()
     for _ in range(_MOST_LOOKS):
-        place = tx.row(_NEXT, {**wanted, "without": environments_as_json(taken)})
+        looked = {**wanted, "without": environments_as_json(taken)}
+        found, head = tx.execute_all((_NEXT, looked), (_HEAD, wanted))
+        place, row = found.fetchone(), head.fetchone()
         if place is None:
-            return None
-        key = EnvironmentKey(place["fraise"], place["name"])
-        found = {"labels": wanted["labels"], "closed": wanted["closed"]}
-        row = tx.row(_HEAD, {**found, "fraise": key.fraise, "name": key.environment})
+            break
         if row is not None:
-            tx.later(_TAKE, (worker, lease, row["status"], key.fraise, key.environment))
-            return claim_of(tx, worker, row)
-        taken.append(key)
+            tx.later(_TAKE, (worker, lease, row["status"], place["fraise"], place["name"]))
+            return claim_of(tx, worker, row, orjson.loads(row["attempts"]), orjson.loads(row["steps"]))
+        taken.append(EnvironmentKey(place["fraise"], place["name"]))
+    tx.is_void = True
     return None
 
 

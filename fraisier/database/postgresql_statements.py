@@ -53,10 +53,10 @@ SELECT (SELECT coalesce(jsonb_agg(jsonb_build_array(d.position::integer, v.id)),
 # By an array: of a join with jsonb_each the planner expects a hundred rows, and reads the whole table.
 _SUPERSEDE = """
 UPDATE tb_deployments
-   SET status = 'superseded', completed_at = :at, cause = 'superseded', hint = :hint,
-       error_message = 'superseded by the newer deployment ' || (CAST(:newer AS jsonb) ->> id::text)
+   SET status = 'superseded', completed_at = ?, cause = 'superseded', hint = ?,
+       error_message = 'superseded by the newer deployment ' || (CAST(? AS jsonb) ->> id::text)
  WHERE status = 'pending'
-   AND id = ANY (ARRAY(SELECT k::uuid FROM jsonb_object_keys(CAST(:newer AS jsonb)) k))
+   AND id = ANY (ARRAY(SELECT k::uuid FROM jsonb_object_keys(CAST(? AS jsonb)) k))
 """
 _REMEMBER = """
 UPDATE tb_environments e

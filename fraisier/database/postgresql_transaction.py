@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 import psycopg
@@ -23,12 +23,14 @@ from fraisier.database.postgresql_connection import (
     PATIENCE,
     Connections,
     ServerConnection,
+    Statement,
     is_of_the_server,
     is_passing,
     without_nul,
 )
 from fraisier.database.postgresql_statements import POSTGRESQL
-from fraisier.database.transaction import Place, Transaction, Values, as_json
+from fraisier.database.subscribers import News
+from fraisier.database.transaction import DatabaseRow, Place, Transaction, Values, as_json
 from fraisier.domain.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -37,7 +39,7 @@ CHANNEL = "fraisier"  # what listeners listen to
 _MOST_TRIES = 10  # of a transaction that is rolled back for a passing reason
 
 _COUNT_UP = """
-UPDATE tb_receipts SET serial = serial + 1, at = clock_timestamp()
+UPDATE tb_receipts SET serial = serial + 1, at = now()
  WHERE connection = current_setting('fraisier.connection')::uuid RETURNING serial, at
 """
 _FIRST_RECEIPT = """
@@ -46,8 +48,9 @@ VALUES (current_setting('fraisier.connection')::uuid, 0, clock_timestamp()) ON C
 """
 _RECEIPT = "SELECT serial FROM tb_receipts WHERE connection = :connection FOR UPDATE"
 
-# One NOTIFY for a whole transaction: it is delivered when that is committed.
-_WAKE = f"NOTIFY {CHANNEL}"
+# One notification for a whole transaction: it is delivered when that is committed.
+STEP = "step"
+_NOTIFY = f"SELECT pg_notify('{CHANNEL}', ?)"
 
 # FOR NO KEY UPDATE: rows that refer to the environment can be written meanwhile.
 _LOCK = """
@@ -62,16 +65,34 @@ _LOCK_PUBLISHING = "SELECT 1 FROM tb_installation FOR NO KEY UPDATE"
 _LOCK_ALL = "SELECT 1 FROM tb_environments ORDER BY fraise, name FOR NO KEY UPDATE"
 
 
-Statement = tuple[str, Values]
+# What timestamptz takes for the time at which the transaction began, which is what tb_receipts is given too.
+# https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES
+_NOW = "now"
+
+Check = Callable[[DatabaseRow | None], None]
+
+
+class _Kept(NamedTuple):
+    """A statement that is run with the next one. `beside`, `check`: see `Transaction`."""
+
+    sql: str
+    values: Values
+    check: Check | None = None
+    beside: bool = False
+
+
+def claim_word(store: str) -> str:
+    """What is notified of a claim that was made through the store of that name."""
+    return f"claimed through {store}"
 
 
 class PostgresqlTransaction(Transaction):
     """See `Transaction`. Its time is the server's; asking for it begins the transaction.
 
-    `serial` is the receipt's, -1 as long as it has not begun.
+    `serial` is the receipt's, -1 as long as it has not begun. `is_void` says that nothing need be committed.
     """
 
-    __slots__ = ("_kept", "serial")
+    __slots__ = ("_kept", "is_void", "serial")
 
     sql = POSTGRESQL
     connection: ServerConnection
@@ -79,7 +100,8 @@ class PostgresqlTransaction(Transaction):
     def __init__(self, connection: ServerConnection) -> None:
         super().__init__(connection)
         self.serial = -1
-        self._kept: list[Statement] = []
+        self.is_void = False
+        self._kept: list[_Kept] = []
 
     @property
     def now(self) -> float:
@@ -93,9 +115,19 @@ class PostgresqlTransaction(Transaction):
         self.begin()
         return self._at
 
+    @property
+    def stamp(self) -> str:
+        """See `Transaction.stamp`: asking for it begins nothing."""
+        return self._at if self.serial >= 0 else _NOW
+
     def begin(self) -> None:
         """Begin, if that was not done."""
         if self.serial < 0:
+            self._run()
+
+    def settle(self) -> None:
+        """Have begun, and nothing left to check."""
+        if self.serial < 0 or any(each.check for each in self._kept):
             self._run()
 
     def execute(self, sql: str, values: Values = ()) -> psycopg.Cursor[Any]:
@@ -107,14 +139,28 @@ class PostgresqlTransaction(Transaction):
     def _run(self, *statements: Statement) -> list[psycopg.Cursor[Any]]:
         """Begin if need be, run what was kept, then the statements: in one round trip."""
         begun = self.serial >= 0
-        sent = [*([] if begun else [("BEGIN", ()), (_COUNT_UP, ())]), *self._kept, *statements]
-        found = self._pipelined(sent)
+        first: list[Statement] = [] if begun else [("BEGIN", ()), (_COUNT_UP, ())]
+        kept = self._kept
+        found: list[psycopg.Cursor[Any]] = []
+        try:
+            sent = [*first, *((each.sql, each.values) for each in kept), *statements]
+            self.connection.execute_all(sent, found)
+        except psycopg.Error:
+            # What came before the error may say why the transaction must not be.
+            self._check(kept, found[len(first) :])
+            raise
         if not begun and not self._has_begun(found[1]):
             self.connection.script("ROLLBACK")
             self.connection.execute(_FIRST_RECEIPT)
             return self._run(*statements)
         self._kept = []
+        self._check(kept, found[len(first) :])
         return found
+
+    def _check(self, kept: Sequence[_Kept], found: Sequence[psycopg.Cursor[Any]]) -> None:
+        for each, cursor in zip(kept, found, strict=False):
+            if each.check is not None and cursor.description:
+                each.check(cursor.fetchone())
 
     def _has_begun(self, counted: psycopg.Cursor[Any]) -> bool:
         """False in the session's first transaction, and in one after its receipt was pruned."""
@@ -125,10 +171,6 @@ class PostgresqlTransaction(Transaction):
         self._begun_at(unix(receipt["at"]))
         return True
 
-    def _pipelined(self, statements: Iterable[Statement]) -> list[psycopg.Cursor[Any]]:
-        with self.connection.raw.pipeline():
-            return [self.connection.execute(sql, values) for sql, values in statements]
-
     def part(self) -> PostgresqlTransaction:
         """The same transaction, with counts and kept statements of its own."""
         part = PostgresqlTransaction(self.connection)
@@ -138,18 +180,35 @@ class PostgresqlTransaction(Transaction):
 
     def later(self, sql: str, values: Values) -> None:
         """Keep a statement until the next one that somebody needs the rows of: they go together."""
-        self._kept.append((sql, values))
+        self._kept.append(_Kept(sql, values))
+
+    def beside(self, sql: str, values: Sequence[Any]) -> None:
+        """Keep it, to be sent as a part of one statement with the others of its kind."""
+        self._kept.append(_Kept(sql, values, beside=True))
+
+    def expect(self, sql: str, values: Values, check: Check) -> None:
+        """Keep it too: it is run, and checked, with the next one."""
+        self._kept.append(_Kept(sql, values, check))
+
+    def execute_all(self, *statements: Statement) -> list[psycopg.Cursor[Any]]:
+        """Run several in one round trip, after those that were kept."""
+        return self._run(*statements)[-len(statements) :]
 
     def insert(self, into: str, width: int, rows: Sequence[Sequence[Any]]) -> None:  # noqa: ARG002
         """Insert any number of rows with one statement that stays prepared: they go as one JSON text."""
         if rows:
             sql, columns = _insert_statement(into)
-            self.later(sql, (_as_records(columns, rows),))
+            self.beside(sql, (_as_records(columns, rows),))
 
-    def finish(self, *last: str) -> None:
+    def finish(self, *last: Statement) -> None:
         """Write what was counted, run all that was kept, then `last`: in one round trip to the server."""
         self.flush()
-        self._run(*((sql, ()) for sql in last))
+        together = [each for each in self._kept if each.beside]
+        if len(together) > 1:
+            sql = _together(tuple(each.sql for each in together))
+            values = [value for each in together for value in each.values]
+            self._kept = [*(each for each in self._kept if not each.beside), _Kept(sql, values)]
+        self._run(*last)
 
     def lock(self, places: Collection[Place]) -> None:
         """Lock the rows of the environments, in the order that everybody keeps to."""
@@ -164,6 +223,16 @@ class PostgresqlTransaction(Transaction):
     def moment(self, ahead: float) -> Mapping[str, Any]:
         """A time by the server's clock."""
         return {"until": iso(self.now + ahead)}
+
+
+@cache
+def _together(statements: tuple[str, ...]) -> str:
+    """Several statements as one. All of them see what was there before it.
+
+    https://www.postgresql.org/docs/current/queries-with.html#QUERIES-WITH-MODIFYING
+    """
+    parts = ", ".join(f"part{number} AS ({sql})" for number, sql in enumerate(statements))
+    return f"WITH {parts} SELECT"
 
 
 @cache
@@ -197,8 +266,10 @@ def _as_json_value(column: str, value: Any) -> Any:
 class Transactions:
     """Performs transactions until they are committed, within 3 seconds, and never twice."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, name: str) -> None:
+        """`name` signs what is told of claims."""
         self._connections = connections
+        self._words = {News.step: STEP, News.claim: claim_word(name), News.work: ""}
 
     def perform(self, work: Callable[[PostgresqlTransaction], T], *, latest: float | None = None) -> T:
         """What `work` returned when it was committed. It may be called several times; one of them counts.
@@ -213,7 +284,7 @@ class Transactions:
         tries = 0
         while True:
             tries += 1
-            attempt = _Attempt(self._connections, work)
+            attempt = _Attempt(self._connections, work, self._words)
             try:
                 return attempt.perform(latest)
             except psycopg.Error as error:
@@ -249,8 +320,13 @@ class Transactions:
 class _Attempt(Generic[T]):
     """One try of a transaction on one session."""
 
-    def __init__(self, connections: Connections, work: Callable[[PostgresqlTransaction], T]) -> None:
-        self._connections, self._work = connections, work
+    def __init__(
+        self,
+        connections: Connections,
+        work: Callable[[PostgresqlTransaction], T],
+        words: Mapping[News, str],
+    ) -> None:
+        self._connections, self._work, self._words = connections, work, words
         self.connection = ""  # whose receipt tells what became of it
         self.serial = 0
         self.is_committing = False
@@ -264,10 +340,10 @@ class _Attempt(Generic[T]):
         transaction = PostgresqlTransaction(connection)
         try:
             self.value = self._work(transaction)
-            transaction.begin()
-            self.serial = transaction.serial
-            self.is_committing = True
-            transaction.finish(*([_WAKE] if transaction.wakes else []), "COMMIT")
+            if transaction.is_void:
+                connection.script("ROLLBACK")
+            else:
+                self._commit(transaction)
         except BaseException as error:
             if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
                 # libpq's word and not the server's, as of a pipeline that broke: the session is of no use.
@@ -277,6 +353,13 @@ class _Attempt(Generic[T]):
             raise
         self._connections.give_back(connection)
         return self.value
+
+    def _commit(self, transaction: PostgresqlTransaction) -> None:
+        transaction.settle()
+        self.serial = transaction.serial
+        self.is_committing = True
+        word = self._words.get(transaction.news)
+        transaction.finish(*([] if word is None else [(_NOTIFY, (word,))]), ("COMMIT", ()))
 
     def _undo(self, connection: ServerConnection) -> None:
         """Roll back and keep the session, if it is good for that."""

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import psycopg
 
 from fraisier.database.postgresql_connection import DatabaseUrl, ServerConnection
-from fraisier.database.postgresql_transaction import CHANNEL
-from fraisier.database.subscribers import PAUSE, Subscribers
+from fraisier.database.postgresql_transaction import CHANNEL, STEP, claim_word
+from fraisier.database.subscribers import PAUSE, News, Subscribers
 from fraisier.domain.errors import StoreUnavailable
 
 _RETRY = 0.25  # seconds between two attempts to listen
@@ -26,22 +26,22 @@ _log = logging.getLogger(__name__)
 class Listener:
     """Tells all subscribers of this process that something happened, here or elsewhere.
 
-    A notification says only "look": what happened stands in the database. What was missed while nobody
-    listened is made good by one wake when the session is there again; whoever is woken also looks by
-    itself every now and then.
+    A notification says little more than "look": what happened stands in the database. What was missed while
+    nobody listened is made good by one wake when the session is there again; whoever is woken also looks by
+    itself every now and then. `name` is what our own claims are signed with.
     """
 
-    def __init__(self, url: DatabaseUrl) -> None:
-        self._url = url
+    def __init__(self, url: DatabaseUrl, name: str) -> None:
+        self._url, self._name = url, name
         self._lock = threading.Lock()
         self._subscribers = Subscribers()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._stop, self._stopping = -1, -1
 
-    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake`, from any thread, until the returned function is called."""
-        unsubscribe = self._subscribers.add(wake)
+    def subscribe(self, wake: Callable[[], None], *, steps: bool = True) -> Callable[[], None]:
+        """Call `wake`, from any thread, until the returned function is called; `steps`: also of steps."""
+        unsubscribe = self._subscribers.add(wake, steps=steps)
         with self._lock:
             if self._thread is None and not self._closed:
                 self._stop, self._stopping = os.pipe2(os.O_CLOEXEC)
@@ -87,12 +87,15 @@ class Listener:
                 continue
             server.consume_input()
             # A stream of pushes must not become a stream of wakes: all that came together is one.
-            heard = False
-            while server.notifies() is not None:
-                heard = True
-            if heard:
-                self._subscribers.tell()
+            news = News.nothing
+            while (notification := server.notifies()) is not None:
+                news = max(news, self._news(notification.extra))
+            if news and self._subscribers.tell(news):
                 time.sleep(PAUSE)
+
+    def _news(self, word: bytes) -> News:
+        """Only what we know to be no work is none: whoever notifies from SQL says nothing."""
+        return News.step if word in (STEP.encode(), claim_word(self._name).encode()) else News.work
 
     def _wait(self, descriptor: int, seconds: float) -> bool:
         """Whether there is something to read. False: the time is over, or we are to stop."""

@@ -78,7 +78,7 @@ def _write_each(tx: PostgresqlTransaction, jobs: Sequence[Job]) -> None:
             tx.execute("ROLLBACK TO item")
         else:
             job.error = None
-            tx.wakes = tx.wakes or part.wakes
+            tx.tell(part.news)
         tx.execute("RELEASE item")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fraisier.application.ports import RunClaim
 from fraisier.database.run_rows import claim_of
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import DatabaseRow, Transaction
 from fraisier.domain.run import RunStatus
 
@@ -28,7 +29,7 @@ def take(tx: Transaction, row: DatabaseRow, worker: str) -> RunClaim:
     """
     place, token = (row["fraise"], row["environment"]), row["run_token"] + 1
     tx.later(_RAISE, (token, *place))
-    tx.wakes = True
+    tx.tell(News.work)
     if row["status"] == RunStatus.running:
         tx.later(_TAKE_OVER, (worker, token, row["id"]))
         return claim_of(row, worker, token=token, slot=row["slot"], at=tx.at)

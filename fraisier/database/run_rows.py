@@ -9,6 +9,7 @@ import orjson
 
 from fraisier.application.ports import Row, RunClaim
 from fraisier.database.clocks import iso, unix, unix_or_none
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.database.uuids import random_uuid
 from fraisier.database.views import as_json_types
@@ -60,7 +61,7 @@ def insert(tx: Transaction, wish: RunWish, status: RunStatus, columns: Mapping[s
     tx.later(_INSERT, row)
     if status.is_final:
         tx.count(f"runs.{status.value}")
-    tx.wakes = True
+    tx.tell(News.work)
     return run
 
 
@@ -82,7 +83,7 @@ def end(tx: Transaction, row: DatabaseRow, ending: RunEnding, *, ended_at: float
     )
     tx.later(_END, values)
     tx.count(f"runs.{ending.status.value}")
-    tx.wakes = True
+    tx.tell(News.work)
 
 
 def shown(connection: Connection | Transaction, run: str) -> Row:

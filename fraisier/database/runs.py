@@ -12,6 +12,7 @@ from fraisier.database.claims import never_published
 from fraisier.database.clocks import iso
 from fraisier.database.house import PRUNE_CHUNK
 from fraisier.database.run_rows import end, insert, new_run, shown
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.database.uuids import is_uuid
 from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated
@@ -154,7 +155,7 @@ def cancel(tx: Transaction, run: str, by: str) -> Row:
     else:
         tx.later(_ASK_TO_CANCEL, (row["cancel_requested_by"] or by, run))
     tx.audit(actor=by, action="cancel_run", subject=run, detail={"status": row["status"]})
-    tx.wakes = True
+    tx.tell(News.work)
     return shown(tx, run)
 
 
@@ -283,13 +284,13 @@ def _insert_reported(tx: Transaction, reported: Reported, place: DatabaseRow) ->
 def hold_back(tx: Transaction, claim: Claim) -> None:
     """Let no run of the environment begin while the claim's deployment runs."""
     tx.later(_HOLD, (claim.deployment.id, *_place(claim.environment)))
-    tx.wakes = True
+    tx.tell(News.work)
 
 
 def let_begin(tx: Transaction, claim: Claim) -> None:
     """Let runs begin again."""
     tx.later(tx.sql.release_runs, _place(claim.environment))
-    tx.wakes = True
+    tx.tell(News.work)
 
 
 # ------------------------------------------------------------------------------------------------ house

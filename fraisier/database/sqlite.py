@@ -213,9 +213,9 @@ class SqliteStore(SqlStore):
             rows = sqlite_queue.live_workers(connection, self._clocks)
         return [views.as_json_types(row) for row in rows if not self._locks.is_dead(row["id"])]
 
-    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+    def subscribe(self, wake: Callable[[], None], *, steps: bool = True) -> Callable[[], None]:
         """Call `wake` when something has changed, by any process; see `Store.subscribe`."""
-        return self._wake.subscribe(wake)
+        return self._wake.subscribe(wake, steps=steps)
 
     # -- keeping house
     def prune(self, *, retention: float) -> Mapping[str, int]:

@@ -71,6 +71,11 @@ UPDATE tb_environments
  WHERE fraise = ? AND name = ?
 """
 
+_ATTEMPTS = """
+SELECT number, resolved, started_at, outcome FROM tb_deployment_attempts WHERE deployment = ? ORDER BY number
+"""
+_JOURNAL = "SELECT * FROM tb_deployment_steps WHERE deployment = ? ORDER BY pk"
+
 # When a waiting retry is due, and when a lease ends on which something waits.
 _NEXT_DUE = """
 SELECT min(moment) FROM (
@@ -145,7 +150,8 @@ def claim(tx: SqliteTransaction, worker: str, lease: float, look: Look) -> Claim
     clocks = tx.clocks
     until, boot, was = clocks.boottime() + lease, clocks.boot_id, row["status"]
     tx.execute(_TAKE, (worker, until, boot, was, key.fraise, key.environment))
-    return claim_of(tx, worker, row)
+    attempts = tx.execute(_ATTEMPTS, (row["id"],)).fetchall()
+    return claim_of(tx, worker, row, attempts, tx.execute(_JOURNAL, (row["id"],)))
 
 
 def left(

@@ -48,12 +48,12 @@ SELECT (SELECT json_group_array(json_array(d.value, v.id))
                                      AND e.name = json_extract(k.value, '$[1]') AND e.published)
 """
 
-# `newer` is an object: id -> id of the newer one.
+# The last two values are the same object: id -> id of the newer one.
 _SUPERSEDE = """
 UPDATE tb_deployments
-   SET status = 'superseded', completed_at = :at, cause = 'superseded', hint = :hint,
-       error_message = 'superseded by the newer deployment ' || json_extract(:newer, '$."' || id || '"')
- WHERE status = 'pending' AND id IN (SELECT key FROM json_each(:newer))
+   SET status = 'superseded', completed_at = ?, cause = 'superseded', hint = ?,
+       error_message = 'superseded by the newer deployment ' || json_extract(?, '$."' || id || '"')
+ WHERE status = 'pending' AND id IN (SELECT key FROM json_each(?))
 """
 
 # From a list of [fraise, environment, seen_tip, quarantine].

@@ -24,6 +24,7 @@ from fraisier.database.jobs import Job, answer, fail, grouped
 from fraisier.database.sqlite_connection import is_locked, is_of_the_file, unavailable
 from fraisier.database.sqlite_transaction import SqliteTransaction
 from fraisier.database.sqlite_write_lock import PATIENCE, WriteLock
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import Transaction
 from fraisier.domain.errors import StoreUnavailable
 
@@ -50,7 +51,7 @@ class Writer(Batches):
         *,
         prepare: Callable[[Any], Any],
         group: BatchWork,
-        woken: Callable[[], None],
+        woken: Callable[[News], None],
     ) -> None:
         super().__init__(prepare)
         self._path, self._clocks = path, clocks
@@ -71,8 +72,9 @@ class Writer(Batches):
             fail(jobs, unavailable(self._path, error) if isinstance(error, sqlite3.Error) else error)
             return
         answer(done.jobs)
-        if any(transaction.wakes for transaction in done.transactions):
-            self._woken()
+        news = max((transaction.news for transaction in done.transactions), default=News.nothing)
+        if news:
+            self._woken(news)
         self._checkpoint(done.jobs)
 
     def _commit_together(self, jobs: list[Job]) -> _Done | None:

@@ -6,10 +6,20 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from enum import IntEnum
 
 PAUSE = 0.005  # seconds that whoever passes words on lets pass between two
 
 _log = logging.getLogger(__name__)
+
+
+class News(IntEnum):
+    """What has changed. A transaction tells the highest of all that it did, once."""
+
+    nothing = 0
+    step = 1  # of a deployment that goes on: nobody need look for work
+    claim = 2  # others have to wait for its lease from now on; for whoever made it, it is a step
+    work = 3  # there may be something to do
 
 
 class Subscribers:
@@ -17,16 +27,17 @@ class Subscribers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: list[Callable[[], None]] = []
+        self._found: list[tuple[Callable[[], None], bool]] = []
 
-    def add(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Tell `wake` from now on, until the returned function is called."""
+    def add(self, wake: Callable[[], None], *, steps: bool = True) -> Callable[[], None]:
+        """Tell `wake` from now on, until the returned function is called; `steps`: also of steps."""
+        entry = (wake, steps)
         with self._lock:
-            self._found.append(wake)
+            self._found.append(entry)
 
         def remove() -> None:
             with self._lock, contextlib.suppress(ValueError):
-                self._found.remove(wake)
+                self._found.remove(entry)
 
         return remove
 
@@ -35,12 +46,13 @@ class Subscribers:
         with self._lock:
             self._found.clear()
 
-    def tell(self) -> None:
-        """Wake everybody, one after the other."""
+    def tell(self, news: News = News.work) -> bool:
+        """Wake those that it concerns, one after the other; whether there was anybody."""
         with self._lock:
-            found = tuple(self._found)
+            found = [wake for wake, steps in self._found if steps or news is not News.step]
         for wake in found:
             try:
                 wake()
             except Exception:  # noqa: BLE001 - one subscriber must not keep the others from being woken
                 _log.exception("cannot wake a subscriber")
+        return bool(found)

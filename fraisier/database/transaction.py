@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
 from fraisier.database.clocks import iso
+from fraisier.database.subscribers import News
 from fraisier.domain.fraise import EnvironmentKey
 
 Values = Sequence[Any] | Mapping[str, Any]
@@ -63,7 +64,7 @@ class Statements:
     count: str  # from a JSON list of [name, number]
     count_days: str  # from a JSON list of [fraise, environment, day, status, total, timed, seconds]
     read_places: str  # see `deciding`
-    supersede: str  # :newer is a JSON object: id -> id of the newer one
+    supersede: str  # values: a time, a hint, and twice a JSON object: id -> id of the newer one
     remember: str  # from a JSON list of [fraise, environment, seen_tip, quarantine]
     deployment_by_id: str  # nothing where the text is no id
     change_deployment: str
@@ -81,18 +82,18 @@ class Transaction(ABC):
     """The part of a transaction that belongs to one verb.
 
     Counters are collected and written by `flush`, as one statement each for however many rows changed.
-    `wakes` is set by whoever changes the queue or ends something, `locked_at` (monotonic seconds) by who
-    reads at length before the first statement that writes.
+    `news` is told when it is committed (`tell`). `locked_at` (monotonic seconds) is set by who reads at
+    length before the first statement that writes.
     """
 
-    __slots__ = ("_at", "_counts", "_days", "_now", "connection", "locked_at", "wakes")
+    __slots__ = ("_at", "_counts", "_days", "_now", "connection", "locked_at", "news")
 
     sql: Statements
 
     def __init__(self, connection: Connection, now: float = 0.0) -> None:
         self.connection = connection
         self._begun_at(now)
-        self.wakes = False
+        self.news = News.nothing
         self.locked_at = time.monotonic()
         self._counts: Counter[str] = Counter()
         self._days: dict[tuple[str, str, str, str], list[float]] = {}
@@ -110,6 +111,15 @@ class Transaction(ABC):
     def at(self) -> str:
         """The same as text."""
         return self._at
+
+    @property
+    def stamp(self) -> str:
+        """The same as a value of a statement, for a column of times: the database may be the one to tell."""
+        return self._at
+
+    def tell(self, news: News) -> None:
+        """Wake whom it concerns, when the transaction is committed."""
+        self.news = max(self.news, news)
 
     @abstractmethod
     def lock(self, places: Collection[Place]) -> None:
@@ -131,6 +141,20 @@ class Transaction(ABC):
         """Run a statement that nobody needs the rows of: now, or with the next one that is executed."""
         self.execute(sql, values)
 
+    def beside(self, sql: str, values: Sequence[Any]) -> None:
+        """The same, of a statement with `?` whose rows no other one of this transaction touches.
+
+        So the order does not matter, and the database may be given several as one.
+        """
+        self.later(sql, values)
+
+    def expect(self, sql: str, values: Values, check: Callable[[DatabaseRow | None], None]) -> None:
+        """`check` is given the first row before anything is committed, and raises if it is not to be.
+
+        What follows in the transaction may be run before that: it is undone.
+        """
+        check(self.row(sql, values))
+
     def row(self, sql: str, values: Values = ()) -> DatabaseRow | None:
         """The first row, or None."""
         found: DatabaseRow | None = self.execute(sql, values).fetchone()
@@ -145,7 +169,7 @@ class Transaction(ABC):
         for start in range(0, len(rows), _LARGEST_CHUNK):
             chunk = rows[start : start + _LARGEST_CHUNK]
             flat = [value for row in chunk for value in row]
-            self.later(_insert_statement(into, width, len(chunk)), flat)
+            self.beside(_insert_statement(into, width, len(chunk)), flat)
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter, when the transaction ends."""
@@ -174,9 +198,9 @@ class Transaction(ABC):
         counts = [(name, number) for name, number in self._counts.items() if number]
         days = [(*key, *sums) for key, sums in self._days.items() if any(sums)]
         if days:
-            self.later(self.sql.count_days, (as_json(days),))
+            self.beside(self.sql.count_days, (as_json(days),))
         if counts:
-            self.later(self.sql.count, (as_json(counts),))
+            self.beside(self.sql.count, (as_json(counts),))
         self._counts.clear()
         self._days.clear()
 

@@ -13,17 +13,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fraisier.database.private_folder import private_folder
-from fraisier.database.subscribers import PAUSE, Subscribers
+from fraisier.database.subscribers import PAUSE, News, Subscribers
 
+# What a datagram says: look for work, or that a deployment has gone on by a step.
+_WORK, _STEP = b"!", b"."
 _GONE = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.ENOTSOCK})
 
 
 class Wake:
     """Tells all subscribers, here and in other processes, that something happened.
 
-    A datagram says only "look": what happened stands in the database. One that is lost (a full socket)
-    has been preceded by others that are still unread. Sockets are named through the folder's descriptor,
-    because a socket's path may have at most 107 bytes.
+    A datagram says little more than "look": what happened stands in the database. One that is lost (a full
+    socket) has been preceded by others that are still unread. Sockets are named through the folder's
+    descriptor, because a socket's path may have at most 107 bytes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,16 +39,16 @@ class Wake:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake`, from any thread, until the returned function is called."""
-        unsubscribe = self._subscribers.add(wake)
+    def subscribe(self, wake: Callable[[], None], *, steps: bool = True) -> Callable[[], None]:
+        """Call `wake`, from any thread, until the returned function is called; `steps`: also of steps."""
+        unsubscribe = self._subscribers.add(wake, steps=steps)
         with self._lock:
             if self._receiver is None and not self._closed:
                 self._listen()
         return unsubscribe
 
-    def ring(self) -> None:
-        """Wake everybody. Never blocks; a socket whose process is gone is removed.
+    def ring(self, news: News = News.work) -> None:
+        """Wake all that it concerns. Never blocks; a socket whose process is gone is removed.
 
         Subscribers of this process are woken over their socket too: what they do must not hold up
         the writer.
@@ -56,7 +58,8 @@ class Wake:
                 return
             for name in os.listdir(self._descriptor):  # noqa: PTH208 - by descriptor
                 if name.endswith(".sock"):
-                    self._send(name)
+                    is_ours = news is News.claim and name == self._name
+                    self._send(name, _STEP if is_ours or news is News.step else _WORK)
 
     def close(self) -> None:
         """Stop listening and remove our socket."""
@@ -99,10 +102,10 @@ class Wake:
     def _address(self, name: str) -> str:
         return f"/proc/self/fd/{self._descriptor}/{name}"
 
-    def _send(self, name: str) -> None:
+    def _send(self, name: str, word: bytes) -> None:
         assert self._sender is not None  # noqa: S101 - `_open` made it
         try:
-            self._sender.sendto(b"!", self._address(name))
+            self._sender.sendto(word, self._address(name))
         except BlockingIOError:
             pass  # it has unread ones
         except OSError as error:
@@ -120,12 +123,14 @@ class Wake:
                 return
             # A stream of pushes must not become a stream of wakes: the first is passed on at once, all
             # that come within the pause as one.
-            _drain(receiver)
-            self._subscribers.tell()
-            time.sleep(PAUSE)
+            words = {data, *_drained(receiver)}
+            if self._subscribers.tell(News.step if words == {_STEP} else News.work):
+                time.sleep(PAUSE)
 
 
-def _drain(receiver: socket.socket) -> None:
+def _drained(receiver: socket.socket) -> set[bytes]:
+    found = set()
     with contextlib.suppress(BlockingIOError):
-        while receiver.recv(16, socket.MSG_DONTWAIT):
-            pass
+        while data := receiver.recv(16, socket.MSG_DONTWAIT):
+            found.add(data)
+    return found

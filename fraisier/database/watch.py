@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from fraisier.application.ports import Row
 from fraisier.database.claims import never_published
 from fraisier.database.clocks import iso, unix
+from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, Transaction, as_json
 from fraisier.database.uuids import random_uuid
 from fraisier.database.views import as_json_types
@@ -66,7 +67,7 @@ def raise_alert(tx: Transaction, alert: Alert) -> bool:
     is_new = bool(tx.execute(_RAISE, row).rowcount)
     if is_new:
         tx.count("alerts.raised")
-        tx.wakes = True
+        tx.tell(News.work)
     return is_new
 
 
@@ -79,7 +80,7 @@ def clear_alert(
         for row in tx.execute(_STANDING, (key.fraise, key.environment, job, kind.value)).fetchall():
             tx.later(_CLEAR, (tx.at, by, row["id"]))
             cleared.append({**as_json_types(row), "cleared_at": tx.at, "cleared_by": by})
-    tx.wakes = tx.wakes or bool(cleared)
+    tx.tell(News.work if cleared else News.nothing)
     return cleared
 
 

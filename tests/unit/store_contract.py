@@ -222,6 +222,33 @@ class RequestingContract:
         assert told.wait(PATIENCE)
         stop()
 
+    def test_whoever_looks_for_work_is_not_woken_by_steps_or_by_his_own_claims(self, store: Store) -> None:
+        work, anything = threading.Event(), threading.Event()
+        ends = [store.subscribe(work.set, steps=False), store.subscribe(anything.set)]
+
+        def quiet() -> None:
+            while anything.is_set():
+                anything.clear()
+                time.sleep(0.2)
+            work.clear()
+
+        store.request(wish())
+        assert work.wait(PATIENCE)
+        quiet()
+        claim = claimed(store)
+        assert anything.wait(PATIENCE)  # who subscribed first was woken, or was not
+        assert not work.is_set()
+        attempt = store.begin_attempt(claim, resolved="{}")
+        anything.clear()
+        store.begin_step(claim, attempt, phase=Phase.deploy, name=StepName.build, release="")
+        assert anything.wait(PATIENCE)
+        assert not work.is_set()
+        quiet()
+        finished(store, claim)
+        assert work.wait(PATIENCE)
+        for end in ends:
+            end()
+
     def test_people_do_not_supersede_each_other(self, store: Store) -> None:
         first = store.request(wish(trigger=Trigger.manual))
         store.request(wish(SHA_B, trigger=Trigger.manual))

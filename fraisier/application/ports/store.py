@@ -251,11 +251,12 @@ class Store(Runs, BackupNotes, Protocol):
         """Rows of v_unfinished_deployment, oldest first: what waits or runs, and what it needs to begin."""
         ...
 
-    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+    def subscribe(self, wake: Callable[[], None], *, steps: bool = True) -> Callable[[], None]:
         """Call `wake` (from any thread) when something has changed, by any process.
 
         That is: a deployment (requested, claimed, cancelled, ended), one of its steps, a worker that comes or
-        goes, what is published. Not output.
+        goes, what is published. Not output. Without `steps` only what may be work for a worker: no steps, and
+        nothing that was claimed through this very store.
 
         Returns what ends the subscription.
         """
