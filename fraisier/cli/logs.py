@@ -3,70 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from fraisier.cli.either import deployment_or_run
 from fraisier.cli.options import json_option
 from fraisier.cli.screen import Screen, print_json
 from fraisier.cli.session import Session
+from fraisier.cli.show_run import print_run_output
 from fraisier.cli.text import output_text
 from fraisier.domain.errors import NotFound, UsageError
 from fraisier.domain.fraise import EnvironmentKey
 
 if TYPE_CHECKING:
-    from fraisier.application.ports import Output, Store
+    from fraisier.application.ports import Output, Row, Store
 
 PAGE = 1000  # pieces
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The options of `logs`."""
+
+    follow: bool
+    unit: bool
+    lines: int
+    job: str
+    as_json: bool
+
+
 @click.command("logs")
 @click.argument("what", metavar="ID | FRAISE ENVIRONMENT", nargs=-1, required=True)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the deployment has ended.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until it has ended.")
 @click.option("--unit", is_flag=True, help="The unit's own log instead of the deployment's output.")
 @click.option(
     "-n", "--lines", type=click.IntRange(1), default=100, show_default=True, help="Of the unit's log."
 )
+@click.option("--job", default="", metavar="NAME", help="The newest run of this job.")
 @json_option
 @click.pass_obj
-def command(
-    session: Session, what: tuple[str, ...], *, follow: bool, unit: bool, lines: int, as_json: bool
-) -> None:
-    """Show what the steps of a deployment printed: of the one with this ID, or of the newest one of
-    FRAISE in ENVIRONMENT.
+def command(session: Session, /, what: tuple[str, ...], **options: Any) -> None:
+    """Show what the steps of a deployment, or a run of a job, printed: the one with this ID, or whatever was
+    asked for last of FRAISE in ENVIRONMENT. --job shows the newest run of that job.
 
     \b
     Examples:
       fraisier logs 0d9f3a51
       fraisier logs -f api production               also while it runs, from any terminal
+      fraisier logs nightly production --job main   its newest run
       fraisier logs --unit api production -n 50     what the service itself says
     """
-    if len(what) > 2:
+    wanted = Wanted(**options)
+    if len(what) > 2 or (len(what) == 1 and wanted.job):
         raise click.UsageError("Give one ID, or FRAISE and ENVIRONMENT.")
-    if unit:
-        if as_json or follow:
-            raise click.UsageError("--unit goes with neither --json nor --follow.")
-        _print_unit_log(session, what, lines)
+    if wanted.unit:
+        if wanted.as_json or wanted.follow or wanted.job:
+            raise click.UsageError("--unit goes with neither --json nor --follow nor --job.")
+        _print_unit_log(session, what, wanted.lines)
         return
     with session.store() as store:
-        deployment = _deployment(session, store, what)
-        pieces = _followed(store, deployment) if follow else _stored(store, deployment)
-        if as_json:
-            print_json([_document(piece) for piece in pieces])
-        else:
-            _print(pieces, Screen.of_stdout())
+        deployment, run = _found(session, store, what, wanted.job)
+        if run is not None:
+            print_run_output(store, run, follow=wanted.follow, as_json=wanted.as_json)
+        elif deployment is not None:
+            _print_steps(store, deployment["id"], wanted)
 
 
-def _deployment(session: Session, store: Store, what: tuple[str, ...]) -> str:
+def _print_steps(store: Store, deployment: str, wanted: Wanted) -> None:
+    pieces = _followed(store, deployment) if wanted.follow else _stored(store, deployment)
+    if wanted.as_json:
+        print_json([_document(piece) for piece in pieces])
+    else:
+        _print(pieces, Screen.of_stdout())
+
+
+def _found(session: Session, store: Store, what: tuple[str, ...], job: str) -> tuple[Row | None, Row | None]:
+    """The deployment, or the run, that is meant."""
     if len(what) == 1:
-        return str(store.deployment(what[0])["id"])
-    rows = store.history(*what, limit=1)
-    if not rows:
-        key = session.key(*what)
-        raise NotFound(
-            f"cannot show what was printed: {key} was never deployed", f"fraisier deploy {' '.join(what)}"
-        )
-    return str(rows[0]["id"])
+        return deployment_or_run(store, what[0])
+    begun = [row for row in store.runs(*what, job=job) if row["status"] not in ("skipped", "missed")]
+    run = next(iter(begun), None)
+    deployment = None if job else next(iter(store.history(*what, limit=1)), None)
+    if run is not None and (deployment is None or run["requested_at"] > deployment["requested_at"]):
+        return None, run
+    if deployment is not None:
+        return deployment, None
+    key = session.key(*what)
+    if job:
+        raise NotFound(f"cannot show what was printed: {job!r} of {key} was never run", "See `fraisier runs`")
+    message = f"cannot show what was printed: {key} was never deployed"
+    raise NotFound(message, f"fraisier deploy {' '.join(what)}")
 
 
 def _stored(store: Store, deployment: str) -> Iterator[Output]:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from fraisier.cli import times
+from fraisier.cli.either import deployment_or_run
 from fraisier.cli.options import json_option
 from fraisier.cli.progress import MARKS, ended, step_name
 from fraisier.cli.screen import Screen, print_json
 from fraisier.cli.session import Session
+from fraisier.cli.show_run import show_run
 from fraisier.cli.tables import print_fields
 from fraisier.cli.text import printable
 from fraisier.domain.fraise import EnvironmentKey
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
 
 
 @click.command("show")
-@click.argument("deployment", metavar="ID")
+@click.argument("wanted", metavar="ID")
 @json_option
 @click.pass_obj
-def command(session: Session, deployment: str, *, as_json: bool) -> None:
-    """Show the deployment with this ID (its beginning is enough), step by step.
+def command(session: Session, wanted: str, *, as_json: bool) -> None:
+    """Show the deployment with this ID (its beginning is enough), step by step, or the run of a job.
 
     With --json the row of the view, its steps under "steps", what was noted of the database under
     "database" and, where there are several, its environment's hosts under "hosts", as they stand now.
@@ -36,7 +38,11 @@ def command(session: Session, deployment: str, *, as_json: bool) -> None:
       fraisier show 0d9f3a51
     """
     with session.store() as store:
-        row = store.deployment(deployment)
+        row, run = deployment_or_run(store, wanted)
+        if row is None:
+            assert run is not None  # noqa: S101 - one of them is there
+            show_run(run, as_json=as_json)
+            return
         steps = store.steps(row["id"])
         hold = _hold(session, store, row)
         key = EnvironmentKey(row["fraise_id"], row["environment"])

@@ -32,6 +32,7 @@ COLUMNS = (
     tables.text("Release", "current_release"),
     tables.status("Health", "health"),
     tables.moment("Last deployed", "last_deployed"),
+    tables.status("Last run", "last_run_status"),
     tables.text("Now", "now", flexible=True),
 )
 
@@ -85,8 +86,10 @@ def command(session: Session, fraise: str, environment: str, *, verify: bool, as
     shown += [
         {"fraise_id": key.fraise, "environment": key.environment, "now": "never deployed"} for key in missing
     ]
+    is_any_run = any(row.get("last_run") for row in shown)
+    columns = COLUMNS if is_any_run else [column for column in COLUMNS if column.title != "Last run"]
     lines = [line for row in shown for line in (row, *_host_lines(hosts.get(_place(row), [])))]
-    tables.print_table(Screen.of_stdout(), COLUMNS, lines)
+    tables.print_table(Screen.of_stdout(), columns, lines)
 
 
 def _place(row: Row) -> tuple[str, str]:
@@ -145,7 +148,7 @@ def _key(row: Row) -> EnvironmentKey:
 def _shown(
     store: Store, row: Row, vain: Mapping[EnvironmentKey, Lack], held: Mapping[EnvironmentKey, Hold]
 ) -> dict[str, Any]:
-    now = [_busy(store, row)]
+    now = [_busy(store, row), *_alerts(store, row)]
     if row["paused"]:
         now.append(paused_by(row).removeprefix(f"{_key(row)} is "))
     elif (hold := held.get(_key(row))) is not None:
@@ -153,6 +156,15 @@ def _shown(
     elif (lack := vain.get(_key(row))) is not None:
         now.append(lack.reason)
     return {**row, "health": HEALTH[row["healthy"]], "now": ": ".join(filter(None, now))}
+
+
+def _alerts(store: Store, row: Row) -> list[str]:
+    """What a person should look at."""
+    if not row["alerts"]:
+        return []
+    return [
+        f"{each['job']}: {each['message']}" for each in store.alerts(row["fraise_id"], row["environment"])
+    ]
 
 
 def _busy(store: Store, row: Row) -> str:

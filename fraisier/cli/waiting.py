@@ -24,6 +24,7 @@ from fraisier.domain.labels import may_take
 if TYPE_CHECKING:
     from fraisier.application.ports import Requested, Row
     from fraisier.wiring import Fraisier
+    from fraisier.worker import Worker
 
 REASONS = {
     "quarantined": (
@@ -98,7 +99,7 @@ class Waiting:
 
     def to_the_end(self) -> None:
         """Watch until the deployment has ended, or somebody interrupts us; then exit accordingly."""
-        with _signals_interrupt() as came:
+        with signals_interrupt() as came:
             self._fraisier.holds().check(self._deployment.id)
             if (lack := FindWorkers(self._fraisier.store).lack_of(self._deployment.id)) is not None:
                 if not self._may_perform():
@@ -159,7 +160,8 @@ class Waiting:
         return may_take(fraisier.configuration.settings.labels, wanted)
 
     def _perform_here(self) -> None:
-        self._performer = Performer(self._fraisier, self._deployment.id)
+        deployment = self._deployment.id
+        self._performer = Performer(self._fraisier, lambda worker: worker.perform(deployment))
 
     def _interrupted(self) -> None:
         short = self._deployment.id[:SHORT_ID]
@@ -201,22 +203,20 @@ def _ended_otherwise(row: Row) -> EndedOtherwise:
 
 
 class Performer:
-    """A worker for one deployment, in a thread."""
+    """A worker for one deployment, or one run, in a thread."""
 
-    def __init__(self, fraisier: Fraisier, deployment: str) -> None:
+    def __init__(self, fraisier: Fraisier, perform: Callable[[Worker], None]) -> None:
         from fraisier.worker import Worker
 
         self._worker = Worker(fraisier)
         self._error: BaseException | None = None
         # A daemon: a second Ctrl-C must be able to leave; the next worker ends what is left.
-        self._thread = threading.Thread(
-            target=self._perform, args=(deployment,), name="performer", daemon=True
-        )
+        self._thread = threading.Thread(target=self._perform, args=(perform,), name="performer", daemon=True)
         self._thread.start()
 
-    def _perform(self, deployment: str) -> None:
+    def _perform(self, perform: Callable[[Worker], None]) -> None:
         try:
-            self._worker.perform(deployment)
+            perform(self._worker)
         except BaseException as error:  # noqa: BLE001 - raised again where it is reported
             self._error = error
 
@@ -233,7 +233,7 @@ class Performer:
 
 
 @contextmanager
-def _signals_interrupt() -> Iterator[Sequence[int]]:
+def signals_interrupt() -> Iterator[Sequence[int]]:
     """Yields the signals that have come so far. What is ignored (nohup) stays so."""
     came: list[int] = []
 

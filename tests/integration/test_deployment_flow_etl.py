@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -186,3 +188,50 @@ def test_a_worker_that_is_told_to_end_gives_runs_their_time(tmp_path: Path) -> N
             site.running(run)
         row = site.run_ended(run)
         assert (row["status"], site.said(run)) == ("success", "begun\ndone\n")
+
+
+def command(site: Pipeline, *args: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "fraisier", "--config", str(site.config), *args]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+
+def test_a_person_runs_it_with_a_worker_and_without(tmp_path: Path) -> None:
+    with pipeline(tmp_path) as site:
+        with site.working() as worker:
+            site.load('echo "day $FRAISIER_PARAM_DAY"; [ "$FRAISIER_PARAM_DAY" != bad ]')
+            done = command(site, "run", "shop", "production", "--param", "day=$(id) ; x")
+            assert (done.returncode, done.stdout) == (0, "day $(id) ; x\n"), done.stderr
+            assert site.fraisier.store.runs(limit=1)[0]["status"] == "success"
+            assert any(event == "run_ended" for event, _ in site.events), "this worker performed it"
+            assert worker.alive
+        site.events.clear()
+        done = command(site, "run", "shop", "production", "--json")
+        row = json.loads(done.stdout)
+        assert (done.returncode, row["status"], row["exit_code"]) == (0, "success", 0)
+        failed = command(site, "run", "shop", "production", "--param", "day=bad")
+        assert (failed.returncode, failed.stdout) == (1, "day bad\n")
+        assert "exit code 1" in failed.stderr
+        assert site.fraisier.store.live_workers() == []
+
+
+def test_ctrl_c_cancels_what_this_process_performs_and_no_other(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "fraisier", "--config", str(tmp_path / "fraises.yaml")]
+    with pipeline(tmp_path) as site:
+        with site.working():
+            site.load("echo begun; while [ ! -e ../../go ]; do sleep 0.05; done")
+            with subprocess.Popen([*argv, "run", "shop", "production"], stdout=subprocess.PIPE) as watching:
+                assert watching.stdout is not None
+                assert watching.stdout.readline() == b"begun\n"
+                watching.send_signal(signal.SIGINT)
+                assert watching.wait(30) == 130
+            (row,) = site.fraisier.store.runs()
+            assert row["status"] == "running"
+            (site.app / "go").touch()
+            assert site.run_ended(row["id"])["status"] == "success"
+            (site.app / "go").unlink()
+        with subprocess.Popen([*argv, "run", "shop", "production"], stdout=subprocess.PIPE) as performing:
+            assert performing.stdout is not None
+            assert performing.stdout.readline() == b"begun\n"
+            performing.send_signal(signal.SIGINT)
+            assert performing.wait(30) == 130
+        assert site.fraisier.store.runs(limit=1)[0]["status"] == "cancelled"
