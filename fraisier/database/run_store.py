@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from fraisier.application.ports import Claim, Row, RunClaim
+from fraisier.application.ports import Claim, Newest, Row, RunClaim
 from fraisier.database import claims, run_views, runs, watch
 from fraisier.database.jobs import Work
 from fraisier.database.transaction import Connection, Transaction
 from fraisier.domain.fraise import EnvironmentKey
-from fraisier.domain.run import Alert, AlertKind, Reported, RunEnding, RunWish
+from fraisier.domain.run import Alert, AlertKind, Reported, RunEnding, RunStatus, RunWish
 
 
 class SqlRuns(ABC):
@@ -44,9 +44,9 @@ class SqlRuns(ABC):
         row: Row | None = self._write(lambda tx: runs.request(tx, wish))
         return row
 
-    def note_missed(self, wish: RunWish, *, why: str) -> Row | None:
+    def note_missed(self, wish: RunWish, *, why: str, status: RunStatus = RunStatus.missed) -> Row | None:
         """Store a run that was due and never began; raises NotFound."""
-        row: Row | None = self._write(lambda tx: runs.note_missed(tx, wish, why))
+        row: Row | None = self._write(lambda tx: runs.note_missed(tx, wish, why, status))
         return row
 
     def cancel_run(self, run: str, *, by: str) -> Row:
@@ -148,6 +148,16 @@ class SqlRuns(ABC):
         """The newest run of each job that has begun."""
         with self._reading() as connection:
             return run_views.last(connection, environment)
+
+    def newest_runs(self) -> Mapping[tuple[str, str, str], Newest]:
+        """The newest runs of each job that was planned once."""
+        with self._reading() as connection:
+            return run_views.newest(connection)
+
+    def runs_at(self, positions: Collection[int]) -> Mapping[int, Row]:
+        """Rows of v_run_history by position."""
+        with self._reading() as connection:
+            return run_views.at(connection, positions)
 
     def run_output(self, run: str, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, str]]:
         """Pieces of its output with a number above `after`, in order."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from fraisier.application.ports import Row
+from fraisier.application.ports import Newest, Row
 from fraisier.database.run_rows import as_row
 from fraisier.database.transaction import Connection
 from fraisier.database.uuids import is_uuid
@@ -39,6 +39,24 @@ SELECT h.* FROM jobs
         WHERE r.fraise = :fraise AND r.environment = :environment AND r.job = jobs.job
           AND r.started_at IS NOT NULL)
 """
+# Each a look into an index, however many runs a job has.
+_NEWEST = """
+SELECT p.fraise, p.environment, p.job,
+       (SELECT max(r.pk) FROM tb_runs r WHERE r.fraise = p.fraise AND r.environment = p.environment
+           AND r.job = p.job AND r.status = 'success') AS success,
+       (SELECT max(r.pk) FROM tb_runs r WHERE r.fraise = p.fraise AND r.environment = p.environment
+           AND r.job = p.job AND r.status = 'failed') AS failed,
+       (SELECT max(r.pk) FROM tb_runs r WHERE r.fraise = p.fraise AND r.environment = p.environment
+           AND r.job = p.job AND r.status = 'missed') AS missed,
+       (SELECT min(r.pk) FROM tb_runs r WHERE r.fraise = p.fraise AND r.environment = p.environment
+           AND r.job = p.job AND r.status = 'pending') AS waiting,
+       (SELECT max(r.pk) FROM tb_runs r WHERE r.fraise = p.fraise AND r.environment = p.environment
+           AND r.job = p.job AND r.status IN ('pending', 'running') AND r.trigger = 'retry') AS retry,
+       (SELECT max(r.pk) FROM tb_runs r WHERE r.fraise = p.fraise AND r.environment = p.environment
+           AND r.job = p.job AND r.started_at IS NOT NULL) AS begun
+  FROM tb_job_plans p
+"""
+_AT = "SELECT * FROM v_run_history WHERE position = ?"
 _OUTPUT = """
 SELECT seq, text FROM tb_run_output WHERE run = :run AND seq > :after ORDER BY seq LIMIT :limit
 """
@@ -66,6 +84,27 @@ def last(connection: Connection, key: EnvironmentKey) -> dict[str, Row]:
     """The newest of each job that has begun."""
     values = {"fraise": key.fraise, "environment": key.environment}
     return {row["job"]: as_row(row) for row in connection.execute(_LAST, values)}
+
+
+def newest(connection: Connection) -> dict[tuple[str, str, str], Newest]:
+    """The newest runs of each job that was planned once."""
+    return {
+        (row["fraise"], row["environment"], row["job"]): Newest(
+            success=row["success"] or 0,
+            failed=row["failed"] or 0,
+            missed=row["missed"] or 0,
+            waiting=row["waiting"] or 0,
+            retry=row["retry"] or 0,
+            begun=row["begun"] or 0,
+        )
+        for row in connection.execute(_NEWEST)
+    }
+
+
+def at(connection: Connection, positions: Collection[int]) -> dict[int, Row]:
+    """Rows by position; those that are not there are left out."""
+    rows = (connection.execute(_AT, (position,)).fetchone() for position in positions)
+    return {row["position"]: as_row(row) for row in rows if row is not None}
 
 
 def output(connection: Connection, run_id: str, *, after: int, limit: int) -> list[tuple[int, str]]:

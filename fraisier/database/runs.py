@@ -106,14 +106,17 @@ def follow(tx: Transaction, wishes: Collection[RunWish]) -> None:
             new_run(tx, wish, RunStatus.skipped, error=_too_many(wish), hint=_TOO_MANY_HINT)
 
 
-def note_missed(tx: Transaction, wish: RunWish, why: str) -> Row | None:
+_MISSED_HINT = "See that a worker runs all the time"
+_SKIPPED_HINT = "See `fraisier runs` for what it waits for"
+
+
+def note_missed(tx: Transaction, wish: RunWish, why: str, status: RunStatus = RunStatus.missed) -> Row | None:
     """Store a run that was due and never began; raises NotFound."""
     _lock(tx, wish.environment)
     if _is_used(tx, wish):
         return None
-    return shown(
-        tx, new_run(tx, wish, RunStatus.missed, error=why, hint="See that a worker runs all the time")
-    )
+    hint = _MISSED_HINT if status is RunStatus.missed else _SKIPPED_HINT
+    return shown(tx, new_run(tx, wish, status, error=why, hint=hint))
 
 
 def _lock(tx: Transaction, key: EnvironmentKey, *, published: bool = True) -> DatabaseRow:

@@ -91,3 +91,34 @@ def delay_of(job: Job, name: str, due: float) -> float:
     """
     jitter = job.schedule.jitter if job.schedule else 0.0
     return jitter * (zlib.crc32(f"{name} {due:.0f}".encode()) / 2**32)
+
+
+_WINDOWS = (60.0, 3600.0, 86400.0, 32 * 86400.0, 367 * 86400.0, 9 * 366 * 86400.0)
+_MOST_COUNTED = 1000
+
+
+def newest_until(times: Times, first: float, until: float) -> tuple[float, int]:
+    """The newest time up to `until`, and how many there were before it since `first`, itself one of them.
+
+    Of many, the first thousand are counted. `first` where there is no later one.
+    """
+    newest, counted = first, 0
+    while counted < _MOST_COUNTED:
+        following = times.after(newest)
+        if following is None or following > until:
+            return newest, counted
+        newest, counted = following, counted + 1
+    return max(newest, last_until(times, until) or newest), counted
+
+
+def last_until(times: Times, until: float) -> float | None:
+    """The newest time up to `until`; None where there was none within nine years."""
+    for window in _WINDOWS:
+        following = times.after(until - window)
+        if following is None or following > until:
+            continue
+        while following is not None and following <= until:
+            newest = following
+            following = times.after(newest)
+        return newest
+    return None

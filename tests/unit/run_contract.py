@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fraisier.application.ports import Row, RunClaim, Serving, Store
+from fraisier.application.ports import Newest, Row, RunClaim, Serving, Store
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
@@ -495,6 +495,40 @@ class WatchContract(_WithWorkers):
         store.note_planned({job: DUE + 0.25})
         assert store.planned_until([KEY, STAGING]) == {job: DUE + 0.25, other: DUE + 1}
         store.note_planned({})
+
+    def test_one_that_was_due_and_not_wanted_is_noted_as_skipped(self, store: Store) -> None:
+        row = store.note_missed(run_wish(due=DUE), why="the other one failed", status=RunStatus.skipped)
+        assert row is not None
+        assert (row["status"], row["error_message"], row["started_at"]) == (
+            "skipped",
+            "the other one failed",
+            None,
+        )
+        assert store.note_missed(run_wish(due=DUE), why="again") is None
+
+    def test_the_newest_runs_of_each_job_that_was_planned(self, store: Store) -> None:
+        job = ("orders", "production", "main")
+        asked(store)
+        assert store.newest_runs() == {}
+        store.note_planned({job: DUE, ("orders", "staging", "main"): DUE})
+        first = store.newest_runs()[job]
+        assert (first.waiting > 0, first.begun, first.success) == (True, 0, 0)
+        assert store.newest_runs()["orders", "staging", "main"] == Newest()
+        store.finish_run(taken(store), GOOD)
+        asked(store)
+        again = run_wish(trigger=RunTrigger.retry, attempt=2)
+        store.finish_run(taken(store), replace(BAD, again=again))
+        store.note_missed(run_wish(due=DUE), why="nobody")
+        asked(store, job="other")
+        newest = store.newest_runs()[job]
+        assert 0 < newest.success < newest.failed == newest.begun < newest.retry < newest.missed
+        assert newest.waiting == newest.retry
+        rows = store.runs_at({newest.success, newest.failed, newest.missed, 10**9})
+        assert {at: row["status"] for at, row in rows.items()} == {
+            newest.success: "success",
+            newest.failed: "failed",
+            newest.missed: "missed",
+        }
 
     def test_an_alert_stands_once_until_it_is_cleared(self, store: Store) -> None:
         run = asked(store)["id"]

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.job import JobKind
-from fraisier.domain.run import Alert, AlertKind, Reported, RunEnding, RunTrigger, RunWish
+from fraisier.domain.run import (
+    Alert,
+    AlertKind,
+    Reported,
+    RunEnding,
+    RunStatus,
+    RunTrigger,
+    RunWish,
+)
 
 if TYPE_CHECKING:
     from fraisier.application.ports.attempt import Claim
@@ -46,6 +54,21 @@ class RunClaim:
     interrupted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest runs of a job, by position; 0 where there is none.
+
+    `waiting` is the oldest of those that wait. `retry` is a further try that waits or is under way.
+    """
+
+    success: int = 0
+    failed: int = 0
+    missed: int = 0
+    waiting: int = 0
+    retry: int = 0
+    begun: int = 0
+
+
 class Runs(Protocol):
     """As `Store`: each is one transaction, durable when it returns, and may raise StoreUnavailable.
 
@@ -65,8 +88,10 @@ class Runs(Protocol):
         """
         ...
 
-    def note_missed(self, wish: RunWish, *, why: str) -> Row | None:
-        """Store a run that was due and never began, as `missed`. None: its `due` was used before."""
+    def note_missed(self, wish: RunWish, *, why: str, status: RunStatus = RunStatus.missed) -> Row | None:
+        """Store a run that was due and never began, as `missed`, or as `skipped` where nobody wanted it to.
+        None: its `due` was used before.
+        """
         ...
 
     def cancel_run(self, run: str, *, by: str) -> Row:
@@ -176,6 +201,14 @@ class Runs(Protocol):
 
     def last_runs(self, environment: EnvironmentKey) -> Mapping[str, Row]:
         """The newest run of each job that has begun: job -> row of v_run_history."""
+        ...
+
+    def newest_runs(self) -> Mapping[tuple[str, str, str], Newest]:
+        """Of each job that was planned once: (fraise, environment, job) -> its newest runs."""
+        ...
+
+    def runs_at(self, positions: Collection[int]) -> Mapping[int, Row]:
+        """Rows of v_run_history by position."""
         ...
 
     def run_output(self, run: str, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, str]]:
