@@ -5,7 +5,6 @@ Runs of jobs are performed beside them: see `run_loop`."""
 from __future__ import annotations
 
 import os
-import re
 import socket
 import threading
 import time
@@ -13,7 +12,6 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import fraisier
 from fraisier.application.collect_reports import CollectReports
@@ -25,6 +23,8 @@ from fraisier.application.sweep_refs import SweepRefs
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Conflict, StoreUnavailable, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
+from fraisier.installed_version import InstalledVersion
+from fraisier.plan_loop import PlanLoop
 from fraisier.run_loop import RunLoop
 from fraisier.wiring import Fraisier
 
@@ -71,6 +71,7 @@ class Worker:
         self._ended = threading.Event()  # nothing runs any more that a lease is needed for
         self._threads: list[threading.Thread] = []
         self._runs: RunLoop | None = None
+        self._planning: PlanLoop | None = None
         self._renewed_at = time.monotonic()
         self._unsubscribe: Callable[[], None] = lambda: None
         self._version = InstalledVersion()
@@ -82,6 +83,8 @@ class Worker:
     def start(self) -> None:
         """Register and begin to claim, in threads of its own."""
         _ = self._parts.tools  # a brand that cannot be loaded shows now, not in the first deployment
+        if not self._only and not self._only_run:
+            self._planning = PlanLoop(self._parts, self.id, idle=self._reason_to_idle, tell=self._tell)
         self._store.register_worker(self.id, info=self._info())
         self._unsubscribe = self._store.subscribe(self._look, steps=False)
         self._threads = [threading.Thread(target=self._renew_loop, name="worker-renew")]
@@ -97,6 +100,8 @@ class Worker:
             self._threads.append(threading.Thread(target=self._collect_loop, name="worker-collect"))
         for thread in self._threads:
             thread.start()
+        if self._planning is not None:
+            self._planning.start()
         if self._runs is not None:
             self._runs.start()
 
@@ -106,6 +111,8 @@ class Worker:
         self._look()
         for job in self._running():
             job.control.drain()
+        if self._planning is not None:
+            self._planning.stop()
         if self._runs is not None:
             self._runs.stop_claiming()
         deadline = time.monotonic() + grace
@@ -161,8 +168,10 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether its threads run."""
-        runs = self._runs is None or self._runs.alive
-        return bool(self._threads) and runs and all(thread.is_alive() for thread in self._threads)
+        loops = [loop for loop in (self._runs, self._planning) if loop is not None]
+        return bool(self._threads) and all(
+            [*(loop.alive for loop in loops), *(thread.is_alive() for thread in self._threads)]
+        )
 
     @property
     def busy(self) -> int:
@@ -172,8 +181,9 @@ class Worker:
     def _look(self) -> None:
         self._wake.set()
         self._wake_sweep.set()
-        if self._runs is not None:
-            self._runs.look()
+        for loop in (self._runs, self._planning):
+            if loop is not None:
+                loop.look()
 
     # ------------------------------------------------------------------------------------- claiming
     def _claim_loop(self) -> None:
@@ -382,31 +392,8 @@ class Worker:
             "digest": self._parts.configuration.digest,
             "labels": self._labels,
             **({"only": "run"} if self._only_run else {}),
+            "plans": self._planning is not None,
         }
 
     def _tell(self, event: str, fields: Row) -> None:
         self._listener(event, {"worker": self.id, **fields})
-
-
-class InstalledVersion:
-    """Notices that another version of this package has been put on the disk."""
-
-    _pattern = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
-
-    def __init__(self, path: str = fraisier.__file__) -> None:
-        self._path = Path(path)
-        self._stamp: tuple[int, int] | None = None
-        self._changed = False
-
-    def has_changed(self) -> bool:
-        """Whether what is installed is another version than what runs."""
-        try:
-            status = self._path.stat()
-            stamp = (status.st_mtime_ns, status.st_ino)
-            if stamp != self._stamp:
-                found = self._pattern.search(self._path.read_text(encoding="utf-8"))
-                self._changed = found is not None and found[1] != fraisier.__version__
-                self._stamp = stamp
-        except OSError:
-            return True  # in the middle of an upgrade
-        return self._changed

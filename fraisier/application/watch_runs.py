@@ -163,7 +163,7 @@ class WatchRuns:
             watched.look_at = at
             return None
         message = f"{watched.job.name} was due at {row['due']} and has not begun"
-        hint = "See with `fraisier doctor` whether a worker may take it, and with `fraisier runs` what is before it"
+        hint = "See with `fraisier doctor` whether a worker may take it, in `fraisier runs` what is before it"
         return _alert(watched, AlertKind.missed, message, hint, row)
 
     def _was_ended(self, alert: Alert) -> bool:
