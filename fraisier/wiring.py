@@ -84,10 +84,12 @@ DUMPERS = {
 }
 SOURCES = {
     "postgresql": "fraisier.backups.postgresql:PostgreSQL",
+    "mysql": "fraisier.backups.mysql:MySQL",
     "sqlite": "fraisier.backups.sqlite:Sqlite",
     "folder": "fraisier.backups.folder:Folder",
     "command": "fraisier.backups.command:BackupCommand",
 }
+CIPHERS = {"age": "fraisier.backups.age:Age"}
 DESTINATIONS = {
     "folder": "fraisier.backup_places.folder:FolderPlace",
 }
