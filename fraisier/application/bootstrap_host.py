@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fraisier.application.ports import Target
+from fraisier.application.ports import OfGroup, Target
 from fraisier.application.unit_setup import set_up_units, unit_rows
 from fraisier.deployers.timer_units import kept_jobs
 from fraisier.domain.acts import UnitCommand
 from fraisier.domain.errors import StepFailed, UsageError
-from fraisier.domain.fraise import Cutover, Environment
+from fraisier.domain.fraise import Cutover, Environment, EnvironmentKey
 from fraisier.domain.release import Layout
 from fraisier.domain.timer_acts import PROGRAM, InstallUnits
 
@@ -27,7 +27,9 @@ _SPECIAL = re.compile(r"([,:=\\*?\[\]!()\"])")  # sudoers(5), "Other special cha
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What the environments of one host need there. `commands` are what sudo lets `user` do as root."""
+    """What the environments of one host need there. `commands` are what sudo lets `user` do as root, `groups`
+    those whose members may use a process manager without it.
+    """
 
     host: str
     user: str
@@ -35,6 +37,7 @@ class Needs:
     users: tuple[str, ...]
     app_paths: tuple[str, ...]
     commands: tuple[tuple[str, ...], ...]
+    groups: tuple[str, ...]
     lingers: bool
     remarks: tuple[str, ...]
     units: tuple[InstallUnits, ...] = ()  # environments whose schedules systemd keeps
@@ -51,7 +54,8 @@ def needs_of(
     if not _KEY.match(key):
         raise UsageError("cannot use the key: it is no public key of one line", "Name a .pub file with --key")
     here = [each for each in environments if host in each.hosts]
-    systems = [each for each in here if _is_of_the_system(each)]
+    groups = {each.key: group for each in here if (group := _group(each, targets)) is not None}
+    systems = [each for each in here if _is_of_the_system(each) and each.key not in groups]
     commands = {argv: None for each in systems for argv in _commands(each, targets)}
     return Needs(
         host=host,
@@ -60,8 +64,9 @@ def needs_of(
         users=tuple(sorted({each.user for each in here} - {"", "root", user})),
         app_paths=tuple(sorted(each.app_path for each in here)),
         commands=tuple(commands) if user != "root" else (),
+        groups=tuple(sorted(set(groups.values()) - {""})) if user != "root" else (),
         lingers=any(each.target and not _is_of_the_system(each) for each in here),
-        remarks=tuple(_remarks(here)) if user != "root" else (),
+        remarks=(*_remarks(here, groups), *_of_groups(groups)) if user != "root" else (),
         units=unit_rows(here) if user != "root" else (),
     )
 
@@ -87,7 +92,20 @@ def _commands(environment: Environment, targets: Mapping[str, Target]) -> Iterat
         yield target.logs(spec, lines=lines).argv
 
 
-def _remarks(environments: Sequence[Environment]) -> Iterator[str]:
+def _group(environment: Environment, targets: Mapping[str, Target]) -> str | None:
+    """None where the manager knows no groups: then sudo lets the user act."""
+    spec = environment.target
+    target = targets.get(spec.kind) if spec else None
+    return target.group(spec) if spec and isinstance(target, OfGroup) else None
+
+
+def _of_groups(groups: Mapping[EnvironmentKey, str]) -> Iterator[str]:
+    for key, group in groups.items():
+        if group:
+            yield f"{key} needs the group {group}, whose members may do anything on the host, as root may"
+
+
+def _remarks(environments: Sequence[Environment], groups: Container[EnvironmentKey]) -> Iterator[str]:
     if rows := unit_rows(environments):
         names = ", ".join(row.user for row in rows)
         yield f"its timers are as good as a root that runs nothing but commands as {names}: see {PROGRAM}"
@@ -96,7 +114,7 @@ def _remarks(environments: Sequence[Environment]) -> Iterator[str]:
             yield f"{each.key} has no user of its own: its timers are not granted"
         if each.user == "root":
             yield f"{each.key} builds as root, which is not granted: log in as root, or name another user"
-        if not _is_of_the_system(each):
+        if not _is_of_the_system(each) or each.key in groups:
             continue
         if each.cutover is Cutover.blue_green or each.unit_file or each.run:
             yield (
@@ -131,6 +149,7 @@ def script(needs: Needs) -> str:
         *(f"# Note: {remark}\n" for remark in needs.remarks),
         _LOGIN.format(user=user, key=shlex.quote(needs.key)),
         *(_ACCOUNT.format(other=shlex.quote(other), user=user) for other in needs.users),
+        *(_GROUP.format(group=shlex.quote(group), user=user) for group in needs.groups),
         *(_FOLDER.format(path=shlex.quote(path), user=user) for path in needs.app_paths),
         f"loginctl enable-linger {user}\n" if needs.lingers else "",
         _units_part(needs) if needs.units else "",
@@ -180,6 +199,20 @@ _ACCOUNT = """\
 # Builds run as {other}; its group lets {user} give it folders.
 id {other} >/dev/null 2>&1 || useradd --system --create-home {other}
 case " $(id -Gn {user}) " in *" $(id -gn {other}) "*) ;; *) usermod -aG "$(id -gn {other})" {user} ;; esac
+"""
+_GROUP = """\
+# Whoever is in this group may use its service, and by that do anything here.
+if ! getent group {group} >/dev/null; then
+  echo 'cannot let {user} use {group}: there is no group {group} here; install it first' >&2; exit 1
+fi
+case " $(id -Gn {user}) " in
+  *" "{group}" "*) ;;
+  *)
+    usermod -aG {group} {user}
+    if systemctl is-active --quiet "user@$(id -u {user}).service" 2>/dev/null; then
+      echo 'Note: {user} runs something here without {group}; end it: loginctl terminate-user {user}.'
+    fi ;;
+esac
 """
 _FOLDER = """\
 # An environment's folder, and what an earlier Fraisier left in it.

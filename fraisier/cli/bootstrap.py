@@ -48,10 +48,12 @@ def command(
     if only_print:
         click.echo(text, nl=False)
         return
-    _run(session, needs, login, text)
+    told = _run(session, needs, login, text)
     click.echo(f"{host} is set up: Fraisier may log in as {needs.user}.")
     for remark in needs.remarks:
         click.echo(f"Note: {remark}.")
+    for line in told:
+        click.echo(printable(line))
     if _options(session, host).user != needs.user:
         click.echo(f"Say so in {session.configuration.path}: hosts: {{{host}: {{user: {needs.user}}}}}")
     click.echo("Then: fraisier doctor")
@@ -93,7 +95,8 @@ def _public_key(options: HostOptions, key: str | None) -> str:
     return found.read_text(encoding="utf-8", errors="replace").strip()
 
 
-def _run(session: Session, needs: Needs, login: str, text: str) -> None:
+def _run(session: Session, needs: Needs, login: str, text: str) -> list[str]:
+    """What the script found to note."""
     from fraisier import wiring
 
     host = wiring.log_in(session.configuration, needs.host, login)
@@ -104,3 +107,4 @@ def _run(session: Session, needs: Needs, login: str, text: str) -> None:
         reason = said.splitlines()[-1] if said else f"exit code {done.code}"
         message = f"cannot set up {needs.host} as {login}: {printable(reason)}"
         raise StepFailed(Cause.host, message, f"Read it: fraisier bootstrap {needs.host} --print")
+    return [line for line in said.splitlines() if line.startswith("Note: ")]

@@ -306,7 +306,7 @@ class SSHHost:
         return finished
 
     def _perform(self, argv: Sequence[str], timeout: float, *, again: bool) -> Finished:
-        words = ("perform_with_rights" if _needs_rights(argv) else "perform", f"{timeout:g}", *argv)
+        words = ("perform_with_rights" if needs_rights(argv) else "perform", f"{timeout:g}", *argv)
         ask = partial(self._ask, *words, patience=timeout, again=again)
         return self._in_time(shlex.join(argv), timeout, ask)
 
@@ -322,12 +322,13 @@ class SSHHost:
         return done
 
 
-def _needs_rights(argv: Sequence[str]) -> bool:
+def needs_rights(argv: Sequence[str]) -> bool:
     """Whether a command of a process manager changes something, or reads what only root may."""
     program = posixpath.basename(argv[0])
     if program == "systemctl":
         return "--user" not in argv and not _LOOKS & set(argv)
-    return program in {"supervisorctl", "docker"} or (
+    # Not docker: whoever may use it is in its group, for short commands and for long ones.
+    return program == "supervisorctl" or (
         program == "journalctl" and not any(word.startswith("--user-unit") for word in argv)
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import select
 import socket
@@ -147,7 +148,7 @@ def connect_unix(connection: Connection, path: str, timeout: float) -> socket.so
     """A connection to a unix socket on the connection's host, through one of ours that is forwarded there.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: nobody listens there, or not for us.
         StepFailed: host, where its sshd forbids forwarding.
         HostUnreachable: the connection to the host itself was lost.
     """
@@ -157,27 +158,32 @@ def connect_unix(connection: Connection, path: str, timeout: float) -> socket.so
         try:
             found.settimeout(timeout)
             found.connect(near)
-            _see_whether_it_lasts(found, connection, before, timeout)
+            _see_whether_it_lasts(found, connection, before, timeout, path)
         except BaseException:
             found.close()
             raise
     return found
 
 
-def _see_whether_it_lasts(found: socket.socket, connection: Connection, before: int, timeout: float) -> None:
+def _see_whether_it_lasts(
+    found: socket.socket, connection: Connection, before: int, timeout: float, path: str
+) -> None:
     """ssh accepts first and asks the host then: what cannot be opened there is closed at once here.
 
-    The host has answered by the time that it has answered another question after this one.
+    The host has answered by the time that it has answered another question after this one: whether we may
+    write to the socket, which who connects has to (unix(7)). sshd does not say.
     """
-    asked = connection.open("true")
+    asked = connection.open("test", "!", "-e", path, "-o", "-w", path)
     try:
         asked.stdin.close()
-        asked.process.wait(timeout)
+        answered = asked.process.wait(timeout)
     except subprocess.TimeoutExpired:
         raise TimeoutError from None
     finally:
         asked.close()
     if select.select([found], [], [], 0)[0] and found.recv(1, socket.MSG_PEEK) == b"":
+        if answered == 1:
+            raise PermissionError(errno.EACCES, "the user there may not write to it")
         raise _refused(connection, "", before)
 
 

@@ -89,6 +89,10 @@ class Compose:
         """The project of a release that runs beside others."""
         return instance(spec, release)
 
+    def group(self, spec: TargetSpec) -> str:
+        """docker, where the daemon is the system's: https://docs.docker.com/engine/install/linux-postinstall/"""
+        return "" if spec.options.get("docker_host") else "docker"
+
     def perform(self, work: TargetWork, place: Workplace) -> None:
         """Do one of the works that `acts` names.
 

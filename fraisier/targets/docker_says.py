@@ -11,7 +11,10 @@ from fraisier.domain.errors import Cause, StepFailed
 
 MISSING = 127  # the exit code of a program that is not there
 LOGIN = "Log in on the host as the user that Fraisier is there (docker login), or correct `image:`"
-GROUP = "Let Fraisier's user use docker: sudo usermod -aG docker USER, then restart Fraisier"
+GROUP = (
+    "Let Fraisier's user use docker: sudo usermod -aG docker USER, end what runs of it without the group (on"
+    " another host: sudo loginctl terminate-user USER), then restart Fraisier"
+)
 
 _AWAY = (
     "no such host|connection refused|i/o timeout|TLS handshake|deadline exceeded|toomanyrequests"

@@ -63,7 +63,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(VERSION.encode())
     def address_string(self):
         return "somebody"
-Server(PLACE, Handler).serve_forever()
+server = Server(PLACE, Handler)
+os.chmod(PLACE, 0o777 if "shut" not in VERSION else 0o700)
+server.serve_forever()
 """
 # Asks the linked socket as a proxy does, until it is stopped; tells what it got, and how often it got nothing.
 ASKING = """

@@ -19,8 +19,10 @@ from fraisier.domain.acts import Command, LinkShared, Seal, Send, Unpack
 from fraisier.domain.errors import Cause, StepFailed, UsageError, exit_status
 from fraisier.domain.fraise import BuildCommand, BuildOn, TargetSpec
 from fraisier.domain.plan import StepName
+from fraisier.hosts.ssh import needs_rights
 from fraisier.hosts.ssh_client import ssh, unreachable
 from fraisier.hosts.ssh_words import quoted, request, session_command
+from fraisier.targets.compose import Compose
 from fraisier.targets.systemd import Systemd
 from tests.factories import environment
 
@@ -175,3 +177,31 @@ def test_a_release_that_is_built_here_is_sent_before_it_is_linked_and_sealed() -
     assert all(act.here for act in (*acts[StepName.prepare], acts[StepName.build][0]))
     assert acts[StepName.build][1].leave_out == ("uploads", ".env")
     assert "Fraisier's own machine" in acts[StepName.build][0].describe()
+
+
+def _in_containers(**options: str):
+    target = TargetSpec(kind="compose", unit="shop-production", options=options)
+    return environment(hosts=("web1",), user="shop", target=target)
+
+
+def test_who_uses_docker_is_in_its_group_and_gets_no_right_of_root() -> None:
+    needs = needs_of(
+        "web1", "deploy", KEY, [_in_containers(), _remote()], {"systemd": Systemd(), "compose": Compose()}
+    )
+    assert needs.groups == ("docker",)
+    assert "docker" not in sudoers(needs)
+    text = script(needs)
+    assert "usermod -aG docker deploy" in text
+    assert "whose members may do anything" in text
+    assert subprocess.run(("sh", "-n"), input=text.encode(), check=False).returncode == 0
+
+
+def test_a_daemon_of_the_users_own_needs_no_group() -> None:
+    rootless = _in_containers(docker_host="unix:///run/user/1001/docker.sock")
+    needs = needs_of("web1", "deploy", KEY, [rootless], {"compose": Compose()})
+    assert (needs.groups, needs.commands, needs.remarks) == ((), (), ())
+
+
+def test_short_and_long_commands_of_docker_have_the_same_rights() -> None:
+    assert not needs_rights(("docker", "ps"))
+    assert needs_rights(("systemctl", "restart", "shop.service"))

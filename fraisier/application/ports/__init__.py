@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from fraisier.application.ports.runs import Runs as Runs
     from fraisier.application.ports.store import Row as Row
     from fraisier.application.ports.store import Store as Store
+    from fraisier.application.ports.target import OfGroup as OfGroup
     from fraisier.application.ports.target import Problem as Problem
     from fraisier.application.ports.target import SideBySide as SideBySide
     from fraisier.application.ports.target import Target as Target
@@ -94,7 +95,7 @@ _FILES = {
     "ports.repository": "Contents Fetched History LoggedCommit Repository Unpacking",
     "ports.runs": "Newest RunClaim Runs",
     "ports.store": "Row Store",
-    "ports.target": "Problem SideBySide Target UnitState",
+    "ports.target": "OfGroup Problem SideBySide Target UnitState",
     "ports.workplace": "Said WorkingTarget Workplace",
     "settings": "Configuration ForgeInstance Settings",
 }

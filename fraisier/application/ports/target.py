@@ -66,6 +66,15 @@ class Target(Protocol):
 
 
 @runtime_checkable
+class OfGroup(Protocol):
+    """A target whose manager is open to a group of the host's users, and needs no right of root."""
+
+    def group(self, spec: TargetSpec) -> str:
+        """The group that Fraisier's user on the host has to be in; '' where it need not."""
+        ...
+
+
+@runtime_checkable
 class SideBySide(Protocol):
     """A target that can run two releases at a time: `acts` of a blue/green environment are an instance's."""
 
