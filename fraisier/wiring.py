@@ -392,10 +392,10 @@ class Fraisier:
     @cached_property
     def performers(self) -> Mapping[JobKind, Performer]:
         """Who performs the runs of each kind of job."""
-        from fraisier.application.run_command import run_command
+        from fraisier.application.run_unit import run_command_or_unit
         from fraisier.domain.job import JobKind
 
-        return {JobKind.command: run_command}
+        return {JobKind.command: run_command_or_unit}
 
     def cancel(self, deployment: str, *, by: str) -> Deployment:
         """See `Store.cancel`."""

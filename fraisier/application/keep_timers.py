@@ -7,9 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fraisier.application import units_program
+from fraisier.application.read_reports import Reports
 from fraisier.application.stage import Scene, Stage
+from fraisier.deployers.scheduled import install
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.timer_acts import InstallUnits, RemoveUnits, WriteUnits
+from fraisier.domain.timer_acts import InstallUnits, QuietUnits, RemoveUnits, WriteUnits
+
+_LOOK = 0.5  # seconds between two looks at what runs
 
 
 class KeepTimers:
@@ -21,7 +25,12 @@ class KeepTimers:
     @property
     def table(self) -> Mapping[type, Callable[[Any, Scene], None]]:
         """What it performs."""
-        return {WriteUnits: self._write, InstallUnits: self._install, RemoveUnits: self._remove}
+        return {
+            WriteUnits: self._write,
+            InstallUnits: self._install,
+            QuietUnits: self._quiet,
+            RemoveUnits: self._remove,
+        }
 
     def _write(self, act: WriteUnits, scene: Scene) -> None:
         host = self._stage.host
@@ -34,15 +43,32 @@ class KeepTimers:
     def _install(self, act: InstallUnits, scene: Scene) -> None:
         self._call("apply", act, act.describe(), scene)
 
+    def _quiet(self, act: QuietUnits, scene: Scene) -> None:
+        row = install(self._stage.environment, "")
+        self._call("pause", row, act.describe(), scene)
+        reports = Reports(self._stage.environment, self._stage.host)
+        if act.cancel:
+            for unit in reports.under_way():
+                self._call("stop", row, f"systemctl stop {unit}", scene, unit)
+        told: set[str] = set()
+        while running := reports.under_way():
+            for unit in sorted(set(running) - told):
+                scene.output.line(f"waiting for {unit}, which runs")
+            told |= set(running)
+            if scene.job.stop.wait(_LOOK):
+                raise StepFailed(
+                    Cause.cancelled, "cannot wait any longer for a run: the step was told to stop"
+                )
+
     def _remove(self, act: RemoveUnits, scene: Scene) -> None:
         row = InstallUnits(name=act.name, source="", user="", app_path="")
         self._call("remove", row, act.describe(), scene)
 
-    def _call(self, verb: str, row: InstallUnits, shown: str, scene: Scene) -> None:
+    def _call(self, verb: str, row: InstallUnits, shown: str, scene: Scene, *words: str) -> None:
         stage = self._stage
         scene.output.line(f"$ {shown}")
         with stage.host.guard(stage.ground):
-            done = stage.host.act(units_program.call(verb, row), timeout=units_program.PATIENCE)
+            done = stage.host.act(units_program.call(verb, row, *words), timeout=units_program.PATIENCE)
         scene.job.output(done.stdout + done.stderr)
         if done.code != 0:
             said = done.stderr.decode(errors="replace").strip().splitlines()

@@ -24,6 +24,7 @@ from fraisier.application.ports import (
 )
 from fraisier.application.release_marker import Marker, read_marker
 from fraisier.application.run_after import run_hooks
+from fraisier.application.run_unit import is_units, without_what_units_do
 from fraisier.application.step_output import StepOutput
 from fraisier.application.takeover import owner_of
 from fraisier.application.tools import Tools
@@ -92,6 +93,8 @@ class PerformRun:
     def _perform(
         self, claim: RunClaim, control: Control, environment: Environment, host: Host, ground: Ground
     ) -> Row | None:
+        if is_units(environment.jobs[claim.job], claim.parameters):
+            environment = without_what_units_do(environment, claim.job)
         job = environment.jobs[claim.job]
         try:
             secrets = self._secrets(environment, host)

@@ -23,7 +23,7 @@ script=$1 source=$2 verb=$3 name=$4 user=$5 app=$6 env_file=$7 log=$8
 shift 8
 if [ "$verb" = apply ] && [ ! -e "$source" ]; then verb=remove; fi
 [ "$verb" = apply ] || source=
-if [ "$verb" = remove ]; then
+if [ "$verb" = remove ] || [ "$verb" = pause ]; then
   ls -d "/etc/systemd/system/$name-"* >/dev/null 2>&1 || exit 0
 fi
 if [ "$(id -u)" = 0 ]; then

@@ -13,9 +13,10 @@ from fraisier.deployers.common import Candidate, Parts
 from fraisier.deployers.timer_units import kept_jobs, name_of, secrets_of, timer_of, units_of
 from fraisier.domain.acts import UnitCommand
 from fraisier.domain.fraise import Environment, FraiseType
-from fraisier.domain.plan import Act, Plan, TargetActs
+from fraisier.domain.job import OnRunning
+from fraisier.domain.plan import Act, Plan, StepName, TargetActs
 from fraisier.domain.release import Layout
-from fraisier.domain.timer_acts import InstallUnits, RemoveUnits, WriteUnits
+from fraisier.domain.timer_acts import InstallUnits, QuietUnits, RemoveUnits, WriteUnits
 
 _QUICK = 10.0  # seconds for a command that only looks
 
@@ -26,12 +27,14 @@ def plan_deployment(environment: Environment, release: Candidate, parts: Parts) 
     Raises:
         StepFailed: preflight, for a job that cannot be written into units.
     """
-    return etl.plan_deployment(environment, release, _with_units(environment, release, parts))
+    plan = etl.plan_deployment(environment, release, _with_units(environment, release, parts))
+    return _in_quiet(environment, plan)
 
 
 def plan_return(environment: Environment, release: Candidate, parts: Parts) -> Plan:
     """Back to a release that was good once, with the schedules that the configuration has now."""
-    return etl.plan_return(environment, release, _with_units(environment, release, parts))
+    plan = etl.plan_return(environment, release, _with_units(environment, release, parts))
+    return _in_quiet(environment, plan)
 
 
 def plan_rollback(environment: Environment, previous: str, parts: Parts) -> Plan:
@@ -42,6 +45,21 @@ def plan_rollback(environment: Environment, previous: str, parts: Parts) -> Plan
     target = parts.target
     more = replace(target, install=(*target.install, *acts)) if previous else _first(target, acts)
     return etl.plan_rollback(environment, previous, replace(parts, target=more))
+
+
+def _in_quiet(environment: Environment, plan: Plan) -> Plan:
+    """Nothing runs as it is switched. From then on, whatever fails ends with units that are installed."""
+    if not kept_jobs(environment) or environment.on_running is OnRunning.new_release_next:
+        return plan
+    cancel = environment.on_running is OnRunning.cancel
+    quiet = QuietUnits(name=name_of(environment.key), cancel=cancel)
+    return replace(
+        plan,
+        steps=tuple(
+            replace(step, acts=(quiet, *step.acts)) if step.name is StepName.activate else step
+            for step in plan.steps
+        ),
+    )
 
 
 def _first(target: TargetActs, acts: tuple[Act, ...]) -> TargetActs:

@@ -31,7 +31,7 @@ from fraisier.domain.acts import (
 from fraisier.domain.cutover_acts import Allot, Bake, Retire, Route
 from fraisier.domain.database_acts import AskDatabase, BackUp, LockDatabase, NoteRevision, TakeDatabaseBack
 from fraisier.domain.fraise import Cutover
-from fraisier.domain.timer_acts import InstallUnits, RemoveUnits, WriteUnits
+from fraisier.domain.timer_acts import InstallUnits, QuietUnits, RemoveUnits, WriteUnits
 
 
 class StepName(StrEnum):
@@ -110,6 +110,7 @@ Act: TypeAlias = (
     | TakeDatabaseBack
     | WriteUnits
     | InstallUnits
+    | QuietUnits
     | RemoveUnits
 )
 

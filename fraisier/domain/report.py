@@ -18,6 +18,7 @@ from fraisier.domain.run import Reported, RunEnding, RunStatus, RunTrigger
 
 LONGEST = 1 << 14  # bytes that are read of a report
 MOST_TRIES = 101
+INVOCATION = re.compile(r"[0-9a-f]{32}\Z")  # systemd's name of one run of a unit
 _FILE = re.compile(r"(?P<job>[A-Za-z0-9][A-Za-z0-9_.-]{0,62})\.(?P<invocation>[0-9a-f]{32})\Z")
 _TRIGGERS = {each.value: each for each in (RunTrigger.manual, RunTrigger.scheduled, RunTrigger.dependency)}
 _PATIENT = 5.0  # seconds by which two looks at one clock may differ

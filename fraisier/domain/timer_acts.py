@@ -64,6 +64,21 @@ class InstallUnits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuietUnits:
+    """Have systemd begin no run until the units are installed again; wait for the one that is under way, or
+    (`cancel`) end it.
+    """
+
+    name: str
+    cancel: bool
+
+    def describe(self) -> str:
+        """For `fraisier plan`."""
+        what = "stop" if self.cancel else "wait for"
+        return f"{PROGRAM} pause {self.name}    # stop the timers, and {what} what runs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveUnits:
     """Let systemd keep no schedule of an environment."""
 

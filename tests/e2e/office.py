@@ -12,7 +12,8 @@ from tests.e2e.shop import until
 from tests.servers import Server
 
 APP, CONFIG = "/var/www/office", "/etc/fraisier/fraises.yaml"
-FRAISIER = f"{sys.executable} -m fraisier --config {CONFIG}"
+PYTHON = sys.executable
+FRAISIER = f"{PYTHON} -m fraisier --config {CONFIG}"
 UNIT = f"""
 [Unit]
 After=network.target
@@ -120,13 +121,20 @@ class Office:
 
     def runs(self, job: str = "") -> list[dict[str, Any]]:
         """Rows of v_run_history, newest first."""
-        read = (
-            "import json, sqlite3; c = sqlite3.connect('/var/lib/fraisier/fraisier.db'); c.row_factory = sqlite3.Row; "
-            "rows = c.execute('SELECT * FROM v_run_history ORDER BY started_at DESC').fetchall(); "
-            "print(json.dumps([dict(row) for row in rows]))"
-        )
-        rows = json.loads(self.server.run(["python3", "-c", read]).stdout)
+        rows = self._asked("SELECT * FROM v_run_history ORDER BY started_at DESC")
         return [row for row in rows if job in ("", row["job"])]
+
+    def output(self, run: str) -> str:
+        """What a run printed."""
+        rows = self._asked("SELECT run, text FROM tb_run_output ORDER BY seq")
+        return "".join(row["text"] for row in rows if row["run"] == run)
+
+    def _asked(self, sql: str) -> list[dict[str, Any]]:
+        read = (
+            "import json, sqlite3, sys; c = sqlite3.connect('/var/lib/fraisier/fraisier.db'); "
+            "c.row_factory = sqlite3.Row; print(json.dumps([dict(row) for row in c.execute(sys.argv[1])]))"
+        )
+        return list(json.loads(self.server.run(["python3", "-c", read, sql]).stdout))
 
     def json(self, line: str) -> Any:
         """What a command of Fraisier's answers with --json."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.office import APP, FRAISIER, Office
+from tests.e2e.office import APP, CONFIG, FRAISIER, PYTHON, Office
 from tests.e2e.shop import until
 
 pytestmark = pytest.mark.servers
 TICK = '{run: "cat VERSION >> /srv/said/tick", schedule: "*:*:0/2"}'
 AFTER = '{run: "cat VERSION >> /srv/said/after", depends_on: tick}'
 YEARLY = '{run: "cat VERSION >> /srv/said/yearly", schedule: "0 0 1 1 *", timezone: Europe/Berlin}'
+YEAR = 'schedule: "0 0 1 1 *"'
 NAMES = "fraisier-office-production-"
 
 
@@ -46,7 +47,7 @@ def test_each_run_is_in_the_history_with_what_it_printed(office):
     assert {row["release"] for row in found} == {
         office.server.run(f"basename $(readlink {APP}/current)").stdout.strip()
     }
-    assert len({row["started_at"] for row in office.runs("tick")}) == len(office.runs("tick"))
+    assert len({row["invocation"] for row in found}) == len(found)
 
 
 def test_a_run_that_fails_is_tried_again_and_both_tries_are_told(office):
@@ -70,6 +71,73 @@ def test_a_run_that_fails_is_tried_again_and_both_tries_are_told(office):
     assert slow[0]["cause"] == "timeout"
     office.says("slow", "bad")
     assert office.server.run("ls /var/www/office/reports | wc -l").stdout.strip() != "500"
+
+
+def test_a_person_starts_a_run_of_a_unit_and_calls_one_off(office):
+    run = "import sys; from fraisier import wiring; from fraisier.domain.fraise import EnvironmentKey as K; "
+    run += f"f = wiring.assemble(wiring.load('{CONFIG}')); "
+    ask = run + "print(f.request_run(K('office', 'production'), sys.argv[1], parameters={}, by='ada')['id'])"
+    cancel = run + "f.store.cancel_run(sys.argv[1], by='ada')"
+
+    def row(id_):
+        return next(row for row in office.runs() if row["id"] == id_)
+
+    office.configure({"tick": TICK, "by-hand": f'{{run: "echo $FRAISIER_RELEASE is here; sleep 1; echo $API_TOKEN", {YEAR}}}',
+                      "long": f'{{run: "sleep 600", {YEAR}}}'})  # fmt: skip
+    office.deploy()
+    id_ = office.server.run([PYTHON, "-c", ask, "by-hand"]).stdout.strip()
+    until("its end", lambda: row(id_)["status"] == "success")
+    found = row(id_)
+    assert (found["trigger"], found["requested_by"], found["exit_code"]) == ("manual", "ada", 0)
+    assert [each["id"] for each in office.runs("by-hand")] == [id_]
+    printed = office.output(id_)
+    assert f"{found['release']} is here\n" in printed
+    assert "sesame" not in printed
+    id_ = office.server.run([PYTHON, "-c", ask, "long"]).stdout.strip()
+    until(
+        "its unit",
+        lambda: (
+            "activating" in office.server.run(f"systemctl is-active {NAMES}long.service", check=False).stdout
+        ),
+    )
+    office.server.run([PYTHON, "-c", cancel, id_])
+    until("its end", lambda: row(id_)["status"] == "cancelled")
+    assert office.server.run(f"systemctl is-active {NAMES}long.service", check=False).stdout.strip() in (
+        "failed",
+        "inactive",
+    )
+
+
+@pytest.mark.parametrize("how", ["wait", "cancel", "new_release_next"])
+def test_a_deployment_minds_a_run_that_is_under_way(office, how):
+    office.server.run("rm -f /srv/said/go /srv/said/long")
+    line = "echo begun >> /srv/said/long; until test -e /srv/said/go; do sleep 0.1; done; cat $PWD/VERSION >> /srv/said/long"
+    office.more = f"on_running: {how}"
+    office.configure({"long": f'{{run: "{line}", schedule: "*:*:0/2"}}'})
+    office.commit(f"{how}-1")
+    office.deploy()
+    office.says("long", "begun")
+    office.commit(f"{how}-2")
+    deployment = office.fraisier("deploy office production --force --no-wait").stdout.split()[-1]
+
+    def status():
+        return next(
+            row["status"] for row in office.json("history office production") if row["id"] == deployment
+        )
+
+    if how == "wait":
+        until("it to wait", lambda: "waiting for" in office.fraisier(f"logs {deployment}").stdout)
+        assert status() == "running"
+        assert office.timers() == []
+        office.server.run("touch /srv/said/go")
+    until("its end", lambda: status() == "success")
+    office.server.run("touch /srv/said/go")
+    office.says("long", f"{how}-2")
+    assert (f"{how}-1" in office.said("long")) is (how != "cancel")
+    assert office.timers() == [f"{NAMES}long.timer"]
+    if how == "cancel":
+        assert until("its end", lambda: [row for row in office.runs("long") if row["status"] == "cancelled"])
+    office.more = ""
 
 
 def test_the_units_are_hardened_and_have_no_secret(office):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraisier.application import collect_reports
+from fraisier.application import read_reports
 from fraisier.application.collect_reports import CollectReports
 from fraisier.application.ports import Finished
 from fraisier.domain.errors import Cause
@@ -153,7 +153,7 @@ class Machine:
             state = "activating" if self.active else "inactive"
             unit = "fraisier-orders-production-nightly.service"
             return _said(f"Id={unit}\nInvocationID={self.active}\nActiveState={state}\n")
-        if argv[2] == collect_reports._LIST:
+        if argv[2] == read_reports.LIST:
             return _said("\n".join(self.files))
         assert "journal" in argv
         assert INVOCATION in argv
@@ -162,7 +162,7 @@ class Machine:
     def ask(self, command: Any) -> Finished:
         assert command.user == "orders"
         names = command.argv[5:]
-        if command.argv[2] == collect_reports._REMOVE:
+        if command.argv[2] == read_reports.REMOVE:
             for name in names:
                 del self.files[name]
             return _said("")
@@ -186,6 +186,7 @@ class World:
     told: list[str] = field(default_factory=list)
     clock: FakeClock = field(default_factory=FakeClock)
     away: bool = False
+    active: list[dict[str, Any]] = field(default_factory=list)
 
     def host(self, _: Any) -> Machine:
         return self.machine
@@ -195,6 +196,9 @@ class World:
             raise ConnectionError
         self.stored.append(reported)
         return {}
+
+    def active_runs(self, _: Any) -> list[dict[str, Any]]:
+        return self.active
 
     def secrets(self, _: Any, __: Any = None) -> list[str]:
         return ["hunter2"]
@@ -243,6 +247,16 @@ def test_what_is_under_way_is_stored_as_such_and_stays(world: World) -> None:
     assert world() == 0
     assert [run.ending for run in world.stored] == [None]
     assert FILE in world.machine.files
+
+
+def test_what_a_worker_follows_is_that_workers_to_tell(world: World) -> None:
+    world.machine.files[FILE] = GOOD.replace("scheduled", "manual")
+    world.active = [{"job": "nightly", "invocation": ""}]
+    assert world() == 0
+    assert (world.stored, list(world.machine.files)) == ([], [FILE])
+    world.active = []  # it died
+    assert world() == 1
+    assert world.stored[0].trigger is RunTrigger.manual
 
 
 def test_the_report_of_another_environments_job_or_of_none_is_never_read(world: World) -> None:

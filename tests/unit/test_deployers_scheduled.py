@@ -12,10 +12,10 @@ from fraisier.deployers.timer_units import key_of, name_of, service_of, timer_of
 from fraisier.domain.acts import UnitCommand
 from fraisier.domain.errors import StepFailed
 from fraisier.domain.fraise import Cutover, EnvironmentKey, FraiseType
-from fraisier.domain.job import Job, Keeper, Schedule
+from fraisier.domain.job import Job, Keeper, OnRunning, Schedule
 from fraisier.domain.plan import StepName
 from fraisier.domain.secret import Secret
-from fraisier.domain.timer_acts import InstallUnits, RemoveUnits, WriteUnits
+from fraisier.domain.timer_acts import InstallUnits, QuietUnits, RemoveUnits, WriteUnits
 from tests.factories import SHA_A, environment
 
 NIGHTLY = Job(
@@ -49,6 +49,13 @@ def test_units_are_written_beside_the_release_then_installed_then_looked_at():
     assert isinstance(look, UnitCommand)
     assert write.destination == install.source == "/var/www/orders/.fraisier/timers/7-aaaaaaaaaa"
     assert look.argv == ("systemctl", "is-active", "--quiet", "fraisier-orders-production-nightly.timer")
+
+
+@pytest.mark.parametrize("how", OnRunning)
+def test_nothing_runs_as_it_is_switched_unless_that_is_wanted(how):
+    plan = plan_deployment(replace(REPORTS, on_running=how), RELEASE, Parts())
+    quiet = [act for act in acts_of(plan, StepName.activate) if isinstance(act, QuietUnits)]
+    assert [act.cancel for act in quiet] == {"wait": [False], "cancel": [True], "new_release_next": []}[how]
 
 
 def test_the_plan_shows_each_command_and_no_secret():

@@ -7,6 +7,7 @@
 #
 #   apply NAME                   install the units on stdin, and no others, of the environment NAME
 #   remove NAME                  remove them all
+#   pause NAME                   begin no run until the next apply
 #   start|stop NAME UNIT         a run; start prints its invocation
 #   journal NAME UNIT INVOCATION LINES
 #   check NAME                   whether NAME is in the list
@@ -241,6 +242,13 @@ remove() {
   systemctl daemon-reload
 }
 
+pause() {
+  for place in "$units/$prefix"*.timer; do
+    unit=${place##*/}
+    if [ -f "$place" ] && is_job "${unit%.*}" && is_free "$place"; then systemctl stop -- "$unit"; fi
+  done
+}
+
 ours() {
   case $1 in *.service) ;; *) die "find $1: it is no unit of $name" ;; esac
   is_job "${1%.service}" || die "find $1: it is no unit of $name"
@@ -291,9 +299,9 @@ perform() {
   verb=$1
   shift
   case $verb/$# in
-    apply/0 | remove/0) "$verb" ;;
+    apply/0 | remove/0 | pause/0) "$verb" ;;
     check/0) command -v systemd-analyze >/dev/null || die "verify units: there is no systemd-analyze" ;;
     start/1 | stop/1 | journal/3) "$verb" "$@" ;;
-    *) die "do this: usage: apply|remove|check NAME, start|stop NAME UNIT, journal NAME UNIT INVOCATION LINES" ;;
+    *) die "do this: usage: apply|remove|pause|check NAME, start|stop NAME UNIT, journal NAME UNIT INVOCATION LINES" ;;
   esac
 }

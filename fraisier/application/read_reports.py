@@ -1,0 +1,94 @@
+"""What one environment's host knows of the runs that systemd starts there: reports, units, the journal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from fraisier.application import units_program
+from fraisier.application.ports import Host
+from fraisier.deployers.scheduled import install
+from fraisier.deployers.timer_units import kept_jobs, service_of
+from fraisier.domain.acts import Command
+from fraisier.domain.errors import FraisierError
+from fraisier.domain.fraise import Environment
+from fraisier.domain.release import Layout
+from fraisier.domain.report import LONGEST, name_of_run
+
+LINES = 400  # of the journal's end
+_SHOWN = ("Id", "InvocationID", "ActiveState")
+_OVER = frozenset({"inactive", "failed", ""})
+_QUICK = 20.0  # seconds
+LIST = 'ls -1 -- "$1" 2>/dev/null | head -n 500'
+# As the environment's user, in their folder: whatever a file there is or leads to, they could read it.
+READ = """\
+cd -- "$1" && shift || exit 1
+for file; do
+  [ -f "$file" ] && [ ! -L "$file" ] || continue
+  printf '\\n/%s\\n' "$file"
+  head -c "$most" -- "$file"
+done"""
+REMOVE = 'cd -- "$1" && shift && rm -rf -- "$@"'
+
+
+class Reports:
+    """Looks, and removes what was read; both cost the host next to nothing while there is nothing."""
+
+    def __init__(self, environment: Environment, host: Host) -> None:
+        self._environment = environment
+        self._host = host
+        self._folder = Layout(environment.app_path).reports
+
+    def names(self) -> list[str]:
+        """Files of runs of the environment's jobs."""
+        listed = self._host.inspect(("sh", "-c", LIST, "sh", self._folder)).stdout
+        names = listed.decode("utf-8", "replace").splitlines()
+        jobs = self._environment.jobs
+        return [name for name in names if (named := name_of_run(name)) is not None and named[0] in jobs]
+
+    def under_way(self) -> Mapping[str, str]:
+        """The services of the environment that run, and the invocation of each."""
+        environment = self._environment
+        units = [service_of(environment.key, job.name) for job in kept_jobs(environment)]
+        words = ("systemctl", "show", f"--property={','.join(_SHOWN)}", "--", *units)
+        shown = self._host.inspect(words, timeout=_QUICK).stdout.decode("utf-8", "replace")
+        found: dict[str, str] = {}
+        for part in shown.split("\n\n"):
+            told = dict(line.split("=", 1) for line in part.splitlines() if "=" in line)
+            if told.get("ActiveState", "") not in _OVER:
+                found[told.get("Id", "")] = told.get("InvocationID", "")
+        return found
+
+    def read(self, names: Sequence[str]) -> Mapping[str, bytes]:
+        """What is in those that are there."""
+        shown = self._host.ask(self._command(READ, *names)).stdout
+        parts = re.split(rb"(?:\A|\n)/([A-Za-z0-9_.-]+)\n", shown)
+        return {name.decode(): text for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Forget them; what is not there is fine."""
+        self._host.ask(self._command(REMOVE, *names))
+
+    def printed(self, job: str, invocation: str) -> str:
+        """The end of what a run printed, as the journal has it; it may hold secrets."""
+        environment = self._environment
+        if environment.log_file:
+            return f"Its output is in {environment.log_file} on {self._host.name}.\n"
+        unit = service_of(environment.key, job)
+        words = units_program.call("journal", install(environment, ""), unit, invocation, str(LINES))
+        try:
+            done = self._host.inspect(words, timeout=_QUICK)
+        except FraisierError as error:
+            return f"{error.message}\n"
+        if done.code != 0:
+            return f"cannot read the journal: {done.stderr.decode('utf-8', 'replace').strip()}\n"
+        return done.stdout.decode("utf-8", "replace")
+
+    def _command(self, script: str, *words: str) -> Command:
+        return Command(
+            argv=("sh", "-c", script, "sh", self._folder, *words),
+            cwd="/",
+            user=self._environment.user,
+            env={"most": str(LONGEST)},
+            timeout=_QUICK,
+        )
