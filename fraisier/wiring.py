@@ -229,6 +229,7 @@ class Fraisier:
     @cached_property
     def tools(self) -> Tools:
         """The brands that deployments are performed with."""
+        from fraisier.application.backup_tools import BackupBrands
         from fraisier.application.tools import Tools
         from fraisier.git.repository import Mirrors
         from fraisier.hosts.by_name import Hosts
@@ -247,6 +248,11 @@ class Fraisier:
             migrations=make(MIGRATIONS, "fraisier.migrations"),
             proxies=make(PROXIES, "fraisier.proxies"),
             dumpers=make(DUMPERS),
+            backups=BackupBrands(
+                sources=make(SOURCES, "fraisier.sources"),
+                places=make(DESTINATIONS, "fraisier.destinations"),
+                ciphers=make(CIPHERS),
+            ),
             repository=Mirrors(mirrors, LocalProcesses()),
             clock=SystemClock(),
             labels=self.configuration.settings.labels,
@@ -392,10 +398,22 @@ class Fraisier:
     @cached_property
     def performers(self) -> Mapping[JobKind, Performer]:
         """Who performs the runs of each kind of job."""
+        from fraisier.application.backup_tools import BackupTools
+        from fraisier.application.make_backup import MakeBackup
+        from fraisier.application.prune_backups import PruneBackups
+        from fraisier.application.restore_backup import RestoreBackup
         from fraisier.application.run_unit import run_command_or_unit
+        from fraisier.application.verify_backup import VerifyBackup
         from fraisier.domain.job import JobKind
 
-        return {JobKind.command: run_command_or_unit}
+        backups = BackupTools(self.tools.backups, self.store, self.clock)
+        return {
+            JobKind.command: run_command_or_unit,
+            JobKind.backup: MakeBackup(backups),
+            JobKind.verify: VerifyBackup(backups),
+            JobKind.restore: RestoreBackup(backups),
+            JobKind.prune: PruneBackups(backups),
+        }
 
     def cancel(self, deployment: str, *, by: str) -> Deployment:
         """See `Store.cancel`."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fraisier.application.backup_tools import BackupTools
+from fraisier.application.backup_tools import BackupBrands, BackupTools
 from fraisier.application.make_backup import MakeBackup
 from fraisier.application.ports import Desk, Problem, RunClaim, Said, Store
 from fraisier.application.prune_backups import PruneBackups
@@ -217,9 +217,7 @@ class World:
         self.clock = FakeClock(1_767_234_600.0)  # 2026-01-01T02:30:00Z
         self.shelf = Shelf(self.host)
         self.tools = BackupTools(
-            sources={"shop": Shop()},
-            places={"shelf": self.shelf},
-            cipher=Rot(),
+            brands=BackupBrands({"shop": Shop()}, {"shelf": self.shelf}, {"age": Rot()}),
             store=self.store,
             clock=self.clock,
         )

@@ -8,7 +8,7 @@ import json
 import posixpath
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from fraisier.application.hear import hear
@@ -19,6 +19,7 @@ from fraisier.domain.errors import Cause, FraisierError, StepFailed
 from fraisier.domain.release import Layout
 
 _Brand = TypeVar("_Brand")
+CIPHER = "age"
 STAGING = "staging"  # below the environment's folder of backups
 YES = "yes"  # as a parameter of a run says it
 # What says nothing about the backup: its place, its host or its time is to blame.
@@ -28,14 +29,12 @@ NOT_ITS_FAULT = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class BackupTools:
-    """The brands by name, what is known of the copies, and the time."""
+class BackupBrands:
+    """What backups are made with, by name."""
 
-    sources: Mapping[str, SourceBrand]
-    places: Mapping[str, DestinationBrand]
-    cipher: Cipher
-    store: Store
-    clock: Clock
+    sources: Mapping[str, SourceBrand] = field(default_factory=dict)
+    places: Mapping[str, DestinationBrand] = field(default_factory=dict)
+    ciphers: Mapping[str, Cipher] = field(default_factory=dict)
 
     def source(self, source: Source) -> SourceBrand:
         """The brand of a source.
@@ -48,6 +47,20 @@ class BackupTools:
     def place(self, destination: Destination) -> DestinationBrand:
         """The brand of a destination; raises as `source`."""
         return _brand(self.places, destination.kind, f"destination {destination.name}")
+
+    @property
+    def cipher(self) -> Cipher:
+        """What encrypts plain files; raises as `source`."""
+        return _brand(self.ciphers, CIPHER, "encryption")
+
+
+@dataclass(frozen=True, slots=True)
+class BackupTools:
+    """The brands, what is known of the copies, and the time."""
+
+    brands: BackupBrands
+    store: Store
+    clock: Clock
 
 
 def _brand(known: Mapping[str, _Brand], kind: str, what: str) -> _Brand:

@@ -38,7 +38,7 @@ class BringBack:
         Raises:
             StepFailed: backup, where it is not what its manifest says; or as `Desk.run`.
         """
-        brand = self._tools.place(place)
+        brand = self._tools.brands.place(place)
         desk.say(f"{place.name}: fetching {copy.name}")
         brand.fetch(place, copy.name, folder, desk)
         content = desk.host.read(posixpath.join(folder, manifests.MANIFEST), limit=manifests.LONGEST + 1)
@@ -69,7 +69,7 @@ class BringBack:
         """The name of its file, decrypted."""
         if not manifest.encrypted:
             return each.file
-        encryption, cipher = spec_of(desk).encryption, self._tools.cipher
+        encryption, cipher = spec_of(desk).encryption, self._tools.brands.cipher
         if encryption is None or not encryption.identity:
             message = f"cannot decrypt {manifest.name}: the configuration names no key for it"
             raise StepFailed(
@@ -86,7 +86,7 @@ class BringBack:
         Raises:
             StepFailed: backup, where it does not come back as a whole; or as `Desk.run`.
         """
-        command = self._tools.source(source).restore(source, file, to, timeout=desk.job.timeout)
+        command = self._tools.brands.source(source).restore(source, file, to, timeout=desk.job.timeout)
         told(desk, command, f"bring {source.name} back")
 
     def rows(self, desk: Desk, source: Source, to: str) -> Mapping[str, int] | None:
@@ -95,7 +95,7 @@ class BringBack:
         Raises:
             StepFailed: database, where it cannot be told.
         """
-        command = self._tools.source(source).count(source, to, timeout=desk.job.timeout)
+        command = self._tools.brands.source(source).count(source, to, timeout=desk.job.timeout)
         if command is None:
             return None
         what = f"count the rows of {source.name}"
@@ -106,16 +106,23 @@ class BringBack:
 
     def wrong_with(self, desk: Desk, source: Source, made: Artefact, to: str) -> str:
         """'' or how what is at `to` differs from what was dumped, or why the user's query is not content."""
+        return self.other_rows(desk, source, made, to) or self.unanswered(desk, source, to)
+
+    def other_rows(self, desk: Desk, source: Source, made: Artefact, to: str) -> str:
+        """'' or how the rows of what is at `to` differ from those of what was dumped."""
         if source.rows and made.tables:
             found = self.rows(desk, source, to) or {}
             for table, rows in made.tables.items():
                 if found.get(table) != rows:
                     has = f"has {found[table]} rows" if table in found else "is not there"
                     return f"{source.name}: table {table} {has}, and had {rows} when it was dumped"
-        return self._answered(desk, source, to) if source.query else ""
+        return ""
 
-    def _answered(self, desk: Desk, source: Source, to: str) -> str:
-        command = self._tools.source(source).ask(source, to, timeout=desk.job.timeout)
+    def unanswered(self, desk: Desk, source: Source, to: str) -> str:
+        """'' or why the user's query, where there is one, is not content with what is at `to`."""
+        if not source.query:
+            return ""
+        command = self._tools.brands.source(source).ask(source, to, timeout=desk.job.timeout)
         try:
             answer = answered(desk, command, f"ask {source.name}").strip()
         except StepFailed as error:

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from fraisier.application.build_here import builder_problems
 from fraisier.application.check_access import can_read, mode_of, user_of
+from fraisier.application.check_backups import backup_problems
 from fraisier.application.check_timers import left_units
 from fraisier.application.find_holds import FindHolds
 from fraisier.application.find_holds import in_words as windows_in_words
@@ -235,13 +236,14 @@ class CheckEnvironments:
     # -- one environment
     def _environment(self, environment: Environment, *, offline: bool) -> Iterator[Finding]:
         subject = str(environment.key)
-        yield self._webhook_secret(subject, environment)
+        if environment.deploys:
+            yield self._webhook_secret(subject, environment)
         yield from self._labels(subject, environment)
         yield from self._holds(subject, environment)
         for name in environment.hosts:
             place = f"{subject} on {name}" if len(environment.hosts) > 1 else subject
             yield from self._on_its_host(place, environment.on(name))
-        if not offline:
+        if environment.deploys and not offline:
             yield self._repository(subject, environment)
 
     def _labels(self, subject: str, environment: Environment) -> Iterator[Finding]:
@@ -278,7 +280,10 @@ class CheckEnvironments:
             yield from self._prerequisites(subject, environment, host)
             yield self._owner(subject, environment, host)
             yield from self._isolation(subject, environment, host)
-            yield self._unit(subject, environment, host)
+            if environment.deploys:
+                yield self._unit(subject, environment, host)
+            if environment.backup is not None:
+                yield from self._backups(subject, environment, host)
             yield from self._left_units(host)
         except StepFailed as error:  # of whatever was to be looked at next, too
             yield check.problem(error.message, error.hint)
@@ -364,6 +369,14 @@ class CheckEnvironments:
             return check.problem(f"{name} is unknown", "Install the unit, or name it as `unit_file:`")
         word = "runs" if state.running else "does not run"
         return check.ok(f"{name} {word}{f' ({state.detail})' if state.detail else ''}")
+
+    def _backups(self, subject: str, environment: Environment, host: Host) -> Iterator[Finding]:
+        check = Checker(subject, "backups")
+        problems = backup_problems(self._tools.backups, environment, host)
+        for problem in problems:
+            yield check.problem(problem.message, problem.hint, fatal=problem.fatal)
+        if not problems:
+            yield check.ok("every source and every destination can be used")
 
     def _left_units(self, host: Host) -> Iterator[Finding]:
         """Once per host: timers of environments that left the configuration go on."""

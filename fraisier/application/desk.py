@@ -14,6 +14,7 @@ from fraisier.domain import job as jobs
 from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment
+from fraisier.domain.job import JobKind
 from fraisier.domain.release import Layout
 from fraisier.domain.secret import Secret
 
@@ -46,11 +47,14 @@ class RunDesk:
 
     @property
     def folder(self) -> str:
-        """The folder of the release, itself and not `current`: a deployment may come meanwhile.
+        """The folder of the release, itself and not `current`: a deployment may come meanwhile. What
+        Fraisier performs by itself has the app_path where there is none.
 
         Raises:
             StepFailed: preflight, where nothing was deployed.
         """
+        if self._release is None and self.job.kind is not JobKind.command:
+            return self.environment.app_path  # a backup may do without releases
         if self._release is None:
             key = self.environment.key
             message = f"cannot run {self.job.name!r} of {key}: no release is there"

@@ -29,7 +29,7 @@ class LookAtCopies:
             StepFailed: the destination cannot be read; or as `Desk.run`.
         """
         key, store = desk.environment.key, self._tools.store
-        there = {name for name in self._tools.place(place).names(place, desk) if NAME.match(name)}
+        there = {name for name in self._tools.brands.place(place).names(place, desk) if NAME.match(name)}
         known = {copy.name: copy for copy in self._of(desk, place)}
         removed = set(store.pruned_copies(key, place.name))
         notes = [
@@ -75,7 +75,7 @@ class LookAtCopies:
             StepFailed: the destination cannot be read, or the run is to stop.
         """
         try:
-            content = self._tools.place(place).read(place, copy.name, manifests.MANIFEST, desk)
+            content = self._tools.brands.place(place).read(place, copy.name, manifests.MANIFEST, desk)
             manifest = self._own(desk, copy, content)
             wrong = self._of_known(copy, content) or self.wrong_with(desk, place, manifest, content)
         except StepFailed as error:
@@ -129,7 +129,7 @@ class LookAtCopies:
             StepFailed: they cannot be read.
         """
         files = [each.file for each in manifest.artefacts]
-        found = self._tools.place(place).look(place, manifest.name, [*files, manifests.MANIFEST], desk)
+        found = self._tools.brands.place(place).look(place, manifest.name, [*files, manifests.MANIFEST], desk)
         written = {each.file: (each.bytes, each.sha256) for each in manifest.artefacts}
         written[manifests.MANIFEST] = (len(content), sha256(content).hexdigest())
         return next(filter(None, (_difference(name, was, found) for name, was in written.items())), "")

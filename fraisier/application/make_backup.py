@@ -127,7 +127,7 @@ class KeepBackup:
         return Kept(manifest, places)
 
     def _dumped(self, desk: Desk, source: Source, folder: str) -> list[Artefact]:
-        brand = self._tools.source(source)
+        brand = self._tools.brands.source(source)
         what = f"back up {source.name}"
         desk.say(f"{source.name}: dumping")
         file = source.name + brand.suffix
@@ -147,15 +147,15 @@ class KeepBackup:
         if encryption is None:
             return plain
         what = f"encrypt {plain.file}"
-        file = plain.file + self._tools.cipher.suffix
+        file = plain.file + self._tools.brands.cipher.suffix
         at, to = posixpath.join(folder, plain.file), posixpath.join(folder, file)
-        command = self._tools.cipher.encrypt(encryption, at, to, timeout=desk.job.timeout)
+        command = self._tools.brands.cipher.encrypt(encryption, at, to, timeout=desk.job.timeout)
         return replace(artefact(told(desk, command, what), source, file, what), tables=plain.tables)
 
     def _keep(self, desk: Desk, place: Destination, folder: str, manifest: Manifest, content: bytes) -> str:
         """'' or why the destination has it not, or not whole."""
         try:
-            self._tools.place(place).store(place, manifest.name, folder, desk)
+            self._tools.brands.place(place).store(place, manifest.name, folder, desk)
             wrong = self._look.wrong_with(desk, place, manifest, content)
         except StepFailed as error:
             if error.cause is Cause.cancelled:

@@ -66,7 +66,7 @@ class PruneBackups:
             [CopyNote(destination=place.name, name=name, pruned_at=now) for name in (*going, *forgotten)],
         )
         if going:
-            self._tools.place(place).remove(place, going, desk)
+            self._tools.brands.place(place).remove(place, going, desk)
         for name in going:
             desk.say(f"{place.name}: removed {name}")
         return going

@@ -76,8 +76,13 @@ def full_ref(environment: Environment, ref: str, *, needed: bool) -> str:
     """`refs/heads/…` or `refs/tags/…` for what was asked; '' for a bare commit of no ref.
 
     Raises:
-        UsageError: git refuses the name, or nothing says which tag is meant.
+        UsageError: git refuses the name, nothing says which tag is meant, or nothing is deployed there.
     """
+    if not environment.deploys:
+        key = environment.key
+        message = f"cannot deploy {key}: it has no repository, and what is backed up needs none"
+        hint = f"To make a backup: fraisier backup run {key.fraise} {key.environment}"
+        raise UsageError(message, hint)
     if not ref:
         if environment.branch:
             return RefKind.branch.prefix + environment.branch if needed else ""

@@ -8,7 +8,7 @@ from fraisier.application.ports import Row, Store
 from fraisier.application.request_deployment import find_environment
 from fraisier.domain.errors import Conflict, NotFound, UsageError
 from fraisier.domain.fraise import Environment, EnvironmentKey
-from fraisier.domain.job import Job
+from fraisier.domain.job import MAIN, Job
 from fraisier.domain.run import RunTrigger, RunWish
 
 
@@ -54,7 +54,7 @@ class RequestRun:
 
 
 def find_job(environment: Environment, name: str) -> Job:
-    """The job of that name, or the only one.
+    """The job of that name, or the only one; of a backup the one that makes it.
 
     Raises:
         NotFound: no such job.
@@ -69,6 +69,8 @@ def find_job(environment: Environment, name: str) -> Job:
     there = ", ".join(sorted(jobs))
     if name:
         raise NotFound(f"cannot find a job {name!r} of {key}", f"It has: {there}")
+    if environment.backup is not None and MAIN in jobs:
+        return jobs[MAIN]  # the others are what is done to the backups that it makes
     if len(jobs) > 1:
         raise UsageError(
             f"cannot tell which job of {key} to run: it has {len(jobs)}", f"Name one of: {there}"

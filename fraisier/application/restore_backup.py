@@ -22,7 +22,7 @@ from fraisier.domain.secret import Secret
 
 _SERVERS = ("postgresql", "mysql")  # what is brought back there has a database's name
 _FILES = ("folder", "command", "sqlite")  # and there a path
-_DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
+_DATABASE = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +209,15 @@ class RestoreBackup:
         if wanted.to:
             # A place that was made just now is empty: nothing that is there is overwritten.
             self._refuse_taken(desk, source, wanted.to)
-            make = self._tools.source(source).make_scratch(source, wanted.to, timeout=desk.job.timeout)
+            make = self._tools.brands.source(source).make_scratch(source, wanted.to, timeout=desk.job.timeout)
             told(desk, make, f"make {wanted.to}", cause=Cause.preflight)
         self._bring.restore(desk, source, fetched.files[source.name], wanted.to)
-        if flaw := self._bring.wrong_with(desk, source, fetched.artefacts[source.name], wanted.to):
+        if flaw := self._bring.other_rows(desk, source, fetched.artefacts[source.name], wanted.to):
             raise StepFailed(Cause.backup, f"cannot rely on what was restored: {flaw}")
         desk.say(f"{source.name}: restored{f' to {wanted.to}' if wanted.to else ''}")
+        # Whoever brings an older state back knows why: what the query thinks of it is for him to read.
+        if doubt := self._bring.unanswered(desk, source, wanted.to):
+            desk.say(doubt)
 
     def _refuse_taken(self, desk: Desk, source: Source, to: str) -> None:
         if to.startswith("/"):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
+from fraisier.application.backup_tools import BackupBrands
 from fraisier.application.plan_migration import plan_migration
 from fraisier.application.ports import (
     Clock,
@@ -51,6 +52,7 @@ class Tools:
     clock: Clock
     retries: Retries = field(default_factory=Retries)
     proxies: Mapping[str, Proxy] = field(default_factory=dict)
+    backups: BackupBrands = field(default_factory=BackupBrands)
     labels: Collection[str] = ()  # of this process, which is on one machine
     at_once: int = 32  # hosts that one deployment talks to at the same time
 

@@ -105,7 +105,7 @@ class VerifyBackup:
         return ""
 
     def _in_scratch(self, desk: Desk, source: Source, fetched: Fetched, folder: str) -> str:
-        brand, timeout = self._tools.source(source), desk.job.timeout
+        brand, timeout = self._tools.brands.source(source), desk.job.timeout
         to = brand.scratch(source, folder, desk.claim.id)
         what = f"make a place to bring {source.name} back"
         told(desk, brand.make_scratch(source, to, timeout=timeout), what, cause=Cause.database)

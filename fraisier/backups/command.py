@@ -77,7 +77,7 @@ class BackupCommand:
 
     def ask(self, source: Source, to: str, *, timeout: float) -> Command:
         """`query` is a shell line, performed in the folder."""
-        return _command(_ASK, to, source.query, timeout=timeout)
+        return _command(_ASK, to or ".", source.query, timeout=timeout)
 
     def problems(self, source: Source, desk: Desk) -> Sequence[Problem]:
         """None that could be known before."""

@@ -135,11 +135,11 @@ class Folder:
     def count(self, source: Source, to: str, *, timeout: float) -> Command:
         """Everything but folders."""
         text = r"""printf '{"tables": {"files": %s}}\n' "$(find "$1" ! -type d -printf x | wc -c)" """
-        return _command(text.strip(), to, timeout=timeout)
+        return _command(text.strip(), to or source.path, timeout=timeout)
 
     def ask(self, source: Source, to: str, *, timeout: float) -> Command:
         """`query` is a shell line, performed in the folder."""
-        return _command(_ASK, to, source.query, timeout=timeout)
+        return _command(_ASK, to or source.path, source.query, timeout=timeout)
 
     def problems(self, source: Source, desk: Desk) -> Sequence[Problem]:
         """No such folder, or one that the environment's user may not read."""

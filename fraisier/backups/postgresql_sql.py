@@ -83,7 +83,7 @@ SELECT format('DROP DATABASE IF EXISTS %I WITH (FORCE)', datname)
 FROM pg_catalog.pg_database WHERE starts_with(datname, '{_checked(prefix)}')
 \gexec
 SELECT format('CREATE DATABASE %I TEMPLATE template0 ENCODING %L LC_COLLATE %L LC_CTYPE %L',
-              '{_checked(name)}', pg_encoding_to_char(encoding), datcollate, datctype)
+              '{_plain(name)}', pg_encoding_to_char(encoding), datcollate, datctype)
 FROM pg_catalog.pg_database WHERE datname = current_database()
 \gexec
 """
@@ -95,8 +95,16 @@ def drop(name: str) -> str:
 
 
 def _checked(name: str) -> str:
-    """A name that `scratch` made: no other is ever made or dropped."""
+    """A name that `scratch` made: no other is ever dropped."""
     if not name.startswith("fraisier_verify_") or not _NAME.issuperset(name):
         message = f"not a scratch database: {name!r}"
+        raise ValueError(message)
+    return name
+
+
+def _plain(name: str) -> str:
+    """A name that may stand in SQL as it is; one that a person chose for what is restored, too."""
+    if not name or not _NAME.issuperset(name):
+        message = f"not a plain name of a database: {name!r}"
         raise ValueError(message)
     return name

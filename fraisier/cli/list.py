@@ -65,7 +65,7 @@ def _environment(fraise: Fraise, environment: Environment) -> dict[str, str]:
         "fraise_id": fraise.name,
         "environment": environment.name,
         "type": fraise.type,
-        "follows": environment.branch or f"tag {environment.tag}",
+        "follows": environment.branch or (f"tag {environment.tag}" if environment.tag else ""),
         "repository": fraise.source.repository,
         "hosts": ", ".join(environment.hosts),
         "labels": ", ".join(environment.labels),

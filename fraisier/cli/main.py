@@ -33,6 +33,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "pause": ("fraisier.cli.pause", "Let nothing begin in an environment for a while."),
         "resume": ("fraisier.cli.resume", "Let deployments begin again."),
     },
+    "Back up": {
+        "backup": ("fraisier.cli.backup", "Make, list, verify, restore and prune backups."),
+    },
     "Look": {
         "list": ("fraisier.cli.list", "List the fraises and their environments."),
         "status": ("fraisier.cli.status", "Show what runs where."),

@@ -251,6 +251,11 @@ class Environment:
         return self if self.hosts == (host,) else replace(self, hosts=(host,))
 
     @property
+    def deploys(self) -> bool:
+        """Whether there are releases: a backup may do without."""
+        return bool(self.source.clone_url)
+
+    @property
     def ref_kind(self) -> RefKind:
         """Whether the environment follows a branch or tags."""
         return RefKind.branch if self.branch else RefKind.tag

@@ -137,7 +137,7 @@ class Mirrors:
 
     def prune(self, keep: Collection[Source], *, older_than: float) -> int:
         """See `Repository.prune`. Also packs the mirrors that stay. Those in use are left for next time."""
-        kept = {self._mirror(source).slug for source in keep}
+        kept = {self._mirror(source).slug for source in keep if source.clone_url}
         oldest = time.time() - older_than
         removed = 0
         for lock in sorted(self._git.folder.glob("*.lock")):

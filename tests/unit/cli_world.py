@@ -138,15 +138,21 @@ def fail(store: Store, key: EnvironmentKey = PRODUCTION, commit: str = OTHER_SHA
 
 
 def on_a_terminal(
-    argv: list[str], *, columns: int = 100, env: Mapping[str, str] | None = None, limit: float = 30.0
+    argv: list[str],
+    *,
+    columns: int = 100,
+    env: Mapping[str, str] | None = None,
+    limit: float = 30.0,
+    typed: bytes = b"",
 ) -> tuple[int, str]:
-    """Run a command on a terminal of its own; returns its exit status and all that was shown."""
+    """Run a command on a terminal where `typed` is typed; returns its exit status and all that was shown."""
     leader, follower = pty.openpty()
     environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "TZ": "UTC", **(env or {})}
     if env is None or "NO_COLOR" not in env:
         environ.pop("NO_COLOR", None)
     process = subprocess.Popen(argv, stdin=follower, stdout=follower, stderr=follower, env=environ)
     os.close(follower)
+    os.write(leader, typed)
     shown = b""
     try:
         while select.select([leader], [], [], limit)[0]:
