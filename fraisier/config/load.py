@@ -75,6 +75,9 @@ def _content(path: str) -> bytes:
         raise document.Broken(0, 0, "is a folder; expected a file, e.g. fraises.yaml in it") from None
     except FileNotFoundError:
         raise document.Broken(0, 0, "does not exist; `fraisier init` writes one to begin with") from None
+    except PermissionError:
+        told = "is not for you to read; run this as Fraisier's user: sudo -u fraisier fraisier …"
+        raise document.Broken(0, 0, told) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise document.Broken(0, 0, f"cannot be read: {reason}") from None

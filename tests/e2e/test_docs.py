@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 
 import pytest
-import yaml
 
 from tests.docs_blocks import PAPERS, ROOT, Block, blocks_of
-from tests.e2e.town import CONFIG, SECRETS, Town, fits
+from tests.e2e.scenes import SCENES
+from tests.e2e.town import CONFIG, SECRETS, Town, fits, merged
 from tests.servers import Server
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
@@ -27,6 +27,7 @@ def walk(town: Town, page: list[Block], after: dict[str, Callable[[str], None]])
     printed = ""
     for block in page:
         if block.language == "sh" and "not-run" not in block.words:
+            SCENES.get(block.words.get("scene", ""), lambda _: None)(town)
             printed = town.perform(block)
         if block.info == "text output":
             assert fits(block.text, printed), (
@@ -105,31 +106,55 @@ def test_a_new_user_gets_from_nothing_to_a_push_that_deploys(town: Town) -> None
     assert "1.0" in town.shell("curl -fsS http://127.0.0.1:8000/health")
 
 
-STAGING = """
+MORE = """
+sweep_interval: 0
 fraises:
   orders:
     environments:
+      production: {health_check: {timeout: 5}}
       staging: {branch: develop, app_path: /var/www/orders-staging, user: orders}
 """
 
 
 @pytest.fixture(scope="module")
-def two_environments(town: Town) -> Town:
-    """The server with a staging environment beside the one in production."""
+def base(town: Town) -> str:
+    """The configuration that getting-started.md ends with, and a staging environment."""
     town.server.run("install -d -o fraisier -g fraisier /var/www/orders-staging")
-    town.configure(town.server.run(f"cat {CONFIG}").stdout, STAGING)
+    return merged(town.server.run(f"cat {CONFIG}").stdout, MORE)
+
+
+@pytest.fixture(scope="module")
+def two_environments(town: Town, base: str) -> Town:
+    """The server with both, and something to go back from."""
+    town.configure(base)
     town.fraisier("deploy orders staging")
-    town.fraisier("deploy orders production")  # the push that was rolled back: something to go back from
+    town.fraisier("deploy orders production")
     return town
 
 
-@pytest.mark.parametrize("name", ["README.md", "operating.md", "schema.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "operating.md", "deployment-api.md", "troubleshooting.md", "schema.md", "fraiseql.md"],
+)
 def test_what_a_page_shows_works(two_environments: Town, name: str) -> None:
     walk(two_environments, paper(name), {})
 
 
-def test_the_database_moves_to_postgresql(two_environments: Town) -> None:
+@pytest.mark.parametrize("forge", ["github", "gitlab", "gitea", "bitbucket"])
+def test_deliveries_are_tested_as_a_page_shows(two_environments: Town, base: str, forge: str) -> None:
+    town, page = two_environments, paper(f"setup-{forge}.md")
+    town.server.run(f"cp /etc/ssl/certs/ca-certificates.crt {CONFIG.rpartition('/')[0]}/our-ca.pem")
+    parts = [block.text for block in page if block.info == "yaml config-part"]
+
+    def configure(part: str) -> Callable[[str], None]:
+        return lambda _: town.configure(base, part)
+
+    walk(town, page, {part: configure(part) for part in parts})
+
+
+def test_the_database_moves_to_postgresql(two_environments: Town, base: str) -> None:
     town, page = two_environments, paper("database.md")
+    town.configure(base)
     (part,) = [block for block in page if block.info == "yaml config-part"]
 
     def write(_: str) -> None:
@@ -142,8 +167,7 @@ def test_the_database_moves_to_postgresql(two_environments: Town) -> None:
         assert created in (ROOT / "docs" / "database.md").read_text().replace("\n", " ")
         run(f"runuser -u postgres -- {created}")
         town.shell("cd ~/fraisier && sudo /opt/fraisier/bin/pip install '.[postgres]'")
-        merged = yaml.safe_load(run(f"cat {CONFIG}").stdout) | yaml.safe_load(part.text)
-        town.server.write(CONFIG, yaml.safe_dump(merged))
+        town.server.write(CONFIG, merged(base, part.text))
 
     before = town.fraisier("history")
     walk(town, page, {"database: {url:": write})

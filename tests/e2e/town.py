@@ -158,10 +158,7 @@ class Town:
 
     def configure(self, *parts: str) -> None:
         """Install a configuration made of these texts, the later over the earlier, and have it read."""
-        merged: object = {}
-        for part in parts:
-            merged = _merge(merged, yaml.safe_load(part))
-        text = yaml.safe_dump(merged, sort_keys=False)
+        text = merged(*parts)
         known = self.server.run(f"cat {SECRETS}").stdout
         for name in sorted(set(re.findall(r"\$\{(\w+)\}", text))):
             if f"{name}=" not in known:
@@ -175,6 +172,14 @@ class Town:
         self.shell(
             "curl -fsS -o /dev/null --retry 60 --retry-all-errors --retry-delay 1 http://127.0.0.1:8080/ready"
         )
+
+
+def merged(*texts: str) -> str:
+    """These YAML texts as one, the later over the earlier."""
+    found: object = {}
+    for text in texts:
+        found = _merge(found, yaml.safe_load(text))
+    return yaml.safe_dump(found, sort_keys=False)
 
 
 def _merge(under: object, over: object) -> object:

@@ -23,7 +23,9 @@ from fraisier.config.load import load_configuration
 from fraisier.domain.fraise import TargetSpec
 from fraisier.git.github import GitHub
 from tests.docs_blocks import BLOCK, PAPERS, ROOT, Block, blocks, whole
+from tests.e2e.scenes import SCENES
 from tests.factories import environment
+from tools.draw_forges import pictures
 
 WORKFLOW = ROOT / ".github" / "workflows" / "fraisier-tests.yml"
 _LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)(?:#[^)]*)?\)")
@@ -64,7 +66,8 @@ def shown_commands() -> Iterator[tuple[str, str, bool]]:
 def test_a_shell_block_is_shell_whose_words_the_runner_knows(block: Block) -> None:
     checked = subprocess.run(["sh", "-n"], input=block.text, text=True, capture_output=True, check=False)
     assert checked.stderr == ""
-    assert block.words.keys() <= {"as", "in", "exit", "id", "waiting", "not-run"}
+    assert block.words.keys() <= {"as", "in", "exit", "id", "waiting", "scene", "not-run"}
+    assert block.words.get("scene", "mended") in SCENES
 
 
 def test_few_shell_blocks_are_not_run() -> None:
@@ -112,6 +115,11 @@ def test_every_link_to_a_file_leads_somewhere(paper: Path) -> None:
     targets = _LINK.findall(paper.read_text(encoding="utf-8"))
     missing = [target for target in targets if not (paper.parent / target).exists()]
     assert missing == []
+
+
+def test_the_pictures_are_as_drawn() -> None:
+    for name, text in pictures().items():
+        assert (ROOT / "docs" / "images" / name).read_text(encoding="utf-8") == text, "run `make docs`"
 
 
 def test_every_make_target_that_is_shown_exists() -> None:
