@@ -17,7 +17,7 @@ import fraisier
 from fraisier.application.collect_reports import CollectReports
 from fraisier.application.control import Control
 from fraisier.application.look_after_hosts import LookAfterHosts
-from fraisier.application.ports import Claim, Listener, Row, Store
+from fraisier.application.ports import LEFT, Claim, Listener, Row, Store
 from fraisier.application.run_deployment import RunDeployment
 from fraisier.application.sweep_refs import SweepRefs
 from fraisier.domain.deployment import Status
@@ -90,10 +90,8 @@ class Worker:
         self._threads = [threading.Thread(target=self._renew_loop, name="worker-renew")]
         if not self._only_run:
             self._threads.append(threading.Thread(target=self._claim_loop, name="worker-claim"))
-        if not self._only:
-            self._runs = RunLoop(
-                self._parts, self.id, idle=self._reason_to_idle, tell=self._tell, only=self._only_run
-            )
+        only = self._only_run or (LEFT if self._only else "")
+        self._runs = RunLoop(self._parts, self.id, idle=self._reason_to_idle, tell=self._tell, only=only)
         if not self._only and not self._only_run:
             self._threads.append(threading.Thread(target=self._sweep_loop, name="worker-sweep"))
             self._threads.append(threading.Thread(target=self._heal_loop, name="worker-heal"))

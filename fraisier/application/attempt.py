@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 
 from fraisier.application.conclude import Conclude, with_consequence
 from fraisier.application.control import Control, Reason, Stopped
+from fraisier.application.hold_runs import HoldBack, releases_in_use, runs_after
 from fraisier.application.journal import Journal, explain
 from fraisier.application.migrate_database import MigrateDatabase
 from fraisier.application.patience import Patience
-from fraisier.application.perform import Perform
-from fraisier.application.pin_commit import PinCommit
+from fraisier.application.perform import Acts, Perform
+from fraisier.application.pin_commit import PinCommit, Refused
 from fraisier.application.ports import Claim, Ending, Serving, Store
 from fraisier.application.release_marker import Marker, read_marker, running_release
 from fraisier.application.roll_back import way_of_release
@@ -26,7 +28,7 @@ from fraisier.deployers.cutover import plan_clean_up
 from fraisier.domain.deployment import Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
 from fraisier.domain.fraise import Environment
-from fraisier.domain.lineage import Refusal
+from fraisier.domain.job_acts import HoldRuns
 from fraisier.domain.migration import Standing
 from fraisier.domain.plan import BRING_IN, Phase, Plan, Step, StepName
 from fraisier.domain.recovery import STOPPED_MIGRATION, Course, Resumption, torn_between
@@ -64,11 +66,13 @@ class Attempt(Conclude):
             deployment=deployment.id,
             candidate=candidate(environment, deployment.release, deployment.commit, deployment.ref),
             control=control,
+            in_use=partial(releases_in_use, store, claim.environment),
         )
         self._deployer = deployer_of(environment)
         self._left = environment
         self._database = MigrateDatabase(self._stage, store, claim, journal)
-        self._perform = Perform(self._stage, self._database.table)
+        self._acts: Acts = {**self._database.table, HoldRuns: HoldBack(store, claim)}
+        self._perform = Perform(self._stage, self._acts)
         self._database.perform = self._perform
         # A reboot stops builds and units before, or after, it stops us: that must not look like a failure.
         journal.is_going_down = self._stage.host.is_going_down
@@ -155,7 +159,7 @@ class Attempt(Conclude):
     def _forward(self, go: Callable[[], None]) -> Deployment | None:
         try:
             go()
-        except _Refused as refused:
+        except Refused as refused:
             return self._refuse(refused.refusal)
         except (Stopped, *_UNJOURNALED):
             raise
@@ -227,7 +231,7 @@ class Attempt(Conclude):
             self._stage.candidate = replace(self._stage.candidate, commit=fetched.commit)
         refusal = pin.refusal(fetched)
         if refusal is not None:
-            raise _Refused(refusal)
+            raise Refused(refusal)
 
     def _name_release(self) -> None:
         commit = self._stage.candidate.commit
@@ -307,7 +311,8 @@ class Attempt(Conclude):
     def _succeed(self) -> Deployment:
         release = self._stage.candidate
         serving = Serving(release=release.name, commit=release.commit, healthy=True)
-        return self._finish(Ending(status=Status.success, serving=serving))
+        after = runs_after(self._environment, self._claim)
+        return self._finish(Ending(status=Status.success, serving=serving, runs=after))
 
     @property
     def _is_migrating(self) -> bool:
@@ -386,11 +391,3 @@ class Attempt(Conclude):
         return self._went_back(
             failure, troubles, Serving(release=old.name, commit=old.commit, healthy=not troubles)
         )
-
-
-class _Refused(Exception):
-    """The fetched commit is not deployed after all."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal

@@ -64,10 +64,13 @@ ln -s "$1" "$2"
 _FULL = 8 << 20  # bytes; with less than this a build had better be tried again later
 
 
+Acts = Mapping[type, Callable[[Any, Scene], None]]  # who performs which act
+
+
 class Perform:
     """Performs one act at a time for one stage."""
 
-    def __init__(self, stage: Stage, more: Mapping[type, Callable[[Any, Scene], None]]) -> None:
+    def __init__(self, stage: Stage, more: Acts) -> None:
         """`more` performs the acts that need more than a stage."""
         self._stage = stage
         self._cut_over = over = CutOver(stage, self)
@@ -167,7 +170,10 @@ class Perform:
         """
         stage = self._stage
         running = running_release(stage.host, stage.layout)
+        in_use = stage.in_use()
         for name in filter(is_release_name, stage.host.list(stage.layout.releases)):
+            if name in in_use:
+                continue
             marker = read_marker(stage.host, stage.layout, name)
             if name != running and (marker is None or not marker.proven_at):
                 self._remove_release(name, scene)
@@ -349,7 +355,8 @@ class Perform:
         markers = [read_marker(stage.host, stage.layout, name) for name in present]
         good = {m.release for m in markers if m and m.proven_at} | {running, stage.previous}
         old = releases_to_prune([*(present & good)], keep=act.keep, running=running, previous=stage.previous)
-        for name in (*sorted(present - good), *old):
+        in_use = stage.in_use()
+        for name in (name for name in (*sorted(present - good), *old) if name not in in_use):
             with _only_told(scene):
                 self._remove_release(name, scene)
 

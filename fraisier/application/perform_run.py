@@ -106,7 +106,7 @@ class PerformRun:
         )
         desk: RunDesk | None = None
         try:
-            host.adopt(ground)
+            _adopt(host, ground, environment)
             desk = RunDesk(
                 host,
                 ground,
@@ -211,6 +211,14 @@ class PerformRun:
                     raise
             control.halt.wait(delay * random.uniform(0.8, 1.2))  # noqa: S311
             delay = min(delay * 2, 5.0)
+
+
+def _adopt(host: Host, ground: Ground, environment: Environment) -> None:
+    """Take the slot over; where nothing was ever deployed, our own folder is made first, closed to others."""
+    own = Layout(environment.app_path).own
+    if host.kind(own) == "missing":
+        host.make_folder(own, mode=0o700)
+    host.adopt(ground)
 
 
 def ground_of_run(store: Store, environment: Environment, claim: RunClaim, control: Control) -> Ground:

@@ -71,3 +71,11 @@ def _quarantined(environment: Environment, commit: str) -> Refusal:
     message = f"cannot deploy {commit[:12]}: it failed in this environment before and is quarantined"
     hint = f"If the cause is gone: fraisier deploy {environment.fraise} {environment.name} --force"
     return Refusal(Status.failed, Cause.quarantined, message, hint)
+
+
+class Refused(Exception):
+    """The fetched commit is not deployed after all."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal

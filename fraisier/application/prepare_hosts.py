@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from fraisier.application.attempt import Attempt
 from fraisier.application.control import Control
 from fraisier.application.crew import Crew, Member, is_away
+from fraisier.application.hold_runs import releases_in_use
 from fraisier.application.journal import Journal
 from fraisier.application.ports import Claim, Store
 from fraisier.application.release_marker import Marker
@@ -68,10 +70,11 @@ class PrepareHosts(Attempt):
             deployment=claim.deployment.id,
             candidate=self._stage.candidate,
             control=self._control,
+            in_use=partial(releases_in_use, self._store, claim.environment),
         )
         standing = known.get(name, first)
         standing = first if standing.state is HostState.unknown else standing
-        return Member(stage, standing, self._database.table)
+        return Member(stage, standing, self._acts)
 
     def _follow_one(self, member: Member) -> None:
         """What is done once is done on this host."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from fraisier.application.control import Control
@@ -27,6 +28,7 @@ class Stage:
     previous: str = ""
     invocation_before: str = ""
     restarts_before: int = 0
+    in_use: Callable[[], Collection[str]] = tuple  # releases that runs work in
     built_on: Host | None = None  # the host whose release is sent here; None: Fraisier's own machine
     host: Host = field(init=False)
     layout: Layout = field(init=False)

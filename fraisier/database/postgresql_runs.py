@@ -39,9 +39,9 @@ _DUE = """
             WHEN e.labels = '[]' THEN CAST(:labels AS jsonb) = '[]'
             ELSE e.labels <@ CAST(:labels AS jsonb) END
    AND (CAST(:only AS text) = '' OR r.id::text = :only
-        OR r.status = 'running' AND EXISTS (SELECT 1 FROM tb_runs o
+        OR r.status = 'running' AND (:only = 'left' OR EXISTS (SELECT 1 FROM tb_runs o
                                              WHERE o.id::text = :only AND o.fraise = r.fraise
-                                               AND o.environment = r.environment AND o.job = r.job))
+                                               AND o.environment = r.environment AND o.job = r.job)))
 """
 _ORDER = "ORDER BY r.status = 'running' DESC, r.pk LIMIT 1"
 _IS_ANY_DUE = f"SELECT EXISTS (SELECT 1 {_DUE})"

@@ -50,9 +50,9 @@ SELECT r.*, e.run_token, e.current_release, e.current_commit, e.labels AS place_
             ELSE NOT EXISTS (SELECT 1 FROM json_each(e.labels)
                               WHERE value NOT IN (SELECT value FROM json_each(:labels))) END
    AND (:only = '' OR r.id = :only
-        OR r.status = 'running' AND EXISTS (SELECT 1 FROM tb_runs o
+        OR r.status = 'running' AND (:only = 'left' OR EXISTS (SELECT 1 FROM tb_runs o
                                              WHERE o.id = :only AND o.fraise = r.fraise
-                                               AND o.environment = r.environment AND o.job = r.job))
+                                               AND o.environment = r.environment AND o.job = r.job)))
  ORDER BY r.status = 'running' DESC, r.pk
  LIMIT 1
 """

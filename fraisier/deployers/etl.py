@@ -11,6 +11,8 @@ from fraisier.deployers.common import Candidate, Parts, in_release, steps, switc
 from fraisier.deployers.making import made
 from fraisier.domain.acts import Command, Fetch, Preflight, Prove, Prune, Switch
 from fraisier.domain.fraise import Environment
+from fraisier.domain.job import OnRunning
+from fraisier.domain.job_acts import HoldRuns
 from fraisier.domain.plan import Act, Phase, Plan, StepName
 from fraisier.domain.release import Layout
 
@@ -29,7 +31,7 @@ def plan_deployment(environment: Environment, release: Candidate, parts: Parts) 
             *made(environment, release, parts.target.build),
             (StepName.backup, parts.backup),
             (StepName.migrate, parts.migrate_up),
-            (StepName.check_health, trial(environment, release)),
+            (StepName.check_health, (*trial(environment, release), *_hold(environment))),
             *_switched(environment, release.name, parts, prune),
         ),
     )
@@ -43,6 +45,7 @@ def plan_return(environment: Environment, release: Candidate, parts: Parts) -> P
             Phase.deploy,
             (StepName.preflight, (Preflight(),)),
             (StepName.migrate, parts.migrate_down),
+            (StepName.check_health, _hold(environment)),
             *_switched(environment, release.name, parts),
         ),
     )
@@ -67,6 +70,13 @@ def trial(environment: Environment, release: Candidate) -> tuple[Command, ...]:
     if smoke is None:
         return ()
     return (replace(in_release(environment, release, smoke.run, smoke.timeout), background=True),)
+
+
+def _hold(environment: Environment) -> tuple[Act, ...]:
+    """Runs go on in the release that they began with; whether one may be under way at the switch."""
+    if not environment.jobs or environment.on_running is OnRunning.new_release_next:
+        return ()
+    return (HoldRuns(on_running=environment.on_running),)
 
 
 def _switched(

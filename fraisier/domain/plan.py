@@ -31,6 +31,7 @@ from fraisier.domain.acts import (
 from fraisier.domain.cutover_acts import Allot, Bake, Retire, Route
 from fraisier.domain.database_acts import AskDatabase, BackUp, LockDatabase, NoteRevision, TakeDatabaseBack
 from fraisier.domain.fraise import Cutover
+from fraisier.domain.job_acts import HoldRuns
 from fraisier.domain.timer_acts import InstallUnits, QuietUnits, RemoveUnits, WriteUnits
 
 
@@ -108,6 +109,7 @@ Act: TypeAlias = (
     | BackUp
     | NoteRevision
     | TakeDatabaseBack
+    | HoldRuns
     | WriteUnits
     | InstallUnits
     | QuietUnits

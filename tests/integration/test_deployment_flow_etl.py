@@ -235,3 +235,138 @@ def test_ctrl_c_cancels_what_this_process_performs_and_no_other(tmp_path: Path) 
             performing.send_signal(signal.SIGINT)
             assert performing.wait(30) == 130
         assert site.fraisier.store.runs(limit=1)[0]["status"] == "cancelled"
+
+
+WAITING = "echo begun; while [ ! -e ../../go ]; do sleep 0.05; done; echo done"
+
+
+def under_way(site: Pipeline, lines: str) -> str:
+    """A run that goes on until `go` is there, and a newer commit that waits to be deployed."""
+    site.configure(f"{JOB}\n{lines}")
+    site.load(WAITING)
+    run = site.ask()
+    site.running(run)
+    site.push({"load.sh": "echo two", "VERSION": "two"})
+    return run
+
+
+def test_a_deployment_waits_for_the_run_and_no_other_begins_meanwhile(site: Pipeline) -> None:
+    run = under_way(site, "on_running: wait\nconcurrency: 2")
+    asked = site.request().deployment
+    assert asked is not None
+    until("it waits", lambda: f"waiting for the end of run {run[:8]}" in site.output(asked.id))
+    held = site.ask()
+    assert site.version == WAITING
+    assert site.fraisier.store.run(held)["status"] == "pending"
+    (site.app / "go").touch()
+    row = site.ended(asked.id)
+    assert row["status"] == "success", row
+    assert site.run_ended(run)["status"] == "success"
+    begun = site.run_ended(held)
+    assert (begun["release"], begun["started_at"] >= row["completed_at"]) == (row["release"], True)
+
+
+def test_a_deployment_that_is_to_cancels_the_run(site: Pipeline) -> None:
+    run = under_way(site, "on_running: cancel")
+    row = site.deploy()
+    assert row["status"] == "success"
+    cancelled = site.run_ended(run)
+    assert (cancelled["status"], f"deployment {row['id'][:8]}" in cancelled["error_message"]) == (
+        "cancelled",
+        True,
+    )
+    assert cancelled["ended_at"] < row["completed_at"]
+
+
+def test_a_deployment_that_waits_for_a_run_can_be_cancelled(site: Pipeline) -> None:
+    run = under_way(site, "on_running: wait")
+    asked = site.request().deployment
+    assert asked is not None
+    until("it waits", lambda: "waiting for the end" in site.output(asked.id))
+    site.fraisier.cancel(asked.id, by="bert")
+    assert site.ended(asked.id)["status"] == "cancelled"
+    assert site.version == WAITING
+    (site.app / "go").touch()
+    assert site.run_ended(run)["status"] == "success"
+    assert site.run()["status"] == "success", "nothing is held back any more"
+
+
+def test_no_release_is_removed_that_a_run_works_in(site: Pipeline) -> None:
+    run = under_way(site, "on_running: new_release_next\nkeep_releases: 2")
+    first = site.app / "releases" / site.fraisier.store.run(run)["release"]
+    for number in range(4):
+        site.push({"load.sh": f"echo {number}", "VERSION": str(number)})
+        assert site.deploy()["status"] == "success"
+    assert (first / "load.sh").exists()
+    (site.app / "go").touch()
+    assert site.run_ended(run)["status"] == "success"
+    site.push({"load.sh": "echo last"})
+    assert site.deploy()["status"] == "success"
+    assert not first.exists()
+
+
+def test_a_release_that_fails_its_trial_is_never_run(site: Pipeline) -> None:
+    site.configure(f"{JOB}\nsmoke: 'sh ./load.sh --dry-run'")
+    good = site.load('[ "$1" = --dry-run ] && exit 0; echo good')
+    bad = site.push({"load.sh": "exit 5"})
+    row = site.deploy()
+    assert (row["status"], row["cause"]) == ("failed", "unhealthy")
+    assert site.run()["release"] == good["release"]
+    assert bad in site.fraisier.store.fraise_status("shop", "production")[0]["quarantined_commits"]
+
+
+def test_a_deployment_is_followed_by_a_run_where_that_is_wanted(site: Pipeline) -> None:
+    site.configure(f"{JOB}\nrun_on_deploy: true")
+    first = site.load("echo one")
+    (run,) = site.fraisier.store.runs()
+    assert (run["trigger"], run["requested_by"]) == ("deploy", "alice")
+    assert site.run_ended(run["id"])["release"] == first["release"]
+    site.load("echo two")
+    assert len(site.fraisier.store.runs()) == 2
+    until("the run", lambda: len(site.fraisier.store.runs(status="success")) == 2)
+    back = site.fraisier.roll_back(KEY, by="alice").deployment
+    assert back is not None
+    assert site.ended(back.id)["status"] == "success"
+    assert len(site.fraisier.store.runs()) == 2, "nothing follows a way back"
+    assert site.run()["release"] == first["release"]
+
+
+def test_a_deployment_whose_worker_dies_while_it_waits_goes_on_and_holds_back_until_then(
+    tmp_path: Path,
+) -> None:
+    with pipeline(tmp_path) as site:
+        with site.working():
+            site.load(WAITING)
+        site.push({"load.sh": "echo two", "VERSION": "two"})
+        run = site.ask()
+        argv = [sys.executable, "-m", "fraisier", "--config", str(site.config), "worker"]
+        worker = subprocess.Popen(argv)
+        site.running(run)
+        asked = site.request().deployment
+        assert asked is not None
+        until("it waits", lambda: "waiting for the end" in site.output(asked.id))
+        worker.kill()
+        worker.wait()
+        with site.working():
+            row = site.ended(asked.id)
+            assert row["status"] == "success", row
+            assert site.run_ended(run)["cause"] == "interrupted"
+            assert site.version == "two"
+            assert site.run()["release"] == row["release"]
+
+
+def test_without_a_worker_a_person_deploys_though_a_dead_one_left_a_run(tmp_path: Path) -> None:
+    with pipeline(tmp_path) as site:
+        with site.working():
+            site.load(WAITING)
+        site.push({"load.sh": "echo two", "VERSION": "two"})
+        run = site.ask()
+        argv = [sys.executable, "-m", "fraisier", "--config", str(site.config), "worker"]
+        worker = subprocess.Popen(argv)
+        site.running(run)
+        worker.kill()
+        worker.wait()
+        done = command(site, "deploy", "shop", "production")
+        assert done.returncode == 0, done.stderr
+        assert site.version == "two"
+        assert site.fraisier.store.run(run)["cause"] == "interrupted"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fraisier.application.ports import Newest, Row, RunClaim, Serving, Store
+from fraisier.application.ports import LEFT, Newest, Row, RunClaim, Serving, Store
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
@@ -272,6 +272,9 @@ class RunContract(_WithWorkers):
         assert taken(store, only=row["id"]).id == row["id"]
         assert take(store, only=row["id"]) is None
         assert status(store, other["id"]) == "pending"
+        assert take(store, "w2", only=LEFT) is None
+        store.retire_worker("w1")
+        assert taken(store, "w2", only=LEFT).id == row["id"], "what a deployment may wait for has to end"
 
     def test_labels_bind_runs_as_they_bind_deployments(self, store: Store, advance: Advance) -> None:
         labelled = factories.environment(labels=("gpu",))

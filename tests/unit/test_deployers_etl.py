@@ -1,5 +1,7 @@
 """What the deployment of a pipeline consists of: it is tried before anything uses it."""
 
+from dataclasses import replace
+
 import pytest
 
 from fraisier.deployers import by_type
@@ -7,6 +9,8 @@ from fraisier.deployers.common import Parts, candidate
 from fraisier.deployers.etl import plan_deployment, plan_return, plan_rollback
 from fraisier.domain.acts import Command, Prove, Prune, Switch, UnitCommand
 from fraisier.domain.fraise import BuildCommand, Cutover, FraiseType
+from fraisier.domain.job import Job, OnRunning
+from fraisier.domain.job_acts import HoldRuns
 from fraisier.domain.plan import BRING_IN, Phase, StepName, StepState, TargetActs
 from fraisier.domain.recovery import Course, resume
 from fraisier.domain.secret import Secret
@@ -117,3 +121,22 @@ def test_who_goes_on_after_the_build_finds_a_step_even_where_nothing_is_tried():
     """Without a smoke command there is no check_health to go on from."""
     plan = plan_deployment(environment(type=FraiseType.etl, cutover=Cutover.trial), RELEASE, Parts())
     assert [s.name for s in plan.after(*BRING_IN[Cutover.trial])] == [StepName.activate, StepName.finish]
+
+
+@pytest.mark.parametrize("how", [OnRunning.wait, OnRunning.cancel])
+def test_runs_are_dealt_with_after_the_trial_and_before_the_switch(how):
+    pipeline = replace(ETL, jobs={"main": Job(name="main", run="load")}, on_running=how)
+    for plan in (plan_deployment(pipeline, RELEASE, Parts()), plan_return(pipeline, RELEASE, Parts())):
+        steps = {step.name: step.acts for step in plan.steps}
+        assert steps[StepName.check_health][-1] == HoldRuns(on_running=how)
+        assert names(plan).index("check_health") < names(plan).index("activate")
+    assert steps[StepName.check_health] == (HoldRuns(on_running=how),), "what was good is not tried again"
+
+
+def test_runs_are_left_alone_where_the_next_one_has_the_new_release():
+    jobs = {"main": Job(name="main", run="load")}
+    pipeline = replace(ETL, jobs=jobs, on_running=OnRunning.new_release_next)
+    acts = [a for step in plan_deployment(pipeline, RELEASE, Parts()).steps for a in step.acts]
+    assert not [act for act in acts if isinstance(act, HoldRuns)]
+    without = plan_deployment(ETL, RELEASE, Parts()).steps
+    assert not [act for step in without for act in step.acts if isinstance(act, HoldRuns)]

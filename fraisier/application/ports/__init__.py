@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from fraisier.application.ports.repository import LoggedCommit as LoggedCommit
     from fraisier.application.ports.repository import Repository as Repository
     from fraisier.application.ports.repository import Unpacking as Unpacking
+    from fraisier.application.ports.runs import LEFT as LEFT
     from fraisier.application.ports.runs import Newest as Newest
     from fraisier.application.ports.runs import RunClaim as RunClaim
     from fraisier.application.ports.runs import Runs as Runs
@@ -93,7 +94,7 @@ _FILES = {
     "ports.proxy": "Proxy",
     "ports.receiving": "Delivery Received Requested",
     "ports.repository": "Contents Fetched History LoggedCommit Repository Unpacking",
-    "ports.runs": "Newest RunClaim Runs",
+    "ports.runs": "LEFT Newest RunClaim Runs",
     "ports.store": "Row Store",
     "ports.target": "OfGroup Problem SideBySide Target UnitState",
     "ports.workplace": "Said WorkingTarget Workplace",

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from fraisier.application.ports.store import Row
 
 
+LEFT = "left"  # see `Runs.claim_run`
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunClaim:
     """The right to perform one run, until its worker is dead, or it has ended.
@@ -115,8 +118,8 @@ class Runs(Protocol):
         """The oldest run that may begin now, of one of these environments that a worker with these `labels`
         may take, and where no deployment holds runs back. Before those, ones that dead workers left under
         way. What was asked for in environments that are no longer published comes too, so that it ends.
-        `only` this run, and those of its job that dead workers left. A pause, or a window, holds back
-        deployments only.
+        `only` this run, and those of its job that dead workers left; LEFT: only what they left. A pause, or
+        a window, holds back deployments only.
         """
         ...
 
