@@ -415,6 +415,12 @@ class Fraisier:
             JobKind.prune: PruneBackups(backups),
         }
 
+    def cancel_run(self, run: str, *, by: str) -> Mapping[str, Any]:
+        """See `application.cancel_run`."""
+        from fraisier.application.cancel_run import CancelRun
+
+        return CancelRun(self.configuration.environments, self.tools, self.store)(run, by=by)
+
     def cancel(self, deployment: str, *, by: str) -> Deployment:
         """See `Store.cancel`."""
         return self.store.cancel(deployment, by=by)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from fraisier.application.perform_run import dependents
 from fraisier.application.read_reports import Reports
+from fraisier.application.run_command import MOST_ARTEFACTS, listing, paths_in
 from fraisier.deployers.timer_units import kept_jobs, service_of
 from fraisier.domain.errors import FraisierError, LivesElsewhere, StoreUnavailable
+from fraisier.domain.release import Layout
 from fraisier.domain.report import Report, name_of_run, of_environment, read_report, runs_of
 from fraisier.domain.run import Reported, RunStatus, RunTrigger
 from fraisier.domain.secret import Redactor
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from fraisier.application.tools import Tools
     from fraisier.domain.fraise import Environment
 
+_LISTING = 10.0  # seconds
 AT_ONCE = 50  # reports of one environment in one go
 
 
@@ -113,8 +116,23 @@ class CollectReports:
         if last.ending is not None:
             last = replace(last, output=self._printed(environment, host, job, invocation))
             if last.ending is not None and last.ending.status is RunStatus.success:
-                last = replace(last, ending=replace(last.ending, then=dependents(environment, job)))
+                artefacts = self._artefacts(environment, host, last)
+                ending = replace(last.ending, then=dependents(environment, job), artefacts=artefacts)
+                last = replace(last, ending=ending)
         return [*made[:-1], last]
+
+    def _artefacts(self, environment: Environment, host: Host, run: Reported) -> tuple[str, ...]:
+        """Files that it has made, as far as its release is there and nobody has to wait for long."""
+        job = environment.jobs[run.job]
+        if not job.artefacts or not run.release:
+            return ()
+        folder = Layout(environment.app_path).release(run.release)
+        command = listing(job, folder, max(0.0, self._tools.clock.now() - run.started_at))
+        try:
+            said = host.ask(replace(command, user=environment.user, timeout=_LISTING))
+        except FraisierError:
+            return ()
+        return paths_in(said.stdout, folder)[:MOST_ARTEFACTS]
 
     def _printed(self, environment: Environment, host: Host, job: str, invocation: str) -> str:
         content = host.read(environment.env_file) if environment.env_file else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from fraisier.application.ports import Desk
 from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause
+from fraisier.domain.job import Job
 from fraisier.domain.run import RunEnding, RunStatus
 
 if TYPE_CHECKING:
@@ -59,10 +60,20 @@ def run_command(desk: Desk) -> RunEnding:
 
 def _artefacts(desk: RunDesk, took: float) -> tuple[str, ...]:
     """Absolute paths of what the job's patterns match, as far as the run has changed it."""
-    words = ("/bin/sh", "-c", _LIST, "sh", str(int(took) + _SLACK), *desk.job.artefacts)
-    said = desk.run(Command(argv=words, cwd=desk.folder, timeout=_LISTING), shown=False)
-    names = said.output.decode("utf-8", "replace").split("\0")[:-1]
-    paths = sorted({posixpath.normpath(posixpath.join(desk.folder, name)) for name in names})
+    said = desk.run(listing(desk.job, desk.folder, took), shown=False)
+    paths = paths_in(said.output, desk.folder)
     if len(paths) > MOST_ARTEFACTS:
         desk.say(f"[{len(paths)} files match; the first {MOST_ARTEFACTS} are listed]")
-    return tuple(paths[:MOST_ARTEFACTS])
+    return paths[:MOST_ARTEFACTS]
+
+
+def listing(job: Job, folder: str, took: float) -> Command:
+    """Look which files a run has made that began `took` seconds ago, in the folder of its release."""
+    words = ("/bin/sh", "-c", _LIST, "sh", str(int(took) + _SLACK), *job.artefacts)
+    return Command(argv=words, cwd=folder, timeout=_LISTING)
+
+
+def paths_in(said: bytes, folder: str) -> tuple[str, ...]:
+    """Absolute paths of what `listing` printed."""
+    names = said.decode("utf-8", "replace").split("\0")[:-1]
+    return tuple(sorted({posixpath.normpath(posixpath.join(folder, name)) for name in names}))

@@ -13,12 +13,13 @@ from dataclasses import replace
 from fraisier.application import units_program
 from fraisier.application.ports import Desk
 from fraisier.application.read_reports import Reports
-from fraisier.application.run_command import run_command
+from fraisier.application.run_command import MOST_ARTEFACTS, listing, paths_in, run_command
 from fraisier.deployers.scheduled import install
 from fraisier.deployers.timer_units import service_of
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment
 from fraisier.domain.job import Job, Keeper
+from fraisier.domain.release import Layout
 from fraisier.domain.report import INVOCATION, of_environment, read_report, runs_of
 from fraisier.domain.run import RunEnding, RunStatus
 
@@ -106,7 +107,13 @@ class _Unit:
         ending = tries[-1].ending
         assert ending is not None  # noqa: S101 - of what is not under way
         self._reports.remove([file])
-        return replace(ending, detail={"unit": self._name, "tries": len(tries)})
+        found: tuple[str, ...] = ()
+        if ending.status is RunStatus.success and desk.job.artefacts:
+            folder = Layout(desk.environment.app_path).release(tries[-1].release or desk.claim.release)
+            took = time.time() - tries[-1].started_at
+            said = desk.run(listing(desk.job, folder, took), shown=False)
+            found = paths_in(said.output, folder)[:MOST_ARTEFACTS]
+        return replace(ending, artefacts=found, detail={"unit": self._name, "tries": len(tries)})
 
     def _file(self, invocation: str) -> str:
         return f"{self._desk.job.name}.{invocation}"

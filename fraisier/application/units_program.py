@@ -28,11 +28,11 @@ if [ "$verb" = remove ] || [ "$verb" = pause ]; then
 fi
 if [ "$(id -u)" = 0 ]; then
   set -- /bin/sh -c "$script" fraisier-units "$verb" "$name" "$user" "$app" "$env_file" "$log" "$@"
-elif grep -qs '^NoNewPrivs:.*1' /proc/self/status; then
+elif sudo -n -l -- @program@ "$verb" "$name" >/dev/null 2>&1; then
+  set -- sudo -n -- @program@ "$verb" "$name" "$@"
+else
   set -- systemd-run --quiet --pipe --wait --collect --no-ask-password --service-type=exec -- \
     @program@ "$verb" "$name" "$@"
-else
-  set -- sudo -n -- @program@ "$verb" "$name" "$@"
 fi
 if [ -n "$source" ]; then exec "$@" <"$source"; fi
 exec "$@"

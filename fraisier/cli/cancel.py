@@ -52,7 +52,7 @@ def command(session: Session, wanted: str, *, as_json: bool) -> None:
 
 
 def _cancel_run(fraisier: Fraisier, run: Row, *, as_json: bool) -> None:
-    cancelled = fraisier.store.cancel_run(run["id"], by=asker())
+    cancelled = fraisier.cancel_run(run["id"], by=asker())
     if as_json:
         print_json(cancelled)
         return

@@ -147,7 +147,7 @@ class RunWaiting:
             return
         self._note(f"Cancelling run {run[:SHORT_ID]}, which this process performs …")
         try:
-            self._fraisier.store.cancel_run(run, by=asker())
+            self._fraisier.cancel_run(run, by=asker())
         except Conflict:
             self._note("It had already ended.")
         row = self._watch(quiet=True)

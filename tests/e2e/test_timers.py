@@ -142,6 +142,10 @@ def test_a_deployment_minds_a_run_that_is_under_way(office, how):
 
 
 def test_the_units_are_hardened_and_have_no_secret(office):
+    office.configure({"tick": TICK, "after": AFTER})
+    office.commit("hardened")
+    office.deploy()
+    office.says("tick", "hardened")
     unit = office.server.run(f"systemctl cat {NAMES}tick.service").stdout
     for line in ("User=office", "PrivateTmp=true", "ProtectSystem=full", "NoNewPrivileges=true"):
         assert f"\n{line}\n" in unit
@@ -197,20 +201,43 @@ def test_a_release_that_fails_its_trial_changes_nothing(office):
     office.server.run("rm /srv/work/broken")
 
 
+def test_a_timers_run_is_called_off(office):
+    office.configure({"long": '{run: "sleep 600", schedule: "*:*:0/2"}'})
+    office.deploy()
+    row = until(
+        "a run", lambda: next((row for row in office.runs("long") if row["status"] == "running"), None)
+    )
+    office.fraisier(f"cancel {row['id']}")
+    until("its end", lambda: _row(office, row)["status"] == "cancelled")
+
+
+def _row(office, row):
+    """A run as it is now."""
+    return next(each for each in office.runs() if each["id"] == row["id"])
+
+
 def test_a_missed_run_is_caught_up_after_the_server_was_off(office):
     soon = "$(date -d '+60 seconds' '+*-*-* %H:%M:%S')"
     at = office.server.run(f'echo "{soon}"').stdout.strip()
     office.configure(
-        {"missed": f'{{run: "cat VERSION >> /srv/said/missed", schedule: "{at}"}}', "tick": TICK}
+        {
+            "missed": f'{{run: "cat VERSION >> /srv/said/missed", schedule: "{at}"}}',
+            "torn": '{run: "sleep 900", schedule: "*:*:0/2"}',
+        }
     )
     office.commit("three")
     office.deploy()
     assert f"{NAMES}missed.timer" in office.timers()
     assert office.said("missed") == []
+    torn = until(
+        "a run", lambda: next((row for row in office.runs("torn") if row["status"] == "running"), None)
+    )
     office.server.lose_power()
     until("the time to pass", lambda: _now_is_after(at), 120)
     office.server.start()
     office.says("missed", "three")
+    until("its end", lambda: _row(office, torn)["status"] == "failed")
+    assert _row(office, torn)["cause"] == "interrupted"
 
 
 def _now_is_after(at):
