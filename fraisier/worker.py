@@ -372,7 +372,7 @@ class Worker:
         self._last_prune = time.monotonic()
         configuration = self._parts.configuration
         pruned = dict(self._store.prune(retention=configuration.settings.retention))
-        sources = [fraise.source for fraise in configuration.fraises.values()]
+        sources = [each.source for each in configuration.fraises.values() if each.source.clone_url]
         pruned["mirrors"] = self._parts.tools.repository.prune(
             sources, older_than=configuration.settings.retention
         )

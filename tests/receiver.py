@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from fraisier.application.ports import (
     Received,
     Settings,
 )
+from fraisier.application.ports.store import Row
 from fraisier.application.receive_push import ReceivePush
 from fraisier.cli.serving import recorder
 from fraisier.database.sqlite import SqliteStore, open_sqlite
@@ -89,7 +90,11 @@ class RecordingStore:
         return self.environments
 
     def counts(self) -> Mapping[str, int]:
-        return {"deployments.pending": 2, "deployments.success": 5, "events.accepted": 7}
+        of_runs = {"runs.failed": 3, "alerts.raised": 4}
+        return {"deployments.pending": 2, "deployments.success": 5, "events.accepted": 7, **of_runs}
+
+    def alerts(self) -> Sequence[Row]:
+        return [{"fraise_id": "orders", "environment": "production", "job": "load", "kind": "missed"}]
 
 
 def _deployment(key: EnvironmentKey, ref: str, commit: str) -> Deployment:

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from fraisier.application.build_here import builder_problems
 from fraisier.application.check_access import can_read, mode_of, user_of
 from fraisier.application.check_backups import backup_problems
+from fraisier.application.check_jobs import check_jobs
 from fraisier.application.check_timers import left_units
 from fraisier.application.find_holds import FindHolds
 from fraisier.application.find_holds import in_words as windows_in_words
@@ -240,6 +241,7 @@ class CheckEnvironments:
             yield self._webhook_secret(subject, environment)
         yield from self._labels(subject, environment)
         yield from self._holds(subject, environment)
+        yield from check_jobs(Checker(subject, "jobs"), environment, self._store, self._tools.clock.now())
         for name in environment.hosts:
             place = f"{subject} on {name}" if len(environment.hosts) > 1 else subject
             yield from self._on_its_host(place, environment.on(name))

@@ -18,6 +18,8 @@ _WARNINGS = {
     "deployment_left",
     "worker_idle",
     "sweep_failed",
+    "alert_raised",
+    "run_missed",
 }
 _ERRORS = {"worker_error", "deployment_crashed", "worker_not_retired"}
 

@@ -41,6 +41,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("fraisier.cli.status", "Show what runs where."),
         "history": ("fraisier.cli.history", "List deployments, newest first."),
         "runs": ("fraisier.cli.runs", "List runs of jobs, newest first."),
+        "alerts": ("fraisier.cli.alerts", "List what a person should look at."),
         "stats": ("fraisier.cli.stats", "Count deployments and how they ended."),
         "show": ("fraisier.cli.show", "Show one deployment, step by step, or one run."),
         "logs": ("fraisier.cli.logs", "Show the output of a deployment or a run, also while it runs."),

@@ -55,7 +55,7 @@ class App:
         self._config_problem = ""
         settings = self.settings
         in_flight = InFlight(settings.max_in_flight, largest=settings.max_body)
-        self._metrics = Metrics(parts.store.counts, lambda: in_flight.bytes)
+        self._metrics = Metrics(parts.store.counts, parts.store.alerts, lambda: in_flight.bytes)
         self._webhook = Webhook(parts.receive_push, Gate.of(settings), in_flight, self._metrics)
         self._rest = Starlette(routes=self._routes(), exception_handlers=_EXCEPTION_HANDLERS)
         self._rest.router.redirect_slashes = False  # a redirect would repeat the sender's Host header

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -12,9 +12,11 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
+
+from fraisier.application.ports import Row
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0)  # seconds
@@ -23,7 +25,12 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 1
 class Metrics:
     """Counters of the receiver, and what the store says when it is asked."""
 
-    def __init__(self, counts: Callable[[], Mapping[str, int]], in_flight: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        counts: Callable[[], Mapping[str, int]],
+        alerts: Callable[[], Sequence[Row]],
+        in_flight: Callable[[], int],
+    ) -> None:
         self.registry = CollectorRegistry()
         self._accepted = Counter(
             "fraisier_webhook_events",
@@ -48,7 +55,7 @@ class Metrics:
         bytes_in_flight.set_function(in_flight)
         self._events: dict[tuple[str, str], Counter] = {}
         ProcessCollector(registry=self.registry)
-        self.registry.register(_StoreCollector(counts))
+        self.registry.register(_StoreCollector(counts, alerts))
 
     def accepted(self, forge: str, verdict: str, seconds: float) -> None:
         """An authentic delivery was answered."""
@@ -68,10 +75,10 @@ class Metrics:
 
 
 class _StoreCollector(Collector):
-    """Deployments by status and the length of the queue, as the database has them."""
+    """Deployments and runs by status, the length of the queue and what stands, as the database has them."""
 
-    def __init__(self, counts: Callable[[], Mapping[str, int]]) -> None:
-        self._counts = counts
+    def __init__(self, counts: Callable[[], Mapping[str, int]], alerts: Callable[[], Sequence[Row]]) -> None:
+        self._counts, self._alerts = counts, alerts
 
     def describe(self) -> Iterator[Metric]:
         """Nothing, so that registering does not ask the store."""
@@ -82,13 +89,27 @@ class _StoreCollector(Collector):
         counts = self._counts()
         deployments = GaugeMetricFamily("fraisier_deployments", "Deployments by status.", labels=("status",))
         events = GaugeMetricFamily("fraisier_stored_events", "Stored events by verdict.", labels=("verdict",))
+        runs = CounterMetricFamily("fraisier_runs", "Runs of jobs that ended, by status.", labels=("status",))
+        raised = CounterMetricFamily("fraisier_alerts_raised", "Alerts that were raised.", labels=())
+        raised.add_metric((), counts.get("alerts.raised", 0))
         for name, number in counts.items():
             family, _, label = name.partition(".")
-            target = {"deployments": deployments, "events": events}.get(family)
+            target = {"deployments": deployments, "events": events, "runs": runs}.get(family)
             if target is not None:
                 target.add_metric((label,), number)
         yield deployments
         yield events
+        yield runs
+        yield raised
+        yield self._standing()
         queue = GaugeMetricFamily("fraisier_deployments_waiting", "Deployments that wait for a worker.")
         queue.add_metric((), counts.get("deployments.pending", 0))
         yield queue
+
+    def _standing(self) -> GaugeMetricFamily:
+        """1 for each alert that stands; what has none is not there."""
+        names = ("fraise", "environment", "job", "kind")
+        standing = GaugeMetricFamily("fraisier_alert", "Alerts that stand, each 1.", labels=names)
+        for row in self._alerts():
+            standing.add_metric((row["fraise_id"], row["environment"], row["job"], row["kind"]), 1)
+        return standing

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.site import until
+from tests.integration.outside import serving
+from tests.integration.site import KEY, until
 from tests.integration.test_deployment_flow_etl import Pipeline, pipeline
 
 EVERY_SECOND = "command: sh ./load.sh\nschedule: '* * * * * *'"
@@ -53,3 +56,24 @@ def test_a_run_that_fails_is_an_alert_until_the_next_good_one(site: Pipeline) ->
     assert store.fraise_status()[0]["healthy"] is not False
     (ended,) = store.alerts(standing=False)
     assert ended["cleared_by"] == "the next good run"
+
+
+def test_a_real_serve_shows_what_stands_wherever_one_looks(site: Pipeline) -> None:
+    with site.working():
+        site.load("exit 3")
+    with serving(site) as outside:
+        outside.start()
+        until("an alert", lambda: site.fraisier.store.alerts(), 60.0)
+        (row,) = json.loads(outside.cli("alerts", "--json").stdout)
+        assert (row["kind"], row["message"].partition(":")[0]) == ("failed", "main failed")
+        with urllib.request.urlopen(f"http://127.0.0.1:{outside.port}/metrics", timeout=30) as answer:
+            text = answer.read().decode()
+        name = f'environment="{KEY.environment}",fraise="{KEY.fraise}",job="main",kind="failed"'
+        assert f"fraisier_alert{{{name}}} 1.0" in text
+        assert outside.get("/ready")[0] == 200
+        (status,) = json.loads(outside.cli("status", "--json").stdout)
+        assert status["healthy"] is False
+        logged = [json.loads(line) for line in outside.log.read_text().splitlines() if "alert raised" in line]
+        assert [(line["event"], line["level"], line["kind"]) for line in logged] == [
+            ("alert raised", "warning", "failed")
+        ]

@@ -363,6 +363,9 @@ def test_metrics_count_what_came_and_what_waits() -> None:
     assert "fraisier_deployments_waiting 2.0" in text
     assert "fraisier_webhook_seconds_count 2.0" in text
     assert "fraisier_bodies_in_flight_bytes 0.0" in text
+    assert 'fraisier_alert{environment="production",fraise="orders",job="load",kind="missed"} 1.0' in text
+    assert 'fraisier_runs_total{status="failed"} 3.0' in text
+    assert "fraisier_alerts_raised_total 4.0" in text
 
 
 def test_providers_lists_forges_without_their_secrets() -> None:
