@@ -100,6 +100,12 @@ def _fleet(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     return bench_fleet.measure(20, 40) if quick else bench_fleet.measure(200, 100)
 
 
+def _schedule(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    from tools import bench_schedule
+
+    return bench_schedule.measure(5 if quick else 30)
+
+
 PARTS: Mapping[str, Part] = {
     "startup": _startup,
     "reading": _reading,
@@ -112,6 +118,7 @@ PARTS: Mapping[str, Part] = {
     "crowd": _crowd,
     "cutover": _cutover,
     "fleet": _fleet,
+    "schedule": _schedule,
 }
 LONGER = {"cutover": 1800.0}  # seconds; 200 deployments in all, each with a drain
 

@@ -52,8 +52,19 @@ def figures_of(parts: Mapping[str, Any]) -> list[Figure]:
         "crowd": _crowd,
         "cutover": _cutover,
         "fleet": _fleet,
+        "schedule": _schedule,
     }
     return [figure for name, read in tables.items() if name in parts for figure in read(parts[name])]
+
+
+def _schedule(found: Mapping[str, Any]) -> Iterator[Figure]:
+    runs = f"{found['runs_a_minute']:g} runs a minute stored, worst minute {found['plan_worst_ms']:g} ms"
+    yield Figure(
+        f"{found['jobs']} scheduled jobs planned, CPU a minute", found["plan_ms"], "ms", 50, beside=runs
+    )
+    alone = "each due every minute, without a store"
+    yield Figure("only deciding, all of them due each minute", found["decide_ms"], "ms", beside=alone)
+    yield Figure("one look at what became of them", found["watch_ms"], "ms")
 
 
 def _startup(found: Mapping[str, Any]) -> Iterator[Figure]:

@@ -92,9 +92,14 @@ class _StoreCollector(Collector):
         runs = CounterMetricFamily("fraisier_runs", "Runs of jobs that ended, by status.", labels=("status",))
         raised = CounterMetricFamily("fraisier_alerts_raised", "Alerts that were raised.", labels=())
         raised.add_metric((), counts.get("alerts.raised", 0))
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
+            "deployments": deployments,
+            "events": events,
+            "runs": runs,
+        }
         for name, number in counts.items():
             family, _, label = name.partition(".")
-            target = {"deployments": deployments, "events": events, "runs": runs}.get(family)
+            target = families.get(family)
             if target is not None:
                 target.add_metric((label,), number)
         yield deployments
