@@ -180,7 +180,7 @@ def _kept_by_worker(configuration: Configuration) -> Iterator[_Planned]:
 
 
 def _needs_no_release(planned: _Planned) -> bool:
-    return planned.job.kind is not JobKind.command and not planned.environment.source.clone_url
+    return planned.job.kind is not JobKind.command and not planned.environment.deploys
 
 
 def _wish(planned: _Planned, due: float) -> RunWish:
