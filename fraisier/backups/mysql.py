@@ -167,7 +167,7 @@ class MySQL:
 
     def make_scratch(self, source: Source, to: str, *, timeout: float) -> Command:
         """The user needs ALL on `fraisier\\_verify\\_%`.* for it."""
-        return _command(_MAKE, (_checked(to), _prefix(source)), source.url, timeout)
+        return _command(_MAKE, (_plain(to), _prefix(source)), source.url, timeout)
 
     def drop_scratch(self, source: Source, to: str, *, timeout: float) -> Command:
         """DROP DATABASE."""
@@ -250,8 +250,16 @@ def _prefix(source: Source) -> str:
     return f"{_PREFIX}{hashlib.sha256(what.encode()).hexdigest()[:8]}_"
 
 
+def _plain(name: str) -> str:
+    """A name that may stand in SQL as it is; one that a person chose for what is restored, too."""
+    if not name or not _NAME.issuperset(name):
+        message = f"not a plain name of a database: {name!r}"
+        raise ValueError(message)
+    return name
+
+
 def _checked(name: str) -> str:
-    """A name that `scratch` made: no other is ever made or dropped."""
+    """A name that `scratch` made: no other is ever dropped."""
     if not name.startswith(_PREFIX) or not _NAME.issuperset(name):
         message = f"not a scratch database: {name!r}"
         raise ValueError(message)

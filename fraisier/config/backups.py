@@ -32,7 +32,18 @@ _DESTINATIONS: dict[str, tuple[str, ...]] = {
     ),
     "restic": ("password", "password_file", "check_subset"),
 }
-_OF_RELEASES = ("branch", "tag", "build", "shared", "root", "paths", "submodules", "lfs", "on_running")
+_OF_RELEASES = (
+    "branch",
+    "tag",
+    "build",
+    "shared",
+    "root",
+    "paths",
+    "submodules",
+    "lfs",
+    "on_running",
+    "smoke",
+)
 
 
 def kind_of_source(parsed: Parsed) -> str:

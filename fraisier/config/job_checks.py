@@ -23,7 +23,6 @@ _INSTEAD = {
 _NO_BACKUP = (
     *(key for key in WHAT if key != "script_path"),
     "jobs",
-    "smoke",
     "dry_run",
     "run_on_deploy",
     "keeper",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fraisier.deployers import api, etl, scheduled
+from fraisier.deployers import api, backup, scheduled
 from fraisier.deployers.common import Candidate, Parts
 from fraisier.domain.fraise import Environment, FraiseType
 from fraisier.domain.plan import Plan
@@ -30,7 +30,7 @@ _DEPLOYERS: dict[FraiseType, Deployer] = {
     FraiseType.api: api,
     FraiseType.etl: scheduled,  # a pipeline may have its schedule kept by systemd, too
     FraiseType.scheduled: scheduled,
-    FraiseType.backup: etl,
+    FraiseType.backup: backup,
 }
 
 

@@ -270,7 +270,7 @@ LINE_CASES = [
         "api",
         "smoke: bin/check",
         "10:9",
-        "belongs to fraises of type etl or scheduled; this one is of type api",
+        "belongs to fraises of type etl or scheduled or backup; this one is of type api",
     ),
     ("api", "jobs: {a: {run: x}}", "10:9", "belongs to fraises of type etl or scheduled"),
     ("api", "schedule: daily", "10:9", "type etl or scheduled or backup; this one is of type api"),
