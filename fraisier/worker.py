@@ -17,7 +17,7 @@ import fraisier
 from fraisier.application.collect_reports import CollectReports
 from fraisier.application.control import Control
 from fraisier.application.look_after_hosts import LookAfterHosts
-from fraisier.application.ports import LEFT, Claim, Listener, Row, Store
+from fraisier.application.ports import LEFT, Claim, Listener, News, Row, Store
 from fraisier.application.run_deployment import RunDeployment
 from fraisier.application.sweep_refs import SweepRefs
 from fraisier.domain.deployment import Status
@@ -73,7 +73,7 @@ class Worker:
         self._runs: RunLoop | None = None
         self._planning: PlanLoop | None = None
         self._renewed_at = time.monotonic()
-        self._unsubscribe: Callable[[], None] = lambda: None
+        self._unsubscribe: list[Callable[[], None]] = []
         self._version = InstalledVersion()
         self._last_prune = time.monotonic()
         self._opens_in = SLOW_POLL  # seconds until the next window of an environment opens
@@ -86,7 +86,10 @@ class Worker:
         if not self._only and not self._only_run:
             self._planning = PlanLoop(self._parts, self.id, idle=self._reason_to_idle, tell=self._tell)
         self._store.register_worker(self.id, info=self._info())
-        self._unsubscribe = self._store.subscribe(self._look, steps=False)
+        self._unsubscribe = [
+            self._store.subscribe(self._look, least=News.claim),
+            self._store.subscribe(self._look_for_runs, least=News.work),
+        ]
         self._threads = [threading.Thread(target=self._renew_loop, name="worker-renew")]
         if not self._only_run:
             self._threads.append(threading.Thread(target=self._claim_loop, name="worker-claim"))
@@ -125,7 +128,8 @@ class Worker:
         self._ended.set()
         for thread in self._threads:
             thread.join()
-        self._unsubscribe()
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
         try:
             self._store.retire_worker(self.id)
         except StoreUnavailable as error:
@@ -179,6 +183,8 @@ class Worker:
     def _look(self) -> None:
         self._wake.set()
         self._wake_sweep.set()
+
+    def _look_for_runs(self) -> None:
         for loop in (self._runs, self._planning):
             if loop is not None:
                 loop.look()

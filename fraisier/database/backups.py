@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from fraisier.application.ports import Row
+from fraisier.application.ports.news import News
 from fraisier.database.clocks import iso, unix, unix_or_none
 from fraisier.database.jobs import Work
-from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.database.uuids import random_uuid
 from fraisier.database.views import as_json_types

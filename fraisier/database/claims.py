@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Claim, JournaledStep
+from fraisier.application.ports.news import News
 from fraisier.database.clocks import unix, unix_or_none
 from fraisier.database.databases import notes_of
 from fraisier.database.deployment_rows import change_deployment, deployment_of, locked_deployment
-from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.domain.deployment import Deployment, Status
 from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Claim, Holder, Row
-from fraisier.database.subscribers import News
+from fraisier.application.ports.news import News
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.database.views import as_json_types
 from fraisier.domain.fraise import EnvironmentKey

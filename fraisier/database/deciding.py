@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Requested
+from fraisier.application.ports.news import News
 from fraisier.database.deployment_rows import SUPERSEDED_HINT, deployment_rows, insert_deployments
 from fraisier.database.event_rows import insert_events
-from fraisier.database.subscribers import News
 from fraisier.database.transaction import Transaction, as_json
 from fraisier.database.uuids import random_uuid
 from fraisier.domain.deployment import Deployment, Status, Trigger, Wish, decide
@@ -152,7 +152,7 @@ class Deciding:
             tx.later(_STOP_FOR_ROLLBACK, {"by": rollback.requested_by or "rollback", **where})
         if changed:
             tx.beside(tx.sql.remember, (memory,))
-        tx.tell(News.work if rows else News.nothing)
+        tx.tell(News.request if rows else News.nothing)
 
 
 def _memory(place: Place) -> tuple[str, str, str, str]:

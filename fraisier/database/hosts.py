@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fraisier.application.ports import Claim
-from fraisier.database.subscribers import News
+from fraisier.application.ports.news import News
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.database.uuids import random_uuid
 from fraisier.domain.errors import Cause

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Row
+from fraisier.application.ports.news import News
 from fraisier.database.hosts import publish_hosts
-from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, Transaction, as_json
 from fraisier.database.uuids import time_ordered_uuid
 from fraisier.domain.errors import Conflict

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Claim, Ending, Serving
+from fraisier.application.ports.news import News
 from fraisier.database import bounded_output
 from fraisier.database.bounded_output import OutputTable
 from fraisier.database.claims import ended_by_cancel, let_go
@@ -24,7 +25,6 @@ from fraisier.database.deployment_rows import (
 )
 from fraisier.database.hosts import note
 from fraisier.database.runs import follow
-from fraisier.database.subscribers import News
 from fraisier.database.transaction import DatabaseRow, Transaction
 from fraisier.domain.deployment import REPLACEABLE, Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, Conflict

@@ -5,8 +5,8 @@ What a pause holds back is part of each store's claims.
 
 from __future__ import annotations
 
+from fraisier.application.ports.news import News
 from fraisier.database.claims import never_published
-from fraisier.database.subscribers import News
 from fraisier.database.transaction import Transaction
 from fraisier.domain.fraise import EnvironmentKey
 

@@ -36,6 +36,7 @@ from typing import Any
 import psycopg
 
 from fraisier.application.ports import Claim, Row, RunClaim
+from fraisier.application.ports.news import News
 from fraisier.application.settings import Settings
 from fraisier.database import house, journal, postgresql_queue, postgresql_runs, views
 from fraisier.database.clocks import iso
@@ -230,9 +231,9 @@ class PostgresqlStore(SqlStore):
         """Workers that gave a sign of life within their lease."""
         return [views.as_json_types(row) for row in postgresql_queue.live_workers(self._reader)]
 
-    def subscribe(self, wake: Callable[[], None], *, steps: bool = True) -> Callable[[], None]:
+    def subscribe(self, wake: Callable[[], None], *, least: News = News.step) -> Callable[[], None]:
         """Call `wake` when something has changed, by any process; see `Store.subscribe`."""
-        return self._listener.subscribe(wake, steps=steps)
+        return self._listener.subscribe(wake, least=least)
 
     # -- keeping house
     def prune(self, *, retention: float) -> Mapping[str, int]:

@@ -18,6 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import orjson
 import psycopg
 
+from fraisier.application.ports.news import News
 from fraisier.database.clocks import iso, unix
 from fraisier.database.postgresql_connection import (
     PATIENCE,
@@ -29,7 +30,6 @@ from fraisier.database.postgresql_connection import (
     without_nul,
 )
 from fraisier.database.postgresql_statements import POSTGRESQL
-from fraisier.database.subscribers import News
 from fraisier.database.transaction import DatabaseRow, Place, Transaction, Values, as_json
 from fraisier.domain.errors import StoreUnavailable
 
@@ -49,7 +49,7 @@ VALUES (current_setting('fraisier.connection')::uuid, 0, clock_timestamp()) ON C
 _RECEIPT = "SELECT serial FROM tb_receipts WHERE connection = :connection FOR UPDATE"
 
 # One notification for a whole transaction: it is delivered when that is committed.
-STEP = "step"
+STEP, REQUEST = "step", "request"
 _NOTIFY = f"SELECT pg_notify('{CHANNEL}', ?)"
 
 # FOR NO KEY UPDATE: rows that refer to the environment can be written meanwhile.
@@ -269,7 +269,8 @@ class Transactions:
     def __init__(self, connections: Connections, name: str) -> None:
         """`name` signs what is told of claims."""
         self._connections = connections
-        self._words = {News.step: STEP, News.claim: claim_word(name), News.work: ""}
+        claim = claim_word(name)
+        self._words = {News.step: STEP, News.claim: claim, News.request: REQUEST, News.work: ""}
 
     def perform(self, work: Callable[[PostgresqlTransaction], T], *, latest: float | None = None) -> T:
         """What `work` returned when it was committed. It may be called several times; one of them counts.

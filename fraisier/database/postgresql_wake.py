@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 import psycopg
 
+from fraisier.application.ports.news import News
 from fraisier.database.postgresql_connection import DatabaseUrl, ServerConnection
-from fraisier.database.postgresql_transaction import CHANNEL, STEP, claim_word
-from fraisier.database.subscribers import PAUSE, News, Subscribers
+from fraisier.database.postgresql_transaction import CHANNEL, REQUEST, STEP, claim_word
+from fraisier.database.subscribers import PAUSE, Subscribers
 from fraisier.domain.errors import StoreUnavailable
 
 _RETRY = 0.25  # seconds between two attempts to listen
@@ -39,9 +40,9 @@ class Listener:
         self._closed = False
         self._stop, self._stopping = -1, -1
 
-    def subscribe(self, wake: Callable[[], None], *, steps: bool = True) -> Callable[[], None]:
-        """Call `wake`, from any thread, until the returned function is called; `steps`: also of steps."""
-        unsubscribe = self._subscribers.add(wake, steps=steps)
+    def subscribe(self, wake: Callable[[], None], *, least: News = News.step) -> Callable[[], None]:
+        """Call `wake`, from any thread, until the returned function is called."""
+        unsubscribe = self._subscribers.add(wake, least=least)
         with self._lock:
             if self._thread is None and not self._closed:
                 self._stop, self._stopping = os.pipe2(os.O_CLOEXEC)
@@ -94,8 +95,11 @@ class Listener:
                 time.sleep(PAUSE)
 
     def _news(self, word: bytes) -> News:
-        """Only what we know to be no work is none: whoever notifies from SQL says nothing."""
-        return News.step if word in (STEP.encode(), claim_word(self._name).encode()) else News.work
+        """A word that we do not know is work: whoever notifies from SQL says nothing."""
+        text = word.decode(errors="replace")
+        if text.startswith(claim_word("")):
+            return News.step if text == claim_word(self._name) else News.claim
+        return {STEP: News.step, REQUEST: News.request}.get(text, News.work)
 
     def _wait(self, descriptor: int, seconds: float) -> bool:
         """Whether there is something to read. False: the time is over, or we are to stop."""

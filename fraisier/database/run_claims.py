@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fraisier.application.ports import RunClaim
+from fraisier.application.ports.news import News
 from fraisier.database.run_rows import claim_of
-from fraisier.database.subscribers import News
 from fraisier.database.transaction import DatabaseRow, Transaction
 from fraisier.domain.run import RunStatus
 

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from fraisier.application.ports import Row, RunClaim
+from fraisier.application.ports.news import News
 from fraisier.database.clocks import iso, unix, unix_or_none
-from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.database.uuids import random_uuid
 from fraisier.database.views import as_json_types

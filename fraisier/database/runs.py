@@ -6,13 +6,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from fraisier.application.ports import Claim, Row, RunClaim
+from fraisier.application.ports.news import News
 from fraisier.database import bounded_output
 from fraisier.database.bounded_output import OutputTable
 from fraisier.database.claims import never_published
 from fraisier.database.clocks import iso
 from fraisier.database.house import PRUNE_CHUNK
 from fraisier.database.run_rows import end, insert, new_run, shown
-from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.database.uuids import is_uuid
 from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fraisier.application.ports import Claim, Row, RunClaim
+from fraisier.application.ports.news import News
 from fraisier.application.settings import Settings
 from fraisier.database import (
     house,
@@ -213,9 +214,9 @@ class SqliteStore(SqlStore):
             rows = sqlite_queue.live_workers(connection, self._clocks)
         return [views.as_json_types(row) for row in rows if not self._locks.is_dead(row["id"])]
 
-    def subscribe(self, wake: Callable[[], None], *, steps: bool = True) -> Callable[[], None]:
+    def subscribe(self, wake: Callable[[], None], *, least: News = News.step) -> Callable[[], None]:
         """Call `wake` when something has changed, by any process; see `Store.subscribe`."""
-        return self._wake.subscribe(wake, steps=steps)
+        return self._wake.subscribe(wake, least=least)
 
     # -- keeping house
     def prune(self, *, retention: float) -> Mapping[str, int]:

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fraisier.application.ports.news import News
 from fraisier.database.batches import Batches
 from fraisier.database.clocks import Clocks
 from fraisier.database.jobs import Job, answer, fail, grouped
 from fraisier.database.sqlite_connection import is_locked, is_of_the_file, unavailable
 from fraisier.database.sqlite_transaction import SqliteTransaction
 from fraisier.database.sqlite_write_lock import PATIENCE, WriteLock
-from fraisier.database.subscribers import News
 from fraisier.database.transaction import Transaction
 from fraisier.domain.errors import StoreUnavailable
 

@@ -6,20 +6,12 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from enum import IntEnum
+
+from fraisier.application.ports.news import News
 
 PAUSE = 0.005  # seconds that whoever passes words on lets pass between two
 
 _log = logging.getLogger(__name__)
-
-
-class News(IntEnum):
-    """What has changed. A transaction tells the highest of all that it did, once."""
-
-    nothing = 0
-    step = 1  # of a deployment that goes on: nobody need look for work
-    claim = 2  # others have to wait for its lease from now on; for whoever made it, it is a step
-    work = 3  # there may be something to do
 
 
 class Subscribers:
@@ -27,11 +19,11 @@ class Subscribers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: list[tuple[Callable[[], None], bool]] = []
+        self._found: list[tuple[Callable[[], None], News]] = []
 
-    def add(self, wake: Callable[[], None], *, steps: bool = True) -> Callable[[], None]:
-        """Tell `wake` from now on, until the returned function is called; `steps`: also of steps."""
-        entry = (wake, steps)
+    def add(self, wake: Callable[[], None], *, least: News = News.step) -> Callable[[], None]:
+        """Tell `wake` from now on, until the returned function is called; of nothing below `least`."""
+        entry = (wake, least)
         with self._lock:
             self._found.append(entry)
 
@@ -49,7 +41,7 @@ class Subscribers:
     def tell(self, news: News = News.work) -> bool:
         """Wake those that it concerns, one after the other; whether there was anybody."""
         with self._lock:
-            found = [wake for wake, steps in self._found if steps or news is not News.step]
+            found = [wake for wake, least in self._found if news >= least]
         for wake in found:
             try:
                 wake()

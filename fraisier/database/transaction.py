@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import orjson
 
+from fraisier.application.ports.news import News
 from fraisier.database.clocks import iso
-from fraisier.database.subscribers import News
 from fraisier.domain.fraise import EnvironmentKey
 
 Values = Sequence[Any] | Mapping[str, Any]

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from fraisier.application.ports.news import News
 from fraisier.database.private_folder import private_folder
-from fraisier.database.subscribers import PAUSE, News, Subscribers
+from fraisier.database.subscribers import PAUSE, Subscribers
 
-# What a datagram says: look for work, or that a deployment has gone on by a step.
-_WORK, _STEP = b"!", b"."
+# What a datagram says. Another version's word that we do not know is work.
+_WORDS = {News.step: b".", News.claim: b":", News.request: b"+", News.work: b"!"}
+_NEWS = {word: news for news, word in _WORDS.items()}
 _GONE = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.ENOTSOCK})
 
 
@@ -39,9 +41,9 @@ class Wake:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def subscribe(self, wake: Callable[[], None], *, steps: bool = True) -> Callable[[], None]:
-        """Call `wake`, from any thread, until the returned function is called; `steps`: also of steps."""
-        unsubscribe = self._subscribers.add(wake, steps=steps)
+    def subscribe(self, wake: Callable[[], None], *, least: News = News.step) -> Callable[[], None]:
+        """Call `wake`, from any thread, until the returned function is called."""
+        unsubscribe = self._subscribers.add(wake, least=least)
         with self._lock:
             if self._receiver is None and not self._closed:
                 self._listen()
@@ -59,7 +61,7 @@ class Wake:
             for name in os.listdir(self._descriptor):  # noqa: PTH208 - by descriptor
                 if name.endswith(".sock"):
                     is_ours = news is News.claim and name == self._name
-                    self._send(name, _STEP if is_ours or news is News.step else _WORK)
+                    self._send(name, _WORDS[News.step if is_ours else news])
 
     def close(self) -> None:
         """Stop listening and remove our socket."""
@@ -124,7 +126,7 @@ class Wake:
             # A stream of pushes must not become a stream of wakes: the first is passed on at once, all
             # that come within the pause as one.
             words = {data, *_drained(receiver)}
-            if self._subscribers.tell(News.step if words == {_STEP} else News.work):
+            if self._subscribers.tell(max(_NEWS.get(word, News.work) for word in words)):
                 time.sleep(PAUSE)
 
 

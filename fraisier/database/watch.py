@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from fraisier.application.ports import Row
+from fraisier.application.ports.news import News
 from fraisier.database.claims import never_published
 from fraisier.database.clocks import iso, unix
-from fraisier.database.subscribers import News
 from fraisier.database.transaction import Connection, Transaction, as_json
 from fraisier.database.uuids import random_uuid
 from fraisier.database.views import as_json_types

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fraisier.application.ports import Claim, Delivery, Ending, Serving, Store
+from fraisier.application.ports import Claim, Delivery, Ending, News, Serving, Store
 from fraisier.domain.deployment import Status, Trigger, Wish
 from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey, Fraise
@@ -223,8 +223,12 @@ class RequestingContract:
         stop()
 
     def test_whoever_looks_for_work_is_not_woken_by_steps_or_by_his_own_claims(self, store: Store) -> None:
-        work, anything = threading.Event(), threading.Event()
-        ends = [store.subscribe(work.set, steps=False), store.subscribe(anything.set)]
+        work, anything, runs = threading.Event(), threading.Event(), threading.Event()
+        ends = [
+            store.subscribe(runs.set, least=News.work),
+            store.subscribe(work.set, least=News.claim),
+            store.subscribe(anything.set),
+        ]
 
         def quiet() -> None:
             while anything.is_set():
@@ -235,6 +239,7 @@ class RequestingContract:
         store.request(wish())
         assert work.wait(PATIENCE)
         quiet()
+        runs.clear()
         claim = claimed(store)
         assert anything.wait(PATIENCE)  # who subscribed first was woken, or was not
         assert not work.is_set()
@@ -244,8 +249,13 @@ class RequestingContract:
         assert anything.wait(PATIENCE)
         assert not work.is_set()
         quiet()
+        store.request(wish(SHA_B))
+        assert work.wait(PATIENCE)
+        quiet()
+        assert not runs.is_set()  # a deployment that may begin is nothing to do for who performs runs
         finished(store, claim)
         assert work.wait(PATIENCE)
+        assert runs.wait(PATIENCE)
         for end in ends:
             end()
 

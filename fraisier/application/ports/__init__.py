@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from fraisier.application.ports.migrations import CannotTell as CannotTell
     from fraisier.application.ports.migrations import CommandEnv as CommandEnv
     from fraisier.application.ports.migrations import Migrations as Migrations
+    from fraisier.application.ports.news import News as News
     from fraisier.application.ports.processes import Finished as Finished
     from fraisier.application.ports.processes import Job as Job
     from fraisier.application.ports.processes import Processes as Processes
@@ -89,6 +90,7 @@ _FILES = {
     "ports.listener": "Listener",
     "ports.backup_notes": "BackupNotes",
     "ports.backups": "Cipher Desk DestinationBrand Dumper Performer SourceBrand",
+    "ports.news": "News",
     "ports.migrations": "UNREACHABLE Answer CannotTell CommandEnv Migrations",
     "ports.processes": "Finished Job Processes Program",
     "ports.proxy": "Proxy",

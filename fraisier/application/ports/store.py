@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fraisier.application.ports.attempt import Claim, Ending, Holder, Output
 from fraisier.application.ports.backup_notes import BackupNotes
+from fraisier.application.ports.news import News
 from fraisier.application.ports.receiving import Delivery, Received, Requested
 from fraisier.application.ports.runs import Runs
 from fraisier.domain.deployment import Deployment, Wish
@@ -251,12 +252,12 @@ class Store(Runs, BackupNotes, Protocol):
         """Rows of v_unfinished_deployment, oldest first: what waits or runs, and what it needs to begin."""
         ...
 
-    def subscribe(self, wake: Callable[[], None], *, steps: bool = True) -> Callable[[], None]:
+    def subscribe(self, wake: Callable[[], None], *, least: News = News.step) -> Callable[[], None]:
         """Call `wake` (from any thread) when something has changed, by any process.
 
         That is: a deployment (requested, claimed, cancelled, ended), one of its steps, a worker that comes or
-        goes, what is published. Not output. Without `steps` only what may be work for a worker: no steps, and
-        nothing that was claimed through this very store.
+        goes, what is published. Not output. Only what is `least` or more: whoever looks for deployments asks
+        for `News.claim`, and is not told of what was claimed through this very store.
 
         Returns what ends the subscription.
         """
