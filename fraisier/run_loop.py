@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fraisier.application.control import Control
-from fraisier.application.ports import Row, RunClaim
+from fraisier.application.ports import LEFT, Row, RunClaim
 from fraisier.domain.errors import Conflict, StoreUnavailable, TokenOutdated
 from fraisier.domain.run import RunStatus
 from fraisier.wiring import Fraisier
@@ -48,6 +48,7 @@ class RunLoop:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self.settled = threading.Event()  # once there was nothing more to do
         self._thread = threading.Thread(target=self._claim_loop, name="worker-runs")
 
     # ------------------------------------------------------------------------------------- life
@@ -123,6 +124,8 @@ class RunLoop:
                     self._pass_on_cancels(active)
                 while self._may_claim() and (claim := self._next()) is not None:
                     self._begin(claim)
+                if not self._active:
+                    self.settled.set()
                 due = self._parts.store.next_run_due()
                 pause = SLOW_POLL if due is None else min(SLOW_POLL, due)
             except StoreUnavailable as error:
@@ -140,7 +143,14 @@ class RunLoop:
         parts = self._parts
         environments = list(parts.configuration.environments)
         labels = parts.configuration.settings.labels
-        return parts.store.claim_run(self._worker, environments=environments, labels=labels, only=self._only)
+        performing = [each.claim.id for each in self.under_way()]
+        return parts.store.claim_run(
+            self._worker,
+            environments=environments,
+            labels=labels,
+            only=self._only,
+            performing=performing,
+        )
 
     def _begin(self, claim: RunClaim) -> None:
         control = Control()
@@ -178,7 +188,10 @@ class RunLoop:
 
     # ------------------------------------------------------------------------------------- one run
     def wait_for(self, run: str) -> None:
-        """Return when that run has ended, or this was stopped."""
+        """Return when that run has ended; LEFT: when nothing is left of what dead workers had begun."""
+        if run == LEFT:
+            self.settled.wait()
+            return
         ended = threading.Event()
 
         def look() -> None:

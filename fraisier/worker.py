@@ -158,7 +158,7 @@ class Worker:
             self.stop(self._parts.configuration.settings.shutdown_grace)
 
     def perform_run(self, run: str) -> None:
-        """Perform one run, until it has ended."""
+        """Perform one run, until it has ended; LEFT: end what dead workers left, and nothing else."""
         self._only_run = run
         self.start()
         try:

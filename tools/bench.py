@@ -64,6 +64,12 @@ def _deploy(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     return bench_deploy.measure(6 if quick else 20)
 
 
+def _runs(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    from tools import bench_runs
+
+    return bench_runs.measure(20 if quick else 100)
+
+
 def _serving(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     from tools import bench_serving
 
@@ -110,6 +116,7 @@ PARTS: Mapping[str, Part] = {
     "startup": _startup,
     "reading": _reading,
     "deploy": _deploy,
+    "runs": _runs,
     "serving": _serving,
     "receive": _receive,
     "store": _store,

@@ -44,6 +44,7 @@ def figures_of(parts: Mapping[str, Any]) -> list[Figure]:
     tables = {
         "startup": _startup,
         "deploy": _deploy,
+        "runs": _runs,
         "serving": _serving,
         "receive": _receive,
         "reading": _reading,
@@ -86,6 +87,18 @@ def _deploy(found: Mapping[str, Any]) -> Iterator[Figure]:
     yield Figure("the same with `fraisier deploy`, from its start", command, "ms", beside="start-up included")
     first = found["to_first_step_ms"]
     yield Figure("from a webhook to the first step, p50", first, "ms", beside="same process")
+
+
+def _runs(found: Mapping[str, Any]) -> Iterator[Figure]:
+    beside = f"{found['run_ms']:g} ms; bare {found['bare_ms']:g} ms; p95 {found['over_p95_ms']:g} ms over it"
+    beside += f"; {found['processes']} processes on the machine"
+    yield Figure(
+        "a run, asked for to ended, over its bare command",
+        found["over_ms"],
+        "ms",
+        30,
+        beside=beside,
+    )
 
 
 def _serving(found: Mapping[str, Any]) -> Iterator[Figure]:

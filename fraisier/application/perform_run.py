@@ -229,6 +229,7 @@ def ground_of_run(store: Store, environment: Environment, claim: RunClaim, contr
         owner={**owner_of(store, environment), "job": claim.job},
         token=claim.token,
         halt=control.halt,
+        fleeting=True,
     )
 
 

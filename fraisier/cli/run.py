@@ -11,7 +11,7 @@ from fraisier.cli.options import (
     label_option,
     wait_option,
 )
-from fraisier.cli.session import Session, asker
+from fraisier.cli.session import Session
 
 
 @click.command("run")
@@ -54,9 +54,9 @@ def command(
     key = session.key(fraise, environment)
     given = _pairs(parameters)
     with session.fraisier() as fraisier:
-        from fraisier.cli.run_waiting import RunWaiting, hand_over
+        from fraisier.cli.run_waiting import RunWaiting, hand_over, request
 
-        row = fraisier.request_run(key, job, parameters=given, by=asker())
+        row = request(fraisier, key, job, given)
         if wait:
             RunWaiting(fraisier, row, as_json=as_json).to_the_end()
         else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fraisier.application.find_workers import FindWorkers, Lack
+from fraisier.application.ports import LEFT
 from fraisier.cli import times
 from fraisier.cli.boundary import EXIT_INTERRUPTED
 from fraisier.cli.screen import Screen, print_json
@@ -21,12 +22,28 @@ from fraisier.domain.labels import may_take
 from fraisier.domain.run import RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fraisier.application.ports import Row
     from fraisier.wiring import Fraisier
 
 PATIENCE = 10.0  # seconds without a worker that may; a restart takes less
+
+
+def request(fraisier: Fraisier, key: EnvironmentKey, job: str, parameters: Mapping[str, str]) -> Row:
+    """Ask for a run. What stands in its way because its worker died is ended first, if nobody else would.
+
+    Raises:
+        NotFound, UsageError, Conflict: see `application.request_run`.
+    """
+    try:
+        return fraisier.request_run(key, job, parameters=parameters, by=asker())
+    except Conflict:
+        if FindWorkers(fraisier.store).lack(fraisier.environment(key).labels) is None:
+            raise
+    performer = Performer(fraisier, lambda worker: worker.perform_run(LEFT))
+    performer.join()
+    return fraisier.request_run(key, job, parameters=parameters, by=asker())
 
 
 def hand_over(fraisier: Fraisier, row: Row, *, as_json: bool) -> None:

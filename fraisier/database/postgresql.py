@@ -206,9 +206,11 @@ class PostgresqlStore(SqlStore):
         environments: Collection[EnvironmentKey],
         labels: Collection[str] = (),
         only: str = "",
+        performing: Collection[str] | None = None,
     ) -> RunClaim | None:
         """The oldest run that may begin now, or that a dead worker left."""
-        look = postgresql_runs.RunLook(environments, labels, only)
+        own = None if performing is None else (worker, performing)
+        look = postgresql_runs.RunLook(environments, labels, only, own)
         if not postgresql_runs.is_any_run_due(self._reader, look):
             return None
         found: RunClaim | None = self._write(lambda tx: postgresql_runs.claim_run(tx, worker, look))

@@ -27,6 +27,9 @@ _DUE = """
                  AND NOT EXISTS (SELECT 1 FROM tb_workers w
                                   WHERE w.id = r.worker AND w.retired_at IS NULL
                                     AND w.alive_until > clock_timestamp())
+                 OR r.worker = CAST(:own AS text)
+                    AND NOT EXISTS (SELECT 1 FROM jsonb_array_elements_text(CAST(:performing AS jsonb)) p (id)
+                                     WHERE p.id = r.id::text)
             ELSE (r.not_before IS NULL OR r.not_before <= clock_timestamp()
                   OR r.requested_at > clock_timestamp())
                  AND (SELECT count(*) FROM tb_runs u
@@ -71,13 +74,16 @@ class RunLook:
     environments: Collection[EnvironmentKey]
     labels: Collection[str]
     only: str
+    own: tuple[str, Collection[str]] | None  # the worker, and what it performs
 
-    def values(self) -> dict[str, str]:
+    def values(self) -> dict[str, str | None]:
         """Of the statements."""
         return {
             "keys": environments_as_json(self.environments),
             "labels": as_json(self.labels),
             "only": self.only,
+            "own": self.own[0] if self.own else None,
+            "performing": as_json(self.own[1] if self.own else ()),
         }
 
 

@@ -31,6 +31,7 @@ class SqlRuns(ABC):
         environments: Collection[EnvironmentKey],
         labels: Collection[str] = (),
         only: str = "",
+        performing: Collection[str] | None = None,
     ) -> RunClaim | None:
         """The oldest run that may begin now, or that a dead worker left."""
 

@@ -183,9 +183,11 @@ class SqliteStore(SqlStore):
         environments: Collection[EnvironmentKey],
         labels: Collection[str] = (),
         only: str = "",
+        performing: Collection[str] | None = None,
     ) -> RunClaim | None:
         """The oldest run that may begin now, or that a dead worker left."""
-        look = sqlite_runs.RunLook(environments, labels, only, self._locks.is_dead)
+        own = None if performing is None else (worker, performing)
+        look = sqlite_runs.RunLook(environments, labels, only, own, self._locks.is_dead)
         with self._readers.lend() as connection:
             if not sqlite_runs.is_any_run_due(connection, self._clocks, look):
                 return None

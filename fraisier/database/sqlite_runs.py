@@ -37,6 +37,7 @@ SELECT r.*, e.run_token, e.current_release, e.current_commit, e.labels AS place_
         OR EXISTS (SELECT 1 FROM json_each(:keys)
                     WHERE json_extract(value, '$[0]') = e.fraise AND json_extract(value, '$[1]') = e.name))
    AND CASE WHEN r.status = 'running' THEN r.worker IN (SELECT value FROM json_each(:dead))
+                 OR r.worker = :own AND r.id NOT IN (SELECT value FROM json_each(:performing))
             ELSE (r.not_before IS NULL OR r.not_before <= :now OR r.requested_at > :now)
                  AND (SELECT count(*) FROM tb_runs u
                        WHERE u.fraise = r.fraise AND u.environment = r.environment AND u.job = r.job
@@ -69,6 +70,7 @@ class RunLook:
     environments: Collection[EnvironmentKey]
     labels: Collection[str]
     only: str
+    own: tuple[str, Collection[str]] | None  # the worker, and what it performs
     is_dead: Callable[[str], bool]
 
 
@@ -83,6 +85,8 @@ def _values(
         "labels": as_json(look.labels),
         "only": look.only,
         "dead": as_json(dead),
+        "own": look.own[0] if look.own else None,
+        "performing": as_json(look.own[1] if look.own else ()),
         "now": iso(clocks.now()),
     }
 

@@ -251,17 +251,20 @@ def point(link: str, to: str) -> None:
         _do(other, argv, f"cannot make the link {link}")
 
 
-def write(path: str, data: bytes, mode: int) -> None:
-    """Write a file, atomically and durably."""
+def write(path: str, data: bytes, mode: int, *, sync: bool = True) -> None:
+    """Write a file, atomically and, unless told otherwise, durably."""
     with reached(path) as (found, other), _telling(f"cannot write {path}"):
         if other is None:
             temporary = _beside(found)
             try:
-                _write_new(temporary, data, mode)
+                _write_new(temporary, data, mode, sync=sync)
             except OSError:
                 temporary.unlink(missing_ok=True)
                 raise
-            _put(temporary, found)
+            if sync:
+                _put(temporary, found)
+            else:
+                temporary.replace(found)
             return
         script = 'cat >"$1.new" && chmod "$2" "$1.new" && sync -- "$1.new"'
         script += ' && mv -fT -- "$1.new" "$1" && sync -- "$3"'
@@ -269,13 +272,14 @@ def write(path: str, data: bytes, mode: int) -> None:
         _do(other, argv, f"cannot write {path}", stdin=data)
 
 
-def _write_new(path: Path, data: bytes, mode: int) -> None:
+def _write_new(path: Path, data: bytes, mode: int, *, sync: bool = True) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
         file.write(data)
         file.flush()
         os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
 
 
 def _beside(path: str) -> Path:

@@ -148,7 +148,7 @@ def take(ground: Ground, *, force: bool) -> None:
     refuse_others(ground, newest, owner, force=force)
     own = Layout(ground.app_path).own
     # The token first: should we die in between, nobody who was outdated before has become valid again.
-    files.write(f"{own}/token", f"{ground.token}\n".encode(), 0o600)
+    files.write(f"{own}/token", f"{ground.token}\n".encode(), 0o600, sync=not ground.fleeting)
     if owner != dict(ground.owner):
         files.write(f"{own}/owner", owner_text(ground) + b"\n", 0o600)
 

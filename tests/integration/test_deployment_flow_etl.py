@@ -370,3 +370,20 @@ def test_without_a_worker_a_person_deploys_though_a_dead_one_left_a_run(tmp_path
         assert done.returncode == 0, done.stderr
         assert site.version == "two"
         assert site.fraisier.store.run(run)["cause"] == "interrupted"
+
+
+def test_a_run_that_died_with_its_terminal_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    with pipeline(tmp_path) as site:
+        with site.working():
+            site.load("echo begun; [ -e ../../go ] || sleep 300")
+        argv = [sys.executable, "-m", "fraisier", "--config", str(site.config), "run", "shop", "production"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as first:
+            assert first.stdout is not None
+            assert first.stdout.readline() == b"begun\n"
+            first.kill()
+        (left,) = site.fraisier.store.runs()
+        assert left["status"] == "running"
+        (site.app / "go").touch()
+        done = command(site, "run", "shop", "production")
+        assert (done.returncode, done.stdout) == (0, "begun\n"), done.stderr
+        assert site.fraisier.store.run(left["id"])["cause"] == "interrupted"

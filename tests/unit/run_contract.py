@@ -256,6 +256,17 @@ class RunContract(_WithWorkers):
         third = taken(store, "w3")
         assert (third.id, third.interrupted) == (second.id, True)
 
+    def test_what_a_worker_has_let_go_of_comes_back_to_be_ended(self, store: Store) -> None:
+        """The store was away for so long that it gave up; then it goes on living."""
+        asked(store)
+        begun = taken(store, performing=())
+        assert take(store, performing=(begun.id,)) is None
+        assert take(store, "w2", performing=()) is None, "only its worker knows"
+        again = taken(store, performing=())
+        assert (again.id, again.interrupted, again.token > begun.token) == (begun.id, True, True)
+        with pytest.raises(TokenOutdated):
+            store.finish_run(begun, GOOD)
+
     def test_a_run_that_has_ended_is_nobodys(self, store: Store) -> None:
         asked(store)
         claim = taken(store)

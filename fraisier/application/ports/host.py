@@ -24,6 +24,7 @@ class Ground:
     owner: Mapping[str, str]  # installation, fraise, environment
     token: int
     halt: Event = field(default_factory=Event, compare=False, repr=False)
+    fleeting: bool = False  # a power loss ends all that its token guards: that needs not be on disk
 
 
 class Host(Protocol):

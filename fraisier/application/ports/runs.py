@@ -114,12 +114,14 @@ class Runs(Protocol):
         environments: Collection[EnvironmentKey],
         labels: Collection[str] = (),
         only: str = "",
+        performing: Collection[str] | None = None,
     ) -> RunClaim | None:
         """The oldest run that may begin now, of one of these environments that a worker with these `labels`
         may take, and where no deployment holds runs back. Before those, ones that dead workers left under
         way. What was asked for in environments that are no longer published comes too, so that it ends.
         `only` this run, and those of its job that dead workers left; LEFT: only what they left. A pause, or
-        a window, holds back deployments only.
+        a window, holds back deployments only. `performing` are the runs that this worker performs: what is
+        its own besides, it has let go of (the store was away for too long), and it comes back to be ended.
         """
         ...
 
