@@ -112,6 +112,12 @@ def _schedule(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     return bench_schedule.measure(5 if quick else 30)
 
 
+def _hosts(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    from tools import bench_hosts
+
+    return bench_hosts.measure(4, 2) if quick else bench_hosts.measure(10, 5)
+
+
 PARTS: Mapping[str, Part] = {
     "startup": _startup,
     "reading": _reading,
@@ -126,6 +132,7 @@ PARTS: Mapping[str, Part] = {
     "cutover": _cutover,
     "fleet": _fleet,
     "schedule": _schedule,
+    "hosts": _hosts,
 }
 LONGER = {"cutover": 1800.0}  # seconds; 200 deployments in all, each with a drain
 

@@ -54,6 +54,7 @@ def figures_of(parts: Mapping[str, Any]) -> list[Figure]:
         "cutover": _cutover,
         "fleet": _fleet,
         "schedule": _schedule,
+        "hosts": _hosts,
     }
     return [figure for name, read in tables.items() if name in parts for figure in read(parts[name])]
 
@@ -213,6 +214,12 @@ def _fleet(found: Mapping[str, Any]) -> Iterator[Figure]:
     plan = found["plan"]
     beside = f"{plan['cpu_seconds']:g} s of CPU"
     yield Figure(f"plan over {plan['hosts']} hosts", plan["seconds"], "s", 3, beside=beside)
+
+
+def _hosts(found: Mapping[str, Any]) -> Iterator[Figure]:
+    name = f"{found['hosts']} real servers deployed at once, against one of them"
+    beside = f"{found['all_seconds']:g} s, one alone {found['one_seconds']:g} s"
+    yield Figure(name, found["times"], "times", 3, beside=beside)
 
 
 def as_text(found: Mapping[str, Any], figures: Sequence[Figure]) -> str:
