@@ -1,8 +1,8 @@
 """Ten servers deployed at once, against one of them: a part of `make bench`.
 
-The servers are real (tests/servers: systemd and sshd of their own, from namespaces on this machine), and so is
-everything else: signed webhook, build on each host, restart of a unit, its health. They share this machine's
-cores, so ten cost at least what their work costs; what is measured is that they are not served one by one.
+The servers are real (tests/servers: systemd and sshd of their own, from namespaces on this machine), and so
+is everything else: signed webhook, build on each host, restart of a unit, its health. They share this
+machine's cores, so on two cores ten cost what their work costs; look at the load beside the figure.
 
     python -m tools.bench_hosts [--hosts 10] [--deployments 5]
 """

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from fraisier.application.build_here import builder_problems
 from fraisier.application.check_access import can_read, mode_of, user_of
 from fraisier.application.check_backups import backup_problems
+from fraisier.application.check_database import database_problems
 from fraisier.application.check_jobs import check_jobs
 from fraisier.application.check_timers import left_units
 from fraisier.application.find_holds import FindHolds
@@ -284,6 +285,7 @@ class CheckEnvironments:
             yield from self._isolation(subject, environment, host)
             if environment.deploys:
                 yield self._unit(subject, environment, host)
+            yield from self._programs(subject, environment, host)
             if environment.backup is not None:
                 yield from self._backups(subject, environment, host)
             yield from self._left_units(host)
@@ -379,6 +381,16 @@ class CheckEnvironments:
             yield check.problem(problem.message, problem.hint, fatal=problem.fatal)
         if not problems:
             yield check.ok("every source and every destination can be used")
+
+    def _programs(self, subject: str, environment: Environment, host: Host) -> Iterator[Finding]:
+        """Only where there is a database."""
+        check = Checker(subject, "database")
+        serving = running_release(host, Layout(environment.app_path))
+        problems = [*database_problems(environment, host, self._tools, serving)]
+        for each in problems:
+            yield check.problem(each.message, each.hint, fatal=each.fatal)
+        if environment.database is not None and not problems:
+            yield check.ok("what it is migrated and dumped with is there")
 
     def _left_units(self, host: Host) -> Iterator[Finding]:
         """Once per host: timers of environments that left the configuration go on."""

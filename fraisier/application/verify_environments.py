@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from fraisier.application.instances import address_of, recorded
-from fraisier.application.ports import Host, Row, Store, UnitState
+from fraisier.application.ports import Host, OpenProxy, Row, Store, UnitState
 from fraisier.application.release_marker import read_marker
 from fraisier.application.request_deployment import find_environment
 from fraisier.application.takeover import owner_of
@@ -137,14 +137,26 @@ class VerifyEnvironments:
             return replace(found, **self._served(plain, host, wanted, ""))
         instance = replace(environment, cutover=Cutover.blue_green)
         address = address_of(host, layout, wanted.release)
-        is_linked = address.startswith("/") and environment.proxy is None
         return replace(
             found,
-            listens=address if is_linked else "",
-            dialled=host.read_link(layout.link) or "",
+            **self._traffic(environment, host, address),
             others=tuple(self._others(instance, host, wanted.release)),
             **self._served(instance, host, wanted, wanted.release),
         )
+
+    def _traffic(self, environment: Environment, host: Host, address: str) -> dict[str, Any]:
+        """Where a release listens that is an instance, and where its traffic goes."""
+        proxy = self._tools.proxy(environment)
+        if proxy is None:
+            linked = address if address.startswith("/") else ""
+            return {"listens": linked, "dialled": host.read_link(Layout(environment.app_path).link) or ""}
+        if not isinstance(proxy, OpenProxy):
+            return {}
+        return {
+            "listens": address,
+            "dialled": ", ".join(proxy.points_to(environment)),
+            "proxy": proxy.kind,
+        }
 
     def _served(self, environment: Environment, host: Host, wanted: Wanted, instance: str) -> dict[str, Any]:
         """What runs the release: its own instance, or ('') the plain unit; and the files of that."""

@@ -143,6 +143,7 @@ class PostgreSQL:
 
     kind = "postgresql"
     suffix = ".dump"
+    programs = ("pg_dump", "pg_restore")
 
     def dump(self, url: str | Secret, file: str, *, timeout: float) -> Command:
         """One database, without the roles, which belong to the server."""

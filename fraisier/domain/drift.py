@@ -59,8 +59,8 @@ class Found:
 
     `owner` is None where nobody's name is there. `edited` are files that a deployment puts elsewhere on the
     host and that are otherwise there. Where the release runs as an instance of its own, `listens` is the
-    socket that it listens on, `dialled` what the link of the proxy leads to, and `others` are the instances
-    of other releases that run beside it.
+    socket or port that it listens on, `dialled` what the link of the proxy leads to, or where the brand
+    `proxy` says that it sends traffic, and `others` are the instances of other releases that run beside it.
     """
 
     current: str
@@ -73,6 +73,7 @@ class Found:
     edited: tuple[str, ...] = ()
     listens: str = ""
     dialled: str = ""
+    proxy: str = ""  # '' = it dials the link, and nobody has to ask it
     others: tuple[str, ...] = ()
 
 
@@ -94,8 +95,10 @@ def differences(wanted: Wanted, found: Found) -> Iterator[Difference]:
     if found.unit is not None:
         yield from _unit(wanted, found.unit)
     if found.listens and found.dialled != found.listens:
-        where = f"leads to {found.dialled}" if found.dialled else "is gone"
-        yield Difference("traffic", f"{layout.link} {where}; {wanted.release} listens on {found.listens}")
+        where = f"{layout.link} leads to {found.dialled}" if found.dialled else f"{layout.link} is gone"
+        if found.proxy:
+            where = f"{found.proxy} sends traffic to {found.dialled or 'nobody'}"
+        yield Difference("traffic", f"{where}; {wanted.release} listens on {found.listens}")
     for release in found.others:
         yield Difference("instance", f"release {release} still runs beside {wanted.release}")
     for path in found.edited:

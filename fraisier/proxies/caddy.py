@@ -36,6 +36,11 @@ class Caddy:
         if _upstreams(environment) != wanted:
             _ask(environment, "PATCH", f"/id/{_id(environment)}/upstreams", wanted)
 
+    def points_to(self, environment: Environment) -> Sequence[str]:
+        """The upstreams of the handler."""
+        found = _upstreams(environment)
+        return [str(each.get("dial", "")) for each in found] if isinstance(found, list) else []
+
     def problems(self, environment: Environment) -> Sequence[Problem]:
         """Caddy has to answer and to know the handler."""
         try:

@@ -61,6 +61,15 @@ class HAProxy:
                 _tell(environment, f"set server {backend}/{server.name} state maint")
         _remember(environment)
 
+    def points_to(self, environment: Environment) -> Sequence[str]:
+        """The servers that are open."""
+        places = {int(place.rpartition(":")[2]): place for place in environment.listen}
+        return [
+            places.get(server.port, f"{server.name}:{server.port}")
+            for server in _servers(environment)
+            if not server.out
+        ]
+
     def problems(self, environment: Environment) -> Sequence[Problem]:
         """HAProxy has to answer and to know each place where a release may listen."""
         try:

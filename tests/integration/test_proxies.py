@@ -165,6 +165,7 @@ def test_traffic_goes_to_the_release_that_was_named_and_to_no_other(stand):
     for place in (*stand.places, *stand.places):
         stand.proxy.point(stand.environment, place)
         assert {stand.answer() for _ in range(6)} == {place}
+        assert list(stand.proxy.points_to(stand.environment)) == [place]
         stand.proxy.point(stand.environment, place)  # once more changes nothing
         assert stand.answer() == place
 

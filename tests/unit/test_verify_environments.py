@@ -13,7 +13,7 @@ from fraisier.application.ports import UnitState
 from fraisier.application.takeover import owner_of
 from fraisier.application.verify_environments import Verdict, VerifyEnvironments
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.fraise import Cutover, Environment, TargetSpec
+from fraisier.domain.fraise import Cutover, Environment, ProxySpec, TargetSpec
 from fraisier.domain.rollout import Rollout
 from fraisier.wiring import SystemClock
 from tests import factories
@@ -69,6 +69,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.app = folder / "app"
         self.host, self.target, self.store = FakeHost(), Beside(), Told()
+        self.proxy: object = None
         own = self.app / ".fraisier"
         (own / "releases").mkdir(parents=True)
         (own / "instances").mkdir()
@@ -99,6 +100,7 @@ class Place:
             targets={"fake": self.target},
             probers={},
             migrations={},
+            proxies={"haproxy": self.proxy} if self.proxy else {},  # type: ignore[dict-item]
             repository=FakeRepository(),
             clock=SystemClock(),
         )
@@ -125,6 +127,60 @@ def test_traffic_that_goes_elsewhere_is_a_drift(place: Place) -> None:
     assert place.found() == [(Verdict.drift, "traffic")]
     (place.app / "current.sock").symlink_to("/run/other.sock")
     assert place.found() == [(Verdict.drift, "traffic")]
+
+
+class Sending:
+    """A proxy that tells where it sends traffic; None: it does not answer."""
+
+    kind = "haproxy"
+
+    def __init__(self, *places: str, answers: bool = True) -> None:
+        self.places, self.answers = places, answers
+
+    def point(self, environment: Environment, address: str) -> None:
+        raise AssertionError("to look changes nothing")
+
+    def problems(self, environment: Environment) -> list[Any]:
+        return []
+
+    def points_to(self, environment: Environment) -> tuple[str, ...]:
+        if not self.answers:
+            raise StepFailed(Cause.host, "cannot reach HAProxy")
+        return self.places
+
+
+def _by_port(place: Place, proxy: object) -> list[tuple[Verdict, str]]:
+    (place.app / ".fraisier" / "instances" / f"{RELEASE}.env").write_text("FRAISIER_ADDRESS=127.0.0.1:8001\n")
+    place.proxy = proxy
+    listen = ("127.0.0.1:8001", "127.0.0.1:8002")
+    return place.found(proxy=ProxySpec(kind="haproxy"), listen=listen)
+
+
+@pytest.mark.parametrize(
+    ("places", "is_right"),
+    [
+        (("127.0.0.1:8001",), True),
+        (("127.0.0.1:8002",), False),
+        (("127.0.0.1:8001", "127.0.0.1:8002"), False),
+        ((), False),
+    ],
+)
+def test_a_proxy_that_is_told_is_asked_where_it_sends_traffic(
+    place: Place, places: tuple[str, ...], is_right: bool
+) -> None:
+    found = _by_port(place, Sending(*places))
+    assert found == [(Verdict.same, "all") if is_right else (Verdict.drift, "traffic")]
+
+
+def test_a_proxy_that_does_not_answer_is_no_drift_but_unknown(place: Place) -> None:
+    assert _by_port(place, Sending(answers=False)) == [(Verdict.unknown, "host")]
+
+
+def test_a_proxy_of_somebody_elses_that_does_not_tell_is_not_asked(place: Place) -> None:
+    class Mute:
+        kind = "haproxy"
+
+    assert _by_port(place, Mute()) == [(Verdict.same, "all")]
 
 
 def test_another_release_that_still_runs_is_a_drift_and_one_that_does_not_is_none(place: Place) -> None:

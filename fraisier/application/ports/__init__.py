@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from fraisier.application.ports.processes import Job as Job
     from fraisier.application.ports.processes import Processes as Processes
     from fraisier.application.ports.processes import Program as Program
+    from fraisier.application.ports.proxy import OpenProxy as OpenProxy
     from fraisier.application.ports.proxy import Proxy as Proxy
     from fraisier.application.ports.receiving import Delivery as Delivery
     from fraisier.application.ports.receiving import Received as Received
@@ -93,7 +94,7 @@ _FILES = {
     "ports.news": "News",
     "ports.migrations": "UNREACHABLE Answer CannotTell CommandEnv Migrations",
     "ports.processes": "Finished Job Processes Program",
-    "ports.proxy": "Proxy",
+    "ports.proxy": "OpenProxy Proxy",
     "ports.receiving": "Delivery Received Requested",
     "ports.repository": "Contents Fetched History LoggedCommit Repository Unpacking",
     "ports.runs": "LEFT Newest RunClaim Runs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fraisier.application.ports.target import Problem
 from fraisier.domain.fraise import Environment
@@ -27,4 +27,17 @@ class Proxy(Protocol):
 
     def problems(self, environment: Environment) -> Sequence[Problem]:
         """What would keep `point` from working."""
+        ...
+
+
+@runtime_checkable
+class OpenProxy(Protocol):
+    """A proxy that tells where traffic goes, so that `fraisier status --verify` can compare."""
+
+    def points_to(self, environment: Environment) -> Sequence[str]:
+        """Where new requests go: host:port of each, as `listen:` writes it where that is one of them.
+
+        Raises:
+            StepFailed: the proxy does not answer.
+        """
         ...
