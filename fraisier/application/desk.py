@@ -100,6 +100,7 @@ class RunDesk:
         environment = self.environment
         return replace(
             command,
+            cwd=command.cwd or "/",  # not everybody has a home
             user=command.user or environment.user,
             env={**environment.env, **self._told(), **command.env},
             env_file=command.env_file or environment.env_file,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from fraisier.application.backup_tools import YES, BackupTools, spec_of
 from fraisier.application.look_at_copies import LookAtCopies
 from fraisier.application.ports import Desk
-from fraisier.domain.backup import Copy, CopyNote, CopyState, Destination
+from fraisier.domain.backup import CopyNote, CopyState, Destination
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.retention import newest_verified, to_forget, to_prune
 from fraisier.domain.run import RunEnding, RunStatus
@@ -21,7 +23,8 @@ class PruneBackups:
     def __call__(self, desk: Desk) -> RunEnding:
         """At every destination, after looking at its newest copy again: nothing goes for one that is damaged.
 
-        With the parameter `damaged`, what is damaged or gone is given up, too.
+        With the parameter `damaged`, what is damaged or gone is given up, too; with `safety`, safety copies
+        of restores are that are older than the newest backup that was verified.
         """
         pruned: dict[str, list[str]] = {}
         failed: dict[str, str] = {}
@@ -31,7 +34,8 @@ class PruneBackups:
                 present = [copy for copy in copies if copy.state is not CopyState.gone]
                 if present:
                     self._look.look(desk, place, max(present, key=lambda copy: (copy.made_at, copy.name)))
-                pruned[place.name] = self.at(desk, place, damaged=desk.claim.parameters.get("damaged") == YES)
+                given = {name for name, value in desk.claim.parameters.items() if value == YES}
+                pruned[place.name] = self.at(desk, place, also=given)
             except StepFailed as error:
                 if error.cause is Cause.cancelled:
                     raise
@@ -44,7 +48,7 @@ class PruneBackups:
         hint = "See that its destinations can be reached: fraisier doctor"
         return RunEnding(status=RunStatus.failed, cause=Cause.backup, error=message, hint=hint, detail=detail)
 
-    def at(self, desk: Desk, place: Destination, *, damaged: bool = False) -> list[str]:
+    def at(self, desk: Desk, place: Destination, *, also: Collection[str] = ()) -> list[str]:
         """Prune one destination; returns the names of what was removed.
 
         Each is noted as removed before it is: one that a crash leaves there is found, and judged anew.
@@ -57,8 +61,11 @@ class PruneBackups:
         verified = newest_verified(store.copies(key))
         going = to_prune(copies, spec_of(desk).retention, verified=verified)
         forgotten = to_forget(copies, spec_of(desk).retention)
-        if damaged:
-            going += [copy.name for copy in copies if _is_given_up(copy) and copy.name not in going]
+        if "safety" in also:
+            going += [copy.name for copy in copies if copy.safety and copy.name < verified]
+        if "damaged" in also:
+            damaged = [copy.name for copy in copies if copy.state is CopyState.damaged]
+            going += [name for name in damaged if name not in going]
             forgotten += [copy.name for copy in copies if copy.state is CopyState.gone]
         now = self._tools.clock.now()
         store.note_copies(
@@ -70,7 +77,3 @@ class PruneBackups:
         for name in going:
             desk.say(f"{place.name}: removed {name}")
         return going
-
-
-def _is_given_up(copy: Copy) -> bool:
-    return copy.state is CopyState.damaged

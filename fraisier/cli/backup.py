@@ -115,24 +115,25 @@ def verify(session: Session, fraise: str, environment: str, *, wait: bool, as_js
 @fraise_argument()
 @environment_argument()
 @click.option("--damaged", is_flag=True, help="Also what is damaged, and forget what is gone.")
+@click.option("--safety", is_flag=True, help="Also safety copies older than the newest verified backup.")
 @wait_option
 @json_option
 @label_option
 @click.pass_obj
 def prune(
-    session: Session, fraise: str, environment: str, *, damaged: bool, wait: bool, as_json: bool
+    session: Session, fraise: str, environment: str, *, damaged: bool, safety: bool, wait: bool, as_json: bool
 ) -> None:
     """Remove the backups that no rule of `retention` keeps, at every destination.
 
     Nothing goes where the newest backup is not whole; the last one that was verified never goes, and no
-    safety copy of a restore does.
+    safety copy of a restore does unless --safety says so.
 
     \b
     Examples:
       fraisier backup prune dumps production
       fraisier backup prune dumps production --damaged
     """
-    parameters = {"damaged": "yes"} if damaged else {}
+    parameters = {name: "yes" for name, wanted in (("damaged", damaged), ("safety", safety)) if wanted}
     _perform(session, _key(session, fraise, environment), "prune", parameters, wait=wait, as_json=as_json)
 
 

@@ -175,7 +175,7 @@ def _busy(store: Store, row: Row) -> str:
     if row["pending"]:
         return f"{row['pending']} waiting"
     if row["status"] is None:
-        return "" if row["paused"] else "never deployed"
+        return "" if row["paused"] or row["last_run"] else "never deployed"
     return _left(store, row)
 
 

@@ -178,7 +178,7 @@ def _of_backup(environment: Parsed) -> dict[str, Job]:
     by_hand = replace(made, schedule=None, retries=0, on_success=(), on_failure=())
     asked = dict.fromkeys(("backup", "source", "to", "destination", "force"), "")
     restored = replace(by_hand, name=RESTORING, kind=JobKind.restore, parameters=asked)
-    pruned = replace(by_hand, name=PRUNING, kind=JobKind.prune, parameters={"damaged": ""})
+    pruned = replace(by_hand, name=PRUNING, kind=JobKind.prune, parameters={"damaged": "", "safety": ""})
     return {MAIN: made, VERIFICATION: tried, RESTORING: restored, PRUNING: pruned}
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.desks import open_path
 
@@ -16,6 +20,43 @@ def fraisier(config: Path, *words: str) -> tuple[int, str, str]:
     argv = [sys.executable, "-m", "fraisier", "--config", str(config), *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs commands as somebody else")
+def test_the_environments_user_makes_keeps_and_tries_it(open_path: Path) -> None:
+    """Everything is the user's: root's own files are beyond his reach, and he needs no other."""
+    data, kept, config = open_path / "data", open_path / "kept", open_path / "fraises.yaml"
+    for folder in (data, kept):
+        folder.mkdir(mode=0o700)
+    (data / "a").write_text("first")
+    for path in (data, kept, data / "a"):
+        shutil.chown(path, "nobody")
+    config.write_text(
+        f"""
+database: {{url: "sqlite://{open_path}/state/fraisier.db"}}
+fraises:
+  dumps:
+    type: backup
+    environments:
+      production:
+        app_path: {open_path}/app
+        user: nobody
+        min_free_disk: 1MB
+        sources: {{data: {data}}}
+        destinations: {{disk: {kept}}}
+        on_success: id -un > {kept}/who
+"""
+    )
+    for verb in ("run", "verify"):
+        code, said, told = fraisier(config, "backup", verb, "dumps", "production")
+        assert code == 0, said + told
+    (data / "a").write_text("second")
+    code, said, told = fraisier(config, "backup", "restore", "dumps", "production", "--yes", "--force")
+    assert (code, (data / "a").read_text()) == (0, "first"), said + told
+    assert {path.owner() for path in kept.rglob("*")} == {"nobody"}
+    assert (kept / "who").read_text() == "nobody\n"
+    files = [path for path in kept.rglob("*") if path.is_file() and path.name != "who"]
+    assert {path.stat().st_mode & 0o077 for path in files} == {0}
 
 
 def test_a_folder_is_backed_up_verified_lost_and_brought_back(open_path: Path) -> None:

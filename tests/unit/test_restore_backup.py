@@ -43,6 +43,8 @@ def test_a_restore_over_something_needs_force_and_makes_a_safety_copy(world: Wor
     for _ in range(5):
         make(world)
     assert safety in world.on("disk")
+    world.perform("prune", safety="yes")
+    assert safety in world.on("disk")  # nothing was verified since
     world.perform("restore", force="yes", backup=safety)
     assert world.rows() == {"items": [9], "people": []}
 
@@ -146,3 +148,13 @@ def test_another_environments_backup_is_never_restored(world: World) -> None:
     with pytest.raises(StepFailed, match="it is a backup of orders/staging"):
         world.perform("restore", backup=name)
     assert world.rows() == {}
+
+
+def test_safety_copies_go_when_something_newer_was_verified_and_somebody_says_so(world: World) -> None:
+    make(world)
+    safety = str(world.perform("restore", force="yes").detail["safety"])
+    newest = make(world)
+    world.perform("verify")
+    assert safety in world.on("disk")
+    world.perform("prune", safety="yes")
+    assert (safety in world.on("disk"), newest in world.on("disk")) == (False, True)
