@@ -48,6 +48,8 @@ class BringBack:
             )
         manifest = manifests.read(content or b"", copy.name)
         self._compare(desk, manifest, folder)
+        if manifest.encrypted:
+            self._require_key(desk, manifest)
         names = {each.file: self._plain(desk, manifest, each, folder) for each in manifest.artefacts}
         first: dict[str, Artefact] = {}
         for each in manifest.artefacts:
@@ -65,16 +67,22 @@ class BringBack:
                 message = f"cannot bring back {manifest.name}: {each.file} came damaged"
                 raise StepFailed(Cause.backup, message)
 
+    def _require_key(self, desk: Desk, manifest: Manifest) -> None:
+        """A key that is not there says nothing about the backup."""
+        encryption = spec_of(desk).encryption
+        if encryption is None or not encryption.identity:
+            message = f"cannot decrypt {manifest.name}: the configuration names no key for it"
+            hint = "Set encryption.identity to the path of an age identity"
+            raise StepFailed(Cause.preflight, message, hint)
+        for problem in self._tools.brands.cipher.problems(encryption, desk):
+            raise StepFailed(Cause.preflight, problem.message, problem.hint)
+
     def _plain(self, desk: Desk, manifest: Manifest, each: Artefact, folder: str) -> str:
         """The name of its file, decrypted."""
         if not manifest.encrypted:
             return each.file
         encryption, cipher = spec_of(desk).encryption, self._tools.brands.cipher
-        if encryption is None or not encryption.identity:
-            message = f"cannot decrypt {manifest.name}: the configuration names no key for it"
-            raise StepFailed(
-                Cause.preflight, message, "Set encryption.identity to the path of an age identity"
-            )
+        assert encryption is not None, "the key was asked for"  # noqa: S101
         plain = each.file.removesuffix(cipher.suffix)
         at, to = posixpath.join(folder, each.file), posixpath.join(folder, plain)
         told(desk, cipher.decrypt(encryption, at, to, timeout=desk.job.timeout), f"decrypt {each.file}")

@@ -179,7 +179,14 @@ class RestoreBackup:
                 return ""
             if source.path:
                 return f"{path} is not empty"
-        rows = self._bring.rows(desk, source, "")
+        try:
+            rows = self._bring.rows(desk, source, "")
+        except StepFailed as error:
+            if error.cause is not Cause.database:
+                raise
+            message = f"cannot tell what a restore of {source.name} would replace: {error.message}"
+            hint = "If the database is gone, make it anew, empty; or bring the backup back elsewhere: --to"
+            raise StepFailed(Cause.database, message, hint) from error
         if rows is None:
             return "something"
         return f"{len(rows)} tables with {sum(rows.values())} rows" if rows else ""

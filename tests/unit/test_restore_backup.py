@@ -158,3 +158,12 @@ def test_safety_copies_go_when_something_newer_was_verified_and_somebody_says_so
     assert safety in world.on("disk")
     world.perform("prune", safety="yes")
     assert (safety in world.on("disk"), newest in world.on("disk")) == (False, True)
+
+
+def test_what_cannot_be_looked_at_is_not_replaced(world: World) -> None:
+    make(world)
+    (world.databases / "orders").unlink()
+    with pytest.raises(StepFailed, match="cannot tell what a restore of orders would replace") as error:
+        world.perform("restore", force="yes")
+    assert "make it anew, empty" in error.value.hint
+    assert world.rows() is None
