@@ -13,7 +13,7 @@ from fraisier.deployers import timer_scripts as scripts
 from fraisier.deployers.common import Candidate
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment, EnvironmentKey
-from fraisier.domain.job import Job, Keeper
+from fraisier.domain.job import Job, Keeper, Schedule
 from fraisier.domain.release import Layout
 from fraisier.domain.secret import Secret
 from fraisier.domain.timer_acts import Unit
@@ -175,7 +175,7 @@ def _commands(job: Job) -> Iterator[str]:
 def _timer(environment: Environment, job: Job) -> str:
     schedule = job.schedule
     assert schedule is not None  # noqa: S101 - asked by units_of
-    lines = [f"OnCalendar={each}" for each in calendar_lines(schedule.expression, schedule.timezone)]
+    lines = [f"OnCalendar={each}" for each in _calendar_lines(schedule)]
     if schedule.jitter:
         lines.append(f"RandomizedDelaySec={schedule.jitter:.15g}")
     lines.append("AccuracySec=1")
@@ -185,12 +185,15 @@ def _timer(environment: Environment, job: Job) -> str:
     return _text(environment, ("Unit", about), ("Timer", lines), ("Install", ("WantedBy=timers.target",)))
 
 
-def calendar_lines(expression: str, timezone: str) -> tuple[str, ...]:
+def _calendar_lines(schedule: Schedule) -> tuple[str, ...]:
     """A schedule as values of OnCalendar=, see systemd.time(7)."""
-    from fraisier.deployers.timer_calendar import on_calendar
+    from fraisier.domain.schedule import calendar_lines  # slow to import, and needed for timers only
 
-    zone = f" {timezone}" if timezone else ""
-    return tuple(f"{each}{zone}" for each in on_calendar(expression))
+    try:
+        return calendar_lines(schedule)
+    except ValueError as error:
+        message = f"cannot have systemd keep a schedule: {error}"
+        raise StepFailed(Cause.preflight, message, "Mend `schedule:` in fraises.yaml") from None
 
 
 # ------------------------------------------------------------------------------------------- texts

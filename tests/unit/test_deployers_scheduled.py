@@ -7,7 +7,6 @@ import pytest
 from fraisier.deployers import by_type
 from fraisier.deployers.common import Parts, candidate
 from fraisier.deployers.scheduled import plan_deployment, plan_return, plan_rollback
-from fraisier.deployers.timer_calendar import on_calendar
 from fraisier.deployers.timer_units import key_of, name_of, service_of, timer_of, units_of
 from fraisier.domain.acts import UnitCommand
 from fraisier.domain.errors import StepFailed
@@ -176,31 +175,3 @@ def test_a_name_tells_whose_it_is(key):
     wanted = EnvironmentKey(*key)
     assert key_of(name_of(wanted)) == key_of(timer_of(wanted, "j-1")) == wanted
     assert key_of("ssh.service") is None
-
-
-@pytest.mark.parametrize(
-    ("cron", "calendar"),
-    [
-        ("0 2 * * *", ("*-*-* 02:00:00",)),
-        ("*/15 * * * *", ("*-*-* *:00,15,30,45:00",)),
-        ("30 4 1,15 * *", ("*-*-01,15 04:30:00",)),
-        ("0 9-17/4 * * mon-fri", ("Mon,Tue,Wed,Thu,Fri *-*-* 09,13,17:00:00",)),
-        ("0 0 13 * 5", ("*-*-13 00:00:00", "Fri *-*-* 00:00:00")),
-        ("0 0 */2 * 1", ("Mon *-*-01,03,05,07,09,11,13,15,17,19,21,23,25,27,29,31 00:00:00",)),
-        ("0 0 29 feb *", ("*-02-29 00:00:00",)),
-        ("0 0 * * 7", ("Sun *-*-* 00:00:00",)),
-        ("@weekly", ("Sun *-*-* 00:00:00",)),
-        ("5/20 0 * * *", ("*-*-* 00:05,25,45:00",)),
-        ("30 0 0 1 1 *", ("*-01-01 00:00:30",)),
-        ("Mon..Fri *-*-* 10:00 UTC", ("Mon..Fri *-*-* 10:00 UTC",)),
-        ("weekly", ("weekly",)),
-    ],
-)
-def test_cron_is_said_in_systemds_words(cron, calendar):
-    assert on_calendar(cron) == calendar
-
-
-@pytest.mark.parametrize("cron", ["0 0 L * *", "0 0 * * 1#2", "60 * * * *", "0 0 5-1 * *", "@often"])
-def test_what_systemd_has_no_words_for_is_refused(cron):
-    with pytest.raises(StepFailed, match="no such expression"):
-        on_calendar(cron)

@@ -198,3 +198,11 @@ def test_an_environment_that_is_not_published_stops_no_other(tmp_path: Path) -> 
     assert world.runs() == [("13:00", "pending")]
     assert world.told("run_not_requested")
     assert world.clock.now() > MONDAY
+
+
+def test_what_was_let_pass_is_not_caught_up_by_the_next_worker(tmp_path: Path) -> None:
+    world = World(tmp_path, hourly(), deployed=False)
+    world.passes(2 * HOUR + 60)
+    world.deploy()
+    world.start()
+    assert world.runs() == []
