@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fraisier.application.ports import Host, Store
+from fraisier.application.ports import Ground, Host, Store
 from fraisier.application.request_deployment import find_environment
-from fraisier.application.takeover import ground_of
+from fraisier.application.takeover import ground_of, owner_of
 from fraisier.application.tools import Tools
 from fraisier.domain.errors import StepFailed
 from fraisier.domain.fraise import Environment, EnvironmentKey
@@ -47,10 +47,24 @@ class AdoptEnvironment:
             if tokens[index] is not None:
                 try:
                     host.adopt(ground_of(self._store, environment, token), force=True)
+                    self._adopt_slots(host, environment)
                 except StepFailed as failure:
                     failures.append(failure)
         if failures:
             raise failures[0]
+
+    def _adopt_slots(self, host: Host, environment: Environment) -> None:
+        """Runs have grounds of their own; what runs there is ended, too."""
+        jobs = Layout(environment.app_path).own + "/jobs"
+        slots = {slot: f"{jobs}/{slot}" for slot in host.list(jobs)}
+        found = (host.read(f"{Layout(path).own}/token") or b"" for path in slots.values())
+        tokens = [int(text) for text in found if text.strip().isdigit()]
+        if not tokens:
+            return
+        token = self._store.raise_run_token(environment.key, above=max(tokens))
+        for slot, path in slots.items():
+            owner = {**owner_of(self._store, environment), "job": slot.rpartition("-")[0]}
+            host.adopt(Ground(app_path=path, owner=owner, token=token, fleeting=True), force=True)
 
     def _token_on(self, host: Host, environment: Environment, failures: list[StepFailed]) -> int | None:
         try:

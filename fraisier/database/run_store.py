@@ -80,6 +80,11 @@ class SqlRuns(ABC):
         row: Row = self._write(lambda tx: runs.report(tx, reported))
         return row
 
+    def raise_run_token(self, environment: EnvironmentKey, *, above: int) -> int:
+        """A token over that of the environment's runs and `above`; raises NotFound."""
+        token: int = self._write(lambda tx: runs.raise_token(tx, environment, above))
+        return token
+
     # -- deployments and runs
     def hold_runs(self, claim: Claim) -> None:
         """Let no run of the environment begin until the deployment ends."""

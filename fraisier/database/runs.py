@@ -35,6 +35,8 @@ _CANCEL_REQUESTS = """
 SELECT id, cancel_requested_by FROM tb_runs
  WHERE status IN ('pending', 'running') AND status = 'running' AND worker = ? AND cancel_requested_by <> ''
 """
+_RUN_TOKEN = "SELECT run_token FROM tb_environments WHERE fraise = ? AND name = ?"
+_RAISE_RUN_TOKEN = "UPDATE tb_environments SET run_token = ? WHERE fraise = ? AND name = ?"
 _HOLD = "UPDATE tb_environments SET runs_held_by = ? WHERE fraise = ? AND name = ?"
 _BY_INVOCATION = "SELECT * FROM tb_runs WHERE invocation = ? AND invocation <> ''"
 _FIRST_TRY = """
@@ -214,6 +216,17 @@ def hold(tx: Transaction, claim: RunClaim) -> DatabaseRow:
         message = f"cannot go on with the run {claim.id}: it has ended, or another worker has it"
         raise TokenOutdated(message, "Nothing to do: see `fraisier runs`")
     return row
+
+
+def raise_token(tx: Transaction, key: EnvironmentKey, above: int) -> int:
+    """A token over that of the environment's runs and `above`; raises NotFound."""
+    tx.lock([_place(key)])
+    row = tx.row(_RUN_TOKEN, _place(key))
+    if row is None:
+        raise never_published(key)
+    token = max(int(row["run_token"]), above) + 1
+    tx.later(_RAISE_RUN_TOKEN, (token, *_place(key)))
+    return token
 
 
 def write_output(tx: Transaction, claim: RunClaim, text: str) -> None:

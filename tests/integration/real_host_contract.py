@@ -245,6 +245,32 @@ class RealHostContract(HostContract):
         with pytest.raises(TokenOutdated):
             said(host, ours, "true")
 
+    def test_a_run_has_a_ground_of_its_own_inside_the_environments(
+        self, host: Host, ours: Ground, mark: str
+    ) -> None:
+        """A takeover of the one ends nothing of the other."""
+        slot = f"{ours.app_path}/.fraisier/jobs/main-0"
+        run = replace(ours, app_path=slot, owner={**ours.owner, "job": "main"}, token=1, fleeting=True)
+        host.adopt(run)
+        heard = Heard()
+        with ThreadPoolExecutor(1) as pool:
+            line = f"(setsid sleep {mark} &); echo on; sleep {mark}"
+            running = pool.submit(host.run, run, Command.shell(line, cwd="/"), heard.job)
+            until = time.monotonic() + 20
+            while b"on" not in heard.data:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            host.adopt(replace(ours, token=6))
+            assert alive(host, mark)
+            host.adopt(replace(run, token=2))
+            assert not alive(host, mark)
+            running.result(40)
+        with pytest.raises(TokenOutdated):
+            said(host, run, "true")
+        assert host.list(slot) != []
+        mode = host.inspect(("stat", "-c", "%a", f"{ours.app_path}/.fraisier")).stdout
+        assert mode.strip() == b"700"
+
     def test_nobody_waits_for_a_lock_after_being_told_to_stop(self, host: Host, ours: Ground) -> None:
         """Whoever holds it may be stopped itself: SIGSTOP, a debugger."""
         with host.guard(ours), ThreadPoolExecutor(1) as pool:

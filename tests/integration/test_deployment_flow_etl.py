@@ -387,3 +387,15 @@ def test_a_run_that_died_with_its_terminal_does_not_stand_in_the_way(tmp_path: P
         done = command(site, "run", "shop", "production")
         assert (done.returncode, done.stdout) == (0, "begun\n"), done.stderr
         assert site.fraisier.store.run(left["id"])["cause"] == "interrupted"
+
+
+def test_runs_go_on_after_a_folder_of_a_newer_database_was_adopted(site: Pipeline) -> None:
+    site.load("echo one")
+    site.run()
+    token = site.app / ".fraisier/jobs/main-0/.fraisier/token"
+    token.write_text("500\n")
+    row = site.run()
+    assert (row["status"], row["cause"]) == ("failed", "owner")
+    assert "fraisier adopt shop production" in row["hint"]
+    site.fraisier.adopt(KEY, by="alice")
+    assert site.run()["status"] == "success"

@@ -267,6 +267,14 @@ class RunContract(_WithWorkers):
         with pytest.raises(TokenOutdated):
             store.finish_run(begun, GOOD)
 
+    def test_the_token_of_runs_is_raised_over_whatever_a_host_has(self, store: Store) -> None:
+        assert store.raise_run_token(KEY, above=41) == 42
+        assert store.raise_run_token(KEY, above=7) == 43
+        asked(store)
+        assert taken(store).token == 44
+        with pytest.raises(NotFound):
+            store.raise_run_token(EnvironmentKey("orders", "moon"), above=1)
+
     def test_a_run_that_has_ended_is_nobodys(self, store: Store) -> None:
         asked(store)
         claim = taken(store)

@@ -29,6 +29,7 @@ from fraisier.wiring import SystemClock
 from tests.factories import KEY, SHA_A, environment, fraise
 from tests.fake_repository import FakeRepository
 from tests.fakes import FakeHost
+from tests.migrated import lay_migrated
 from tests.unit.store_contract import claimed, finished, wish
 from tests.unit.test_run_deployment import Codec
 
@@ -42,6 +43,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.app = folder / "app"
         self.host = FakeHost()
+        lay_migrated(folder / "db" / "f.db")
         self.store = open_sqlite(f"sqlite://{folder}/db/f.db", state_folder=str(folder / "db"))
         self.environment = environment(
             app_path=str(self.app), user="orders", env={"TOKEN": Secret("hunter22"), "MODE": "full"}
@@ -367,3 +369,60 @@ def test_runs_of_one_job_have_grounds_of_their_own(world: World) -> None:
     for claim in claims:
         world.perform(claim, Control())
     assert seen == [f"{world.app}/.fraisier/jobs/main-0", f"{world.app}/.fraisier/jobs/main-1"]
+
+
+class Death(BaseException):
+    """kill -9, as far as one thread can play it."""
+
+
+POINTS = [
+    (where, name, when)
+    for where, name in (
+        ("host", "adopt"),
+        ("host", "run"),
+        ("store", "write_run_output"),
+        ("store", "finish_run"),
+    )
+    for when in ("before", "after")
+]
+
+
+@pytest.mark.parametrize(("where", "name", "when"), POINTS)
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_death_at_any_point_leaves_one_end_and_one_more_try_at_the_most(
+    world: World, monkeypatch: pytest.MonkeyPatch, where: str, name: str, when: str, code: int
+) -> None:
+    world.with_job(retries=1, retry_delay=0.0, on_success=("echo cheer",))
+    world.host.scripts["load"] = lambda _, job: job.output(b"x" * 20_000) or code
+    target = world.host if where == "host" else world.store
+    act = getattr(target, name)
+
+    def dies(*args: Any, **options: Any) -> Any:
+        if when == "after":
+            act(*args, **options)
+        raise Death
+
+    world.ask()
+    first = world.claim()
+    with monkeypatch.context() as patched:
+        patched.setattr(target, name, dies)
+        with pytest.raises(Death):
+            world.perform(first, Control())
+    world.store.retire_worker("w")
+    world.store.register_worker("w2", info={})
+    again = world.store.claim_run("w2", environments=[KEY])
+    ended = (name, when) == ("finish_run", "after")
+    if not ended:
+        assert again is not None
+        assert (again.id, again.interrupted) == (first.id, True)
+        world.perform(again, Control())
+        again = world.store.claim_run("w2", environments=[KEY])
+    row = world.store.run(first.id)
+    succeeded = ended and code == 0
+    assert (row["status"], row["cause"]) == (
+        ("success", None) if succeeded else ("failed", "run" if ended else "interrupted")
+    )
+    assert (again is None) == succeeded, "a failure has its other try, whoever stored it"
+    if again is not None:
+        assert (again.attempt, again.retry_of, again.interrupted) == (2, first.id, False)
+    assert world.store.claim_run("w2", environments=[KEY]) is None

@@ -149,6 +149,14 @@ class Runs(Protocol):
         """Store what a host performed by itself; what was stored of the same invocation is completed."""
         ...
 
+    def raise_run_token(self, environment: EnvironmentKey, *, above: int) -> int:
+        """Raise the token of the environment's runs over its own and `above`; returns it.
+
+        Raises:
+            NotFound: no such environment was published.
+        """
+        ...
+
     # -- deployments and runs
     def hold_runs(self, claim: Claim) -> None:
         """Let no run of the environment begin until the deployment ends, or lets go of them."""
