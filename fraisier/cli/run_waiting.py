@@ -15,7 +15,7 @@ from fraisier.cli.boundary import EXIT_INTERRUPTED
 from fraisier.cli.screen import Screen, print_json
 from fraisier.cli.session import asker
 from fraisier.cli.text import SHORT_ID, output_text
-from fraisier.cli.waiting import EndedOtherwise, Performer, signals_interrupt
+from fraisier.cli.waiting import EndedOtherwise, Performer, Terminated, signals_interrupt
 from fraisier.domain.errors import EXIT_ENDED_OTHERWISE, Conflict, NoWorker
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.labels import may_take
@@ -104,8 +104,10 @@ class RunWaiting:
         """Whoever stops reading (`| head -1`) does not stop what only this process performs."""
         try:
             return self._watch(quiet=self._as_json)
-        except OSError:
-            if self._performer is not None and not came:
+        except OSError as closed:
+            if came:  # the terminal is gone, and what was printed last could not be
+                raise Terminated from closed
+            if self._performer is not None:
                 self._watch(quiet=True)
             raise
 
