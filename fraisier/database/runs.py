@@ -300,7 +300,6 @@ def _insert_reported(tx: Transaction, reported: Reported, place: DatabaseRow) ->
 def hold_back(tx: Transaction, claim: Claim) -> None:
     """Let no run of the environment begin while the claim's deployment runs."""
     tx.later(_HOLD, (claim.deployment.id, *_place(claim.environment)))
-    tx.tell(News.work)
 
 
 def let_begin(tx: Transaction, claim: Claim) -> None:
