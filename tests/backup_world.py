@@ -4,6 +4,7 @@ real store, so that a test can break any of them at any point.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import shutil
@@ -19,6 +20,7 @@ from fraisier.application.make_backup import MakeBackup
 from fraisier.application.ports import Desk, Problem, RunClaim, Said, Store
 from fraisier.application.prune_backups import PruneBackups
 from fraisier.application.restore_backup import RestoreBackup
+from fraisier.application.staged_file import WRITE
 from fraisier.application.verify_backup import VerifyBackup
 from fraisier.database.sqlite import open_sqlite
 from fraisier.domain.acts import Command
@@ -248,11 +250,20 @@ class World:
         self.commands.append(command.argv)
         if program == "rot":
             return self._turned(*words)
+        if program == "sh":
+            return self._staged(words[1], *words[3:])
         if program == "sha256sum":
             folder = Path(self.host.root + command.cwd)
             return 0, "".join(f"{sha256(folder / name)}  {name}\n" for name in words[1:])
         verb: Callable[..., tuple[int, str]] = getattr(self, f"_{words[0]}")
         return verb(*words[1:])
+
+    def _staged(self, script: str, path: str, *rest: str) -> tuple[int, str]:
+        file = Path(self.host.root + path)
+        if script == WRITE:
+            file.write_bytes(base64.b64decode("".join(rest)))
+            return 0, ""
+        return 0, base64.b64encode(file.read_bytes()).decode() if file.exists() else ""
 
     def _turned(self, file: str, to: str) -> tuple[int, str]:
         path, target = Path(self.host.root + file), Path(self.host.root + to)

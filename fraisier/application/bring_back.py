@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from fraisier.application.backup_tools import BackupTools, answered, spec_of, told
 from fraisier.application.ports import Desk
+from fraisier.application.staged_file import read_staged
 from fraisier.domain import manifest as manifests
 from fraisier.domain.acts import Command
 from fraisier.domain.backup import Artefact, Copy, Destination, Manifest, Source
@@ -41,12 +42,12 @@ class BringBack:
         brand = self._tools.brands.place(place)
         desk.say(f"{place.name}: fetching {copy.name}")
         brand.fetch(place, copy.name, folder, desk)
-        content = desk.host.read(posixpath.join(folder, manifests.MANIFEST), limit=manifests.LONGEST + 1)
-        if copy.manifest and sha256(content or b"").hexdigest() != copy.manifest:
+        content = read_staged(desk, posixpath.join(folder, manifests.MANIFEST), manifests.LONGEST + 1)
+        if copy.manifest and sha256(content).hexdigest() != copy.manifest:
             raise StepFailed(
                 Cause.backup, f"cannot bring back {copy.name}: its manifest is another than it was"
             )
-        manifest = manifests.read(content or b"", copy.name)
+        manifest = manifests.read(content, copy.name)
         self._compare(desk, manifest, folder)
         if manifest.encrypted:
             self._require_key(desk, manifest)

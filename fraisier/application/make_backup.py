@@ -13,6 +13,7 @@ from fraisier.application.backup_tools import BackupTools, artefact, spec_of, st
 from fraisier.application.look_at_copies import LookAtCopies
 from fraisier.application.ports import Desk
 from fraisier.application.prune_backups import PruneBackups
+from fraisier.application.staged_file import write_staged
 from fraisier.domain import manifest as manifests
 from fraisier.domain.backup import (
     Artefact,
@@ -117,9 +118,7 @@ class KeepBackup:
                 safety=safety,
             )
             content = manifests.write(manifest)
-            with desk.guard():
-                desk.host.write(posixpath.join(folder, manifests.MANIFEST), content)
-                desk.host.sync(folder)
+            write_staged(desk, posixpath.join(folder, manifests.MANIFEST), content)
             places = {
                 place.name: self._keep(desk, place, folder, manifest, content)
                 for place in spec_of(desk).destinations

@@ -313,18 +313,21 @@ def remove(path: str, user: str) -> None:
 def _remove(found: str, path: str, user: str) -> None:
     if kind(found) == "folder":
         # Not synced: a folder of which a power loss brings a part back is removed again.
-        _empty(path, account(user) if user else account(""))
-        _remove_tree(found)
+        if _empty(path, account(user) if user else account("")):
+            Path(found).rmdir()  # may be closed to us: it need not be looked into
+        else:
+            _remove_tree(found)
         return
     Path(found).unlink(missing_ok=True)
     sync_folder(Path(found).parent)
 
 
-def _empty(path: str, who: Account) -> None:
-    """Remove what only the folder's own user can; the folder itself lies in ours."""
+def _empty(path: str, who: Account) -> bool:
+    """Remove what only the folder's own user can; the folder itself lies in ours. Whether that was needed."""
     if os.geteuid() == 0 or who.is_ours or os.lstat(path).st_uid == os.geteuid():
-        return
+        return False
     _empty_as(who, path)
+    return True
 
 
 def _empty_as(who: Account, path: str) -> None:
