@@ -79,18 +79,18 @@ def blocks(language: str) -> list[Block]:
 
 def whole(block: Block) -> str:
     """The configuration that a part, marked as one, would be a part of."""
-    told = block.info.removeprefix("yaml").strip()
+    told = block.words
     if not told:
         return block.text
     part: dict[str, Any] = yaml.safe_load(block.text)
     environment: dict[str, Any] = {"branch": "main", "app_path": "/var/www/orders"}
     fraise: dict[str, Any] = {"repository": "acme/orders", "environments": {"production": environment}}
     top: dict[str, Any] = {"git": {"provider": "github", "github": {}}, "fraises": {"orders": fraise}}
-    if told == "environment":
+    if "environment" in told:
         fraise["environments"] = {"production": part}
-    elif told == "fraise":
-        fraise |= part
+    elif name := told.get("fraise"):
+        top["fraises"] = {name: part}
     else:
-        assert told == "config-part", "mark a part as `config-part`, `fraise` or `environment`"
+        assert "config-part" in told, "mark a part as `config-part`, `fraise=NAME` or `environment`"
         top |= part
     return yaml.safe_dump(top)

@@ -39,9 +39,28 @@ def mended(town: Town) -> None:
     _push(town, "2.2")
 
 
+def etl_fails(town: Town) -> None:
+    """What the pipeline reads is away."""
+    town.server.run("touch /srv/orders-are-away")
+
+
+def etl_mended(town: Town) -> None:
+    """It is back."""
+    town.server.run("rm /srv/orders-are-away")
+
+
+def backup_damaged(town: Town) -> None:
+    """A file of the newest backup at one destination is cut short."""
+    newest = "$(ls -d /srv/backups/orders/*/*/2* /srv/backups/orders/2* 2>/dev/null | tail -n 1)"
+    town.server.run(f"cd {newest} && truncate -s 100 $(ls | grep -v manifest | head -n 1)")
+
+
 SCENES: dict[str, Callable[[Town], None]] = {
     "wrong-signature": wrong_signature,
     "broken-build": broken_build,
     "sick": sick,
     "mended": mended,
+    "etl-fails": etl_fails,
+    "etl-mended": etl_mended,
+    "backup-damaged": backup_damaged,
 }

@@ -6,14 +6,16 @@ import re
 from collections.abc import Callable
 
 import pytest
+import yaml
 
-from tests.docs_blocks import PAPERS, ROOT, Block, blocks_of
+from tests.docs_blocks import PAPERS, ROOT, Block, blocks_of, whole
 from tests.e2e.scenes import SCENES
 from tests.e2e.town import CONFIG, SECRETS, Town, fits, merged
 from tests.servers import Server
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 START = "getting-started.md"
+UNIT, RULE = "/etc/systemd/system/fraisier.service", "/etc/polkit-1/rules.d/50-fraisier.rules"
 
 
 def paper(name: str) -> list[Block]:
@@ -38,6 +40,12 @@ def walk(town: Town, page: list[Block], after: dict[str, Callable[[str], None]])
                 act(printed)
 
 
+def printed_parts(printed: str) -> dict[str, str]:
+    """What `fraisier init --service` prints, by the heads of its parts."""
+    parts = re.split(r"^# ---- \d\. (.*?) ----\n", printed, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
 class Start:
     """What getting-started.md asks for between its blocks."""
 
@@ -51,11 +59,10 @@ class Start:
 
     def install(self, printed: str) -> None:
         """Run the commands, and put the files where their heads say."""
-        parts = re.split(r"^# ---- \d\. (.*?) ----\n", printed, flags=re.MULTILINE)[1:]
-        commands, unit, rule, _ = parts[1::2]
-        self.town.shell(f"set -e\n{commands}")
-        self.town.server.write("/etc/systemd/system/fraisier.service", unit)
-        self.town.server.write("/etc/polkit-1/rules.d/50-fraisier.rules", rule)
+        parts = printed_parts(printed)
+        self.town.shell(f"set -e\n{parts['User, folders and secrets: run this once']}")
+        for path in (UNIT, RULE):
+            self.town.server.write(path, parts[path])
         # the forge is told the secret
         self.town.server.run("install -o git -m 600 /etc/fraisier/secrets.env /home/git/secrets.env")
 
@@ -150,6 +157,46 @@ def test_deliveries_are_tested_as_a_page_shows(two_environments: Town, base: str
         return lambda _: town.configure(base, part)
 
     walk(town, page, {part: configure(part) for part in parts})
+
+
+WHAT_IS_BACKED_UP = """
+install -d -o orders /var/lib/orders /var/lib/orders/uploads
+runuser -u orders -- sh -c 'echo cat >/var/lib/orders/uploads/cat.txt'
+runuser -u orders -- python3 -c 'import sqlite3
+with sqlite3.connect("/var/lib/orders/notes.db") as notes:
+    notes.execute("CREATE TABLE IF NOT EXISTS notes (text)")
+    notes.execute("INSERT INTO notes VALUES (1)")'
+"""
+QUICK = {"nightly": "fraises: {nightly: {environments: {production: {retry_delay: 1s}}}}"}
+
+
+def configured(base: str, block: Block) -> str:
+    """`base`, and a page's fraise, which is fetched like the orders."""
+    name, page = block.words["fraise"], yaml.safe_load(whole(block))
+    orders = yaml.safe_load(base)["fraises"]["orders"]
+    access = {key: orders[key] for key in ("clone_url", "clone_key", "known_hosts")}
+    if "repository" not in page["fraises"][name]:
+        access = {}
+    more = {"fraises": {name: access | page["fraises"][name]}}
+    return merged(base, yaml.safe_dump(more), QUICK.get(name, "{}"))
+
+
+@pytest.mark.parametrize("name", ["deployment-etl.md", "deployment-scheduled.md", "deployment-backup.md"])
+def test_other_types_do_as_their_pages_show(two_environments: Town, base: str, name: str) -> None:
+    town, page = two_environments, paper(name)
+    part = next(block for block in page if "fraise" in block.words)
+
+    def configure(_: str) -> None:
+        town.server.run(WHAT_IS_BACKED_UP)
+        town.configure(configured(base, part))
+
+    def install(printed: str) -> None:
+        """The program that writes units, and the rule, which now has other units."""
+        service = printed_parts(printed)
+        town.shell(f"set -e\n{service['What writes the timers of jobs: run this once']}")
+        town.server.write(RULE, service[RULE])
+
+    walk(town, page, {part.text: configure, "init --service": install})
 
 
 def test_the_database_moves_to_postgresql(two_environments: Town, base: str) -> None:

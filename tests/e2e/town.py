@@ -40,6 +40,23 @@ build-backend = "hatchling.build"
 name = "orders"
 version = "1.0"
 """
+_PIPELINE = """
+import os, sys
+if "--dry-run" in sys.argv:
+    sys.exit("cannot read the orders" if os.path.exists("/srv/etl-is-sick") else 0)
+day = os.environ["FRAISIER_PARAM_DAY"]
+print("orders of", day)
+if os.path.exists("/srv/orders-are-away"):
+    sys.exit("cannot reach the orders")
+os.makedirs("out", exist_ok=True)
+with open(f"out/{day}.csv", "w") as out:
+    print("id,total", file=out)
+"""
+_SCRIPTS = {
+    "etl/collect.sh": "echo collected",
+    "etl/report.sh": "echo reported",
+    "etl/publish.sh": "echo published",
+}
 # The push that GitHub would tell of, through the web server that the pages put in front.
 _HOOK = r"""#!/bin/bash
 read -r before after ref
@@ -81,6 +98,10 @@ class Town:
         write("/home/anna/orders/orders/__main__.py", _SERVICE)
         write("/home/anna/orders/orders/__init__.py", "")
         write("/home/anna/orders/pyproject.toml", _PROJECT)
+        write("/home/anna/orders/etl/nightly.py", _PIPELINE)
+        write("/home/anna/orders/bin/tell-us", "#!/bin/sh\necho told\n", mode=0o755)
+        for name, line in _SCRIPTS.items():
+            write(f"/home/anna/orders/{name}", f"#!/bin/sh\n{line}\n", mode=0o755)
         run("chown -R anna: /home/anna")
         self.shell("git config --global user.name Anna; git config --global user.email anna@example.com")
         origin = "git remote add origin git@github.com:acme/orders.git"
@@ -164,6 +185,7 @@ class Town:
             if f"{name}=" not in known:
                 self.server.run(f"echo {name}=$(openssl rand -hex 32) >>{SECRETS}")
         self.server.write(CONFIG, text)
+        self.fraisier("config validate")
         self.server.run("systemctl restart fraisier")
         self.wait_until_ready()
 
