@@ -92,6 +92,8 @@ SOURCES = {
 CIPHERS = {"age": "fraisier.backups.age:Age"}
 DESTINATIONS = {
     "folder": "fraisier.backup_places.folder:FolderPlace",
+    "rsync": "fraisier.backup_places.rsync:Rsync",
+    "s3": "fraisier.backup_places.s3:S3",
 }
 PROXIES = {
     "haproxy": "fraisier.proxies.haproxy:HAProxy",

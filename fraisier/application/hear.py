@@ -101,6 +101,7 @@ def failure(doing: str, complaints: bytes, hint: str = "", *, code: int = 1) -> 
     """Why a command failed, by what it said last."""
     text = complaints.decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if any(map(str.isalpha, line))]
+    lines = [line for line in lines if not line.startswith("rsync error:")] or lines  # a summary
     telling = [line for line in lines if _ERROR.search(line)] or lines
     why = telling[-1][:_LONGEST] if telling else f"it exited with {code}"
     if any(words in text for words in _DISK):
