@@ -13,6 +13,7 @@ from fraisier.application.hear import below
 from fraisier.application.ports import Desk
 from fraisier.domain.backup import NAME, Destination
 from fraisier.domain.errors import Cause, FraisierError, StepFailed
+from fraisier.domain.extras import how_to_install
 from fraisier.domain.secret import Secret
 
 HINT = "See its credentials and what they may do there: list, get, put and delete objects, abort uploads"
@@ -158,7 +159,7 @@ class Bucket:
             from botocore.exceptions import BotoCoreError
         except ImportError as error:
             message = f"cannot {self.doing}: boto3 is not installed"
-            raise StepFailed(Cause.preflight, message, "pip install 'fraisier[s3]'") from error
+            raise StepFailed(Cause.preflight, message, how_to_install("s3")) from error
         endpoint = self._option("endpoint_url") or None
         config = Config(
             signature_version="s3v4",
