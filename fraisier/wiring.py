@@ -94,6 +94,7 @@ DESTINATIONS = {
     "folder": "fraisier.backup_places.folder:FolderPlace",
     "rsync": "fraisier.backup_places.rsync:Rsync",
     "s3": "fraisier.backup_places.s3:S3",
+    "restic": "fraisier.backup_places.restic:Restic",
 }
 PROXIES = {
     "haproxy": "fraisier.proxies.haproxy:HAProxy",

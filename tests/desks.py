@@ -78,6 +78,10 @@ class RealDesk:
         """The right to change something."""
         return self.host.guard(self.ground)
 
+    def run_shell(self, line: str) -> None:
+        """A shell line that has to succeed."""
+        hear(self, Command.shell(line, cwd="/"), doing=line)
+
     def tell(self, command: Command) -> dict[str, Any]:
         """The line of JSON that a source's command prints.
 

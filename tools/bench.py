@@ -118,6 +118,12 @@ def _hosts(quick: bool) -> dict[str, Any]:  # noqa: FBT001
     return bench_hosts.measure(4, 2) if quick else bench_hosts.measure(10, 5)
 
 
+def _backup(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    from tools import bench_backup
+
+    return bench_backup.measure(40, 3) if quick else bench_backup.measure(300, 5)
+
+
 PARTS: Mapping[str, Part] = {
     "startup": _startup,
     "reading": _reading,
@@ -133,6 +139,7 @@ PARTS: Mapping[str, Part] = {
     "fleet": _fleet,
     "schedule": _schedule,
     "hosts": _hosts,
+    "backup": _backup,
 }
 LONGER = {"cutover": 1800.0}  # seconds; 200 deployments in all, each with a drain
 

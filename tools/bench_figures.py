@@ -55,6 +55,7 @@ def figures_of(parts: Mapping[str, Any]) -> list[Figure]:
         "fleet": _fleet,
         "schedule": _schedule,
         "hosts": _hosts,
+        "backup": _backup,
     }
     return [figure for name, read in tables.items() if name in parts for figure in read(parts[name])]
 
@@ -67,6 +68,16 @@ def _schedule(found: Mapping[str, Any]) -> Iterator[Figure]:
     alone = "each due every minute, without a store"
     yield Figure("only deciding, all of them due each minute", found["decide_ms"], "ms", beside=alone)
     yield Figure("one look at what became of them", found["watch_ms"], "ms")
+
+
+def _backup(found: Mapping[str, Any]) -> Iterator[Figure]:
+    for name, each in found.items():
+        if isinstance(each, Mapping):
+            beside = f"{each['ours_s']:g} s; by hand {each['by_hand_s']:g} s; the pipe alone, unverified,"
+            beside += f" {each['pipe_alone_s']:g} s"
+            over = each["over_by_hand_percent"]
+            yield Figure(f"backup of {name}, over the same by hand", over, "%", 5, beside=beside)
+            yield Figure(f"backup of {name}", each["megabytes_a_second"], "MB/s")
 
 
 def _startup(found: Mapping[str, Any]) -> Iterator[Figure]:
