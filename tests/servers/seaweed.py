@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def _wait(server: SeaweedServer, process: subprocess.Popen[bytes], folder: Path)
     until = time.monotonic() + _PATIENCE
     while True:
         try:
-            server.client.create_bucket(Bucket="ready")
+            with suppress(ClientError):  # an earlier try may have made it
+                server.client.create_bucket(Bucket="ready")
             server.client.put_object(Bucket="ready", Key="ready", Body=b"x")
         except (BotoCoreError, ClientError):
             if process.poll() is not None or time.monotonic() > until:
