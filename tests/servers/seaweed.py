@@ -77,6 +77,7 @@ def seaweed_server() -> Iterator[SeaweedServer]:
     master, volume, filer, port = _free_ports(4)
     argv = [program, "-logtostderr=true", "server", f"-dir={folder}/data", "-ip=127.0.0.1", "-filer", "-s3"]
     argv += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={port}"]
+    argv += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # they would take fixed ports
     argv += [f"-s3.config={folder}/s3.json", "-volume.max=2000", "-master.volumeSizeLimitMB=64"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder)
