@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from fraisier.deployers import etl
 from fraisier.deployers.common import Candidate, Parts
-from fraisier.deployers.timer_units import kept_jobs, name_of, secrets_of, timer_of, units_of
+from fraisier.deployers.timer_units import hidden_of, kept_jobs, name_of, timer_of, units_of
 from fraisier.domain.acts import UnitCommand
 from fraisier.domain.fraise import Environment, FraiseType
 from fraisier.domain.job import OnRunning
@@ -109,5 +109,5 @@ def _write(environment: Environment, release: Candidate) -> WriteUnits:
         units=units_of(environment, release),
         reports=layout.reports,
         user=environment.user,
-        env=secrets_of(environment),
+        env=hidden_of(environment),
     )

@@ -77,9 +77,12 @@ def units_of(environment: Environment, release: Candidate) -> tuple[Unit, ...]:
     return tuple(made)
 
 
-def secrets_of(environment: Environment) -> dict[str, str | Secret]:
-    """The variables that are in no unit: anybody can read those."""
-    return {name: value for name, value in environment.env.items() if isinstance(value, Secret)}
+def hidden_of(environment: Environment) -> dict[str, str | Secret]:
+    """The variables that are in no unit: secrets, for anybody can read that, and with an `env_file` all, for
+    whatever a file says wins over a unit, and `env` is to win over the file.
+    """
+    env = environment.env
+    return {n: value for n, value in env.items() if environment.env_file or isinstance(value, Secret)}
 
 
 def problem_of(environment: Environment) -> StepFailed | None:
@@ -145,8 +148,9 @@ def _pauses(job: Job) -> list[float]:
 
 
 def _variables(environment: Environment, job: Job, release: Candidate) -> Iterator[str]:
+    hidden = hidden_of(environment)
     told = {
-        **{name: value for name, value in environment.env.items() if not isinstance(value, Secret)},
+        **{name: value for name, value in environment.env.items() if name not in hidden},
         **{f"FRAISIER_PARAM_{n.upper()}": v for n, v in job.parameters.items() if v is not None},
         "FRAISIER_COMMIT": release.commit,
         "FRAISIER_REF": release.ref,
@@ -156,10 +160,10 @@ def _variables(environment: Environment, job: Job, release: Candidate) -> Iterat
     }
     for name, value in told.items():
         yield f"Environment={_setting(f'{name}={value}')}"
-    if secrets_of(environment):
-        yield f"EnvironmentFile=/etc/fraisier/timers/{name_of(environment.key)}.env"
     if environment.env_file:
         yield f"EnvironmentFile={environment.env_file}"
+    if hidden:
+        yield f"EnvironmentFile=/etc/fraisier/timers/{name_of(environment.key)}.env"
 
 
 def _commands(job: Job) -> Iterator[str]:

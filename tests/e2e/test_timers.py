@@ -27,7 +27,8 @@ def office(server):
 def test_a_deployment_installs_timers_that_fire_in_the_release_as_the_user(office):
     office.commit("one")
     office.deploy()
-    assert "tick.timer is active" in office.fraisier("logs office production").stdout
+    (deployment,) = office.json("history office production")
+    assert "tick.timer is active" in office.fraisier(f"logs {deployment['id']}").stdout
     office.says("tick", "one")
     office.says("after", "one")
     assert office.said("yearly") == []
@@ -199,6 +200,7 @@ def test_a_release_that_fails_its_trial_changes_nothing(office):
     assert office.deploy(check=False).returncode == 1
     assert "tock" in office.server.run(f"cat /etc/systemd/system/{NAMES}tick.service").stdout
     office.server.run("rm /srv/work/broken")
+    office.commit("mended")
 
 
 def test_a_timers_run_is_called_off(office):
@@ -222,7 +224,8 @@ def test_a_missed_run_is_caught_up_after_the_server_was_off(office):
     office.configure(
         {
             "missed": f'{{run: "cat VERSION >> /srv/said/missed", schedule: "{at}"}}',
-            "torn": '{run: "sleep 900", schedule: "*:*:0/2"}',
+            # Only once: a run that is caught up at boot is a part of the boot, until it has ended.
+            "torn": '{run: "test -e /srv/said/torn || { touch /srv/said/torn; sleep 900; }", schedule: "*:*:0/2"}',
         }
     )
     office.commit("three")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from fraisier.application.units_program import bundle
 from fraisier.deployers.common import candidate
-from fraisier.deployers.timer_units import name_of, secrets_of, units_of
+from fraisier.deployers.timer_units import hidden_of, name_of, units_of
 from fraisier.domain.errors import StepFailed
 from fraisier.domain.fraise import Environment, EnvironmentKey, FraiseType
 from fraisier.domain.job import Job, Keeper, Schedule
@@ -52,7 +52,7 @@ Accepts = Callable[[bytes], str]
 def text_of(wanted: Environment = HERE) -> bytes:
     release = candidate(wanted, "1-aaaaaaaaaa", SHA_A, "refs/heads/main")
     units = units_of(wanted, release)
-    return bundle(WriteUnits(destination="", units=units, reports="", user="", env=secrets_of(wanted)))
+    return bundle(WriteUnits(destination="", units=units, reports="", user="", env=hidden_of(wanted)))
 
 
 @pytest.fixture(scope="module")

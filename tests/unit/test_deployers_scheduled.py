@@ -175,3 +175,21 @@ def test_a_name_tells_whose_it_is(key):
     wanted = EnvironmentKey(*key)
     assert key_of(name_of(wanted)) == key_of(timer_of(wanted, "j-1")) == wanted
     assert key_of("ssh.service") is None
+
+
+def test_what_systemd_has_no_words_for_is_refused():
+    with pytest.raises(StepFailed, match="cannot have systemd keep a schedule"):
+        text_of(replace(NIGHTLY, schedule=Schedule(expression="never ever")), "timer")
+
+
+def test_cron_takes_a_day_if_either_field_names_it():
+    lines = text_of(replace(NIGHTLY, schedule=Schedule(expression="0 0 13 * 5", timezone="UTC")), "timer")
+    assert lines.count("OnCalendar=") == 2
+
+
+def test_env_wins_over_the_env_file_as_everywhere():
+    """systemd has files win over a unit, and later files over earlier ones."""
+    text = text_of(env_file="/etc/reports.env")
+    assert "PLAIN=" not in text
+    own = "EnvironmentFile=/etc/fraisier/timers/fraisier-orders-production.env"
+    assert text.index("EnvironmentFile=/etc/reports.env\n") < text.index(own)
