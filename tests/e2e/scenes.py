@@ -45,8 +45,10 @@ def etl_fails(town: Town) -> None:
 
 
 def etl_mended(town: Town) -> None:
-    """It is back."""
+    """It is back, and the tries of what failed have ended."""
     town.server.run("rm /srv/orders-are-away")
+    waits = "sudo -u fraisier fraisier runs nightly production --json | grep -qE '\"(pending|running)\"'"
+    town.shell(f"while {waits}; do sleep 0.2; done")
 
 
 def backup_damaged(town: Town) -> None:
