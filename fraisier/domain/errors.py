@@ -236,7 +236,7 @@ _ADVICE = {
     Cause.repository: "See that the repository can be read: fraisier doctor",
     Cause.migration_interrupted: "Look at the database, mend it by hand, then deploy again with --force",
     Cause.irreversible: "Make its migrations reversible, or set `on_irreversible: backup` or `proceed`",
-    Cause.backup: "See its output, and docs/migrations.md for what a backup needs",
+    Cause.backup: "See its output, and docs/deployment-backup.md for what a backup needs",
     Cause.database: "See that the environment's database can be reached, and who else works on it",
     Cause.run: "See what it printed: fraisier logs",
     Cause.disk: "Make room on the disk, then deploy again: the commit is not to blame",
