@@ -21,7 +21,7 @@ from fraisier.domain.secret import Secret
 if TYPE_CHECKING:
     from fraisier.application.stage import Scene, Stage
 
-_OURS = re.compile(r"(\d+-[0-9a-f]+)\.(dump|sqlite|backup)(\.part)?\Z")
+_OURS = re.compile(r"(\d+-[0-9a-f]+)\.(dump|sqlite|backup)(\.part(\.sum)?)?\Z")
 _FULL = 8 << 20  # bytes; with less than this a disk is full
 _NO_SPACE = b"No space left on device"  # strerror(ENOSPC) in the locale that dumps are made with
 _ENV_FILE_URL = re.compile(
@@ -67,7 +67,7 @@ class BackUpDatabase:
         with stage.host.guard(stage.ground):
             if stage.host.kind(folder) == "missing":
                 stage.host.make_folder(folder, user=stage.environment.user, mode=0o700)
-        self._remove(folder, [name for name in stage.host.list(folder) if name.endswith(".part")], scene)
+        self._remove(folder, [name for name in stage.host.list(folder) if ".part" in name], scene)
         dump = self._made(dumper.dump(self._url(), file, timeout=self._database.backup_timeout), file, scene)
         self._prune(folder, act.keep, scene)
         return dump

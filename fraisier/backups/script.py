@@ -6,7 +6,8 @@ The programs are for sh and what every host has; no secret is among their words.
 from __future__ import annotations
 
 # $1 is the file; MAKE writes "$part" and VERIFY sets `entries`, both with `set -e`. Nobody else may read a
-# dump. What fails leaves no half file; a kill leaves *.part, which the next dump's pruning removes.
+# dump. What fails leaves no half file; a kill leaves *.part and *.part.sum, which the next pruning removes.
+# While it is read back, its checksum is made and the disk writes: neither waits for the other.
 # `also` is what the line has besides; `tell LINE` is for what a person should know of a dump that is good.
 _FRAME = """
 set -eu
@@ -19,10 +20,13 @@ trap 'rm -f "$part" "$part".*' EXIT
 rm -f "$part" "$part".*
 MAKE
 [ -s "$part" ] || { echo "the dump is empty" >&2; exit 1; }
+sync "$part" & syncing=$!
+sha256sum <"$part" >"$part.sum" & summing=$!
 VERIFY
-sum=$(sha256sum <"$part"); sum=${sum%% *}
+wait $summing
+wait $syncing
+read -r sum rest <"$part.sum"
 bytes=$(stat -c %s "$part")
-sync "$part"
 mv -fT "$part" "$1"
 sync "$(dirname "$1")"
 [ -z "$told" ] || also="$also, \\"told\\": [$told]"
