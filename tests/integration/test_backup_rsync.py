@@ -68,11 +68,12 @@ class Machine:
         return said.stdout.split()
 
 
-class TestRsync(PlaceContract):
-    @pytest.fixture(scope="class")
-    def numbers(self) -> list[int]:
-        return []
+@pytest.fixture(scope="class")
+def numbers() -> list[int]:
+    return []
 
+
+class TestRsync(PlaceContract):
     @pytest.fixture
     def world(self, server: Server, open_path: Path, numbers: list[int]) -> World:
         return Machine(server, open_path, numbers)
