@@ -145,7 +145,8 @@ def test_whoever_is_killed_leaves_nothing_half_and_the_next_cleans_up(site: Scri
         row = site.run("main")
         assert row["status"] == "success", row["error_message"]
         assert site.run("verify")["status"] == "success"
-    assert len(site.kept()) == 2
+    # What was under way is ended by whoever comes next: until then it may have come whole.
+    assert len(site.kept()) in ((2, 3) if where == "storing" else (2,))
     staging = site.app / "backups" / "staging"
     assert list(staging.iterdir()) == []
     copies = site.fraisier.store.copies(KEY)

@@ -30,7 +30,7 @@ SECRETS = {
     "quoted": 'qu"oted\\s3cret',
     "bearer": "b34rer-token-of-health",
     "file": "f1le-secret-value",
-    "proxy": "pr0xy-password",
+    "proxy": "pr0xy-s3sam30p3n",  # no half of it may be a word: other tests' processes are looked at, too
     "clone_token": "ghp_cl0neT0ken1234567890",
     "webhook": SECRET.decode(),
 }
