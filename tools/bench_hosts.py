@@ -54,7 +54,7 @@ def measure(hosts: int = 10, deployments: int = 5) -> dict[str, Any]:
 def _deployed(shop: FleetShop, whole: str, hosts: int, deployments: int) -> list[float]:
     names = ", ".join(web.name for web in shop.webs[:hosts])
     text = re.sub(r" hosts: .*", f" hosts: [{names}]", whole)
-    text = re.sub(r" rollout: .*", f" rollout: {{batch: {hosts}}}" if hosts > 1 else "", text)
+    text = re.sub(r" rollout: .*", f" rollout: {{batch: {hosts}, canary: 0}}" if hosts > 1 else "", text)
     for web in shop.webs[hosts:]:  # a host that no environment names is refused
         text = re.sub(rf"^  {web.name}: .*\n", "", text, flags=re.MULTILINE)
     shop.server.write(CONFIG, text, mode=0o600)
