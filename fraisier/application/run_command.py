@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from fraisier.application.ports import Desk
 from fraisier.domain.acts import Command
-from fraisier.domain.errors import Cause
+from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.job import Job
 from fraisier.domain.run import RunEnding, RunStatus
 
@@ -54,14 +54,23 @@ def run_command(desk: Desk) -> RunEnding:
             hint=f"See what it printed: fraisier logs {desk.claim.id[:8]}",
             exit_code=code,
         )
-    found = _artefacts(mine, time.monotonic() - began) if desk.job.artefacts else ()
+    found = artefacts(mine, mine.folder, time.monotonic() - began)
     return RunEnding(status=RunStatus.success, exit_code=0, artefacts=found)
 
 
-def _artefacts(desk: RunDesk, took: float) -> tuple[str, ...]:
-    """Absolute paths of what the job's patterns match, as far as the run has changed it."""
-    said = desk.run(listing(desk.job, desk.folder, took), shown=False)
-    paths = paths_in(said.output, desk.folder)
+def artefacts(desk: Desk, folder: str, took: float) -> tuple[str, ...]:
+    """Absolute paths of what the job's patterns match, as far as a run in `folder` has changed it.
+
+    A run that did its work is a success, whether or not its files can be listed.
+    """
+    if not desk.job.artefacts:
+        return ()
+    try:
+        said = desk.run(listing(desk.job, folder, took), shown=False)
+    except StepFailed as failure:
+        desk.say(f"[its files are not listed: {failure.message}]")
+        return ()
+    paths = paths_in(said.output, folder)
     if len(paths) > MOST_ARTEFACTS:
         desk.say(f"[{len(paths)} files match; the first {MOST_ARTEFACTS} are listed]")
     return paths[:MOST_ARTEFACTS]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from fraisier.application import units_program
 from fraisier.application.ports import Desk
 from fraisier.application.read_reports import Reports
-from fraisier.application.run_command import MOST_ARTEFACTS, listing, paths_in, run_command
+from fraisier.application.run_command import artefacts, run_command
 from fraisier.deployers.scheduled import install
 from fraisier.deployers.timer_units import service_of
 from fraisier.domain.errors import Cause, StepFailed
@@ -108,11 +108,9 @@ class _Unit:
         assert ending is not None  # noqa: S101 - of what is not under way
         self._reports.remove([file])
         found: tuple[str, ...] = ()
-        if ending.status is RunStatus.success and desk.job.artefacts:
+        if ending.status is RunStatus.success:
             folder = Layout(desk.environment.app_path).release(tries[-1].release or desk.claim.release)
-            took = time.time() - tries[-1].started_at
-            said = desk.run(listing(desk.job, folder, took), shown=False)
-            found = paths_in(said.output, folder)[:MOST_ARTEFACTS]
+            found = artefacts(desk, folder, time.time() - tries[-1].started_at)
         return replace(ending, artefacts=found, detail={"unit": self._name, "tries": len(tries)})
 
     def _file(self, invocation: str) -> str:

@@ -358,6 +358,26 @@ def test_files_that_a_run_made_are_listed_by_their_paths(world: World) -> None:
     assert row["artefacts"] == ["/data/day.parquet", f"{folder}/out/a.csv", f"{folder}/out/b.csv"]
 
 
+@pytest.mark.parametrize("cause", [Cause.timeout, Cause.host, Cause.cancelled])
+def test_a_run_that_did_its_work_is_a_success_though_nobody_can_list_its_files(
+    world: World, cause: Cause
+) -> None:
+    """It would be tried again, and do its work twice."""
+    world.with_job(artefacts=("out/*",), retries=1)
+    played = world.host.run
+
+    def run(ground: Any, command: Command, job: Listening) -> int:
+        if command.argv[2] != "load":
+            raise StepFailed(cause, "cannot finish `sh`: it took too long")
+        return played(ground, command, job)
+
+    world.host.run = run  # type: ignore[method-assign]
+    row = world.run()
+    assert (row["status"], row["exit_code"], row["artefacts"]) == ("success", 0, [])
+    assert "it took too long" in world.output(row["id"])
+    assert world.store.runs(status="pending") == []
+
+
 def test_runs_of_one_job_have_grounds_of_their_own(world: World) -> None:
     world.with_job(concurrency=2)
     seen: list[str] = []
