@@ -83,6 +83,8 @@ class PerformRun:
             )
             return self._finish(claim, control, gone)
         ground = ground_of_run(self._store, environment, claim, control)
+        if claim.job in environment.jobs and is_units(environment.jobs[claim.job], claim.parameters):
+            environment = without_what_units_do(environment, claim.job)
         if claim.interrupted:
             return self._end_interrupted(claim, control, environment, host, ground)
         if claim.job not in environment.jobs:
@@ -93,8 +95,6 @@ class PerformRun:
     def _perform(
         self, claim: RunClaim, control: Control, environment: Environment, host: Host, ground: Ground
     ) -> Row | None:
-        if is_units(environment.jobs[claim.job], claim.parameters):
-            environment = without_what_units_do(environment, claim.job)
         job = environment.jobs[claim.job]
         try:
             secrets = self._secrets(environment, host)

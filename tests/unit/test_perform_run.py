@@ -22,7 +22,7 @@ from fraisier.application.tools import Retries, Tools
 from fraisier.database.sqlite import open_sqlite
 from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, Conflict, NotFound, StepFailed, TokenOutdated, UsageError
-from fraisier.domain.job import Job, JobKind
+from fraisier.domain.job import Job, JobKind, Keeper
 from fraisier.domain.release import Layout
 from fraisier.domain.secret import MASK, Secret
 from fraisier.wiring import SystemClock
@@ -305,6 +305,18 @@ def test_what_a_dead_worker_left_is_ended_on_its_host_and_tried_again(world: Wor
     assert world.claim("w2").attempt == 2
     with pytest.raises(TokenOutdated):
         world.perform(left, Control())
+
+
+def test_what_a_units_worker_left_is_not_tried_again_by_another(world: World) -> None:
+    """The unit goes on, and has its tries itself."""
+    world.with_job(retries=1, retry_delay=0.0, keeper=Keeper.systemd)
+    world.ask()
+    world.claim()
+    world.store.retire_worker("w")
+    world.store.register_worker("w2", info={})
+    row = world.perform(world.claim("w2"), Control())
+    assert row is not None
+    assert (row["cause"], world.store.runs(status="pending")) == ("interrupted", [])
 
 
 def test_what_a_dead_worker_left_and_somebody_cancelled_is_cancelled(world: World) -> None:
