@@ -95,12 +95,18 @@ def complete(job: Job, given: Mapping[str, str]) -> dict[str, str]:
         message = f"cannot run {job.name!r} without the parameter {missing[0]!r}"
         raise UsageError(message, f"Give it: --param {missing[0]}=…")
     for name, value in found.items():
-        if "\0" in str(value) or len(str(value).encode("utf-8", "surrogateescape")) > MOST_BYTES:
-            message = (
-                f"cannot give {job.name!r} the parameter {name!r}: it has a NUL, or over {MOST_BYTES} bytes"
-            )
+        if wrong := _wrong_with(str(value)):
+            message = f"cannot give {job.name!r} the parameter {name!r}: it {wrong}"
             raise UsageError(message, "Put it into a file, and give the file's path")
     return {name: str(value) for name, value in found.items()}
+
+
+def _wrong_with(value: str) -> str:
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        return "is no text in UTF-8"
+    return "has a NUL" if "\0" in value else f"has over {MOST_BYTES} bytes" if size > MOST_BYTES else ""
 
 
 MOST_BYTES = 32 * 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from fraisier.application.control import Control
 from fraisier.application.perform_run import PerformRun
 from fraisier.application.ports import Job as Listening
 from fraisier.application.ports import Row, RunClaim, Serving
-from fraisier.application.request_run import RequestRun
+from fraisier.application.request_run import MOST_BYTES, RequestRun
 from fraisier.application.run_command import run_command
 from fraisier.application.tools import Retries, Tools
 from fraisier.database.sqlite import open_sqlite
@@ -164,7 +165,13 @@ def test_parameters_are_data(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({}, "without the parameter 'day'"), ({"day": "1", "x": "2"}, "no such one"), ({"day": "\0"}, "NUL")],
+    [
+        ({}, "without the parameter 'day'"),
+        ({"day": "1", "x": "2"}, "no such one"),
+        ({"day": "\0"}, "NUL"),
+        ({"day": os.fsdecode(b"caf\xe9")}, "UTF-8"),
+        ({"day": "x" * (MOST_BYTES + 1)}, "bytes"),
+    ],
 )
 def test_parameters_that_do_not_fit_are_refused(world: World, given: dict[str, str], said: str) -> None:
     world.with_job(parameters={"day": None})
