@@ -83,8 +83,7 @@ def _found(session: Session, store: Store, what: tuple[str, ...], job: str) -> t
     """The deployment, or the run, that is meant."""
     if len(what) == 1:
         return deployment_or_run(store, what[0])
-    begun = [row for row in store.runs(*what, job=job) if row["status"] not in ("skipped", "missed")]
-    run = next(iter(begun), None)
+    run = _newest_run(store, EnvironmentKey(*what), job)
     deployment = None if job else next(iter(store.history(*what, limit=1)), None)
     if run is not None and (deployment is None or run["requested_at"] > deployment["requested_at"]):
         return None, run
@@ -95,6 +94,13 @@ def _found(session: Session, store: Store, what: tuple[str, ...], job: str) -> t
         raise NotFound(f"cannot show what was printed: {job!r} of {key} was never run", "See `fraisier runs`")
     message = f"cannot show what was printed: {key} was never deployed"
     raise NotFound(message, f"fraisier deploy {' '.join(what)}")
+
+
+def _newest_run(store: Store, key: EnvironmentKey, job: str) -> Row | None:
+    """Of those that have begun, or wait: however many were skipped since, they print nothing."""
+    waiting = store.runs(key.fraise, key.environment, job=job, status="pending", limit=1)
+    begun = [row for name, row in store.last_runs(key).items() if job in ("", name)]
+    return max([*waiting, *begun], key=lambda row: row["requested_at"], default=None)
 
 
 def _stored(store: Store, deployment: str) -> Iterator[Output]:

@@ -80,6 +80,15 @@ def test_logs_of_an_environment_are_those_of_what_was_asked_for_last(world: Worl
     assert "built" in world.run("logs", "nightly", "production").stdout
 
 
+def test_logs_find_the_run_however_many_were_skipped_since(world: World) -> None:
+    with world.store() as store:
+        store.write_run_output(begun(store), "3 rows\n")
+        for number in range(25):
+            store.note_missed(RunWish(environment=KEY, job="main", due=float(number + 1)), why="too many")
+    assert world.run("logs", "nightly", "production", "--job", "main").stdout == "3 rows\n"
+    assert world.run("logs", "nightly", "production").stdout == "3 rows\n"
+
+
 def test_what_is_wrong_is_said_with_its_exit_status(world: World) -> None:
     for args, status, said in (
         (("run", "nightly", "nowhere"), 3, "nowhere"),
