@@ -13,6 +13,7 @@ from fraisier.deployers.scheduled import install
 from fraisier.deployers.timer_units import service_of
 from fraisier.domain.errors import Cause, Conflict, StepFailed
 from fraisier.domain.fraise import Environment, EnvironmentKey
+from fraisier.domain.report import invocation_in
 
 
 class CancelRun:
@@ -46,9 +47,8 @@ class CancelRun:
         key = EnvironmentKey(row["fraise_id"], row["environment"])
         environment = find_environment(self._environments, key)
         host, unit = self._tools.host(environment), service_of(key, row["job"])
-        # Systemd's own name of it, behind ours; a further try has its number behind that.
-        invocation = row["invocation"].rpartition(":")[2].partition(".")[0]
-        if Reports(environment, host).under_way().get(unit) != invocation:
+        running = Reports(environment, host, also={row["job"]}).under_way()
+        if running.get(unit) != invocation_in(row["invocation"]):
             message = f"cannot cancel the run {row['id']}: {host.name} does not run it any more"
             raise Conflict(message, "Wait until its end was reported: fraisier runs")
         words = units_program.call("stop", install(environment, ""), unit)

@@ -12,12 +12,21 @@ from fraisier.application.run_command import MOST_ARTEFACTS, listing, paths_in
 from fraisier.deployers.timer_units import kept_jobs, service_of
 from fraisier.domain.errors import FraisierError, LivesElsewhere, StoreUnavailable
 from fraisier.domain.release import Layout
-from fraisier.domain.report import Report, name_of_run, of_environment, read_report, runs_of
+from fraisier.domain.report import (
+    Report,
+    file_of,
+    invocation_in,
+    lost,
+    name_of_run,
+    of_environment,
+    read_report,
+    runs_of,
+)
 from fraisier.domain.run import Reported, RunStatus, RunTrigger
 from fraisier.domain.secret import Redactor
 
 if TYPE_CHECKING:
-    from fraisier.application.ports import EnvironmentCodec, Host, Listener, Store
+    from fraisier.application.ports import EnvironmentCodec, Host, Listener, Row, Store
     from fraisier.application.tools import Tools
     from fraisier.domain.fraise import Environment
 
@@ -38,6 +47,7 @@ class CollectReports:
         self._listener = listener
         self._told: dict[str, bytes] = {}  # what was stored of those that are under way
         self._away: set[str] = set()  # environments whose hosts did not answer, as was told
+        self._quiet: set[str] = set()  # those of which systemd starts nothing, nor runs what it had started
 
     def __call__(self, environments: Iterable[Environment]) -> int:
         """Collect from all of them; how many reports are done with. A host that is away has to wait.
@@ -47,9 +57,9 @@ class CollectReports:
         """
         done = 0
         for environment in environments:
-            if not kept_jobs(environment):
-                continue
             key = str(environment.key)
+            if key in self._quiet:
+                continue
             try:
                 done += self._collect(environment, self._tools.host(environment))
                 self._away.discard(key)
@@ -64,17 +74,33 @@ class CollectReports:
         return done
 
     def _collect(self, environment: Environment, host: Host) -> int:
-        reports = Reports(environment, host)
-        files = reports.names()[:AT_ONCE]
-        if not files:
+        begun = [row for row in self._store.active_runs(environment.key) if row["invocation"]]
+        if not begun and not kept_jobs(environment):
+            self._quiet.add(str(environment.key))
             return 0
-        under_way, found = reports.under_way(), reports.read(files)
+        reports = Reports(environment, host, also={row["job"] for row in begun})
+        files = reports.names()[:AT_ONCE]
+        stored = {file_of(row["job"], row["invocation"]): row for row in begun}
+        if not files and not stored:
+            return 0
+        # In this order: the report of what was stored as under way is there, or nobody will have it.
+        under_way, found = reports.under_way(), reports.read([*dict.fromkeys([*files, *stored])])
+        for file in stored.keys() - found.keys():
+            self._end_without(environment, stored[file], under_way)
         done = [file for file in files if self._store_one(environment, host, file, found, under_way)]
         if done:
             reports.remove(done)
         for file in done:
             self._told.pop(f"{environment.key}/{file}", None)
         return len(done)
+
+    def _end_without(self, environment: Environment, row: Row, under_way: Mapping[str, str]) -> None:
+        """End a run whose report is gone, once its unit has ended: nobody else would ever."""
+        key, job = environment.key, row["job"]
+        if under_way.get(service_of(key, job)) == invocation_in(row["invocation"]):
+            return
+        about = of_environment(key, row["host"], job, "")
+        self._store.report_run(replace(about, invocation=row["invocation"], ending=lost()))
 
     def _store_one(
         self,
@@ -123,8 +149,8 @@ class CollectReports:
 
     def _artefacts(self, environment: Environment, host: Host, run: Reported) -> tuple[str, ...]:
         """Files that it has made, as far as its release is there and nobody has to wait for long."""
-        job = environment.jobs[run.job]
-        if not job.artefacts or not run.release:
+        job = environment.jobs.get(run.job)
+        if job is None or not job.artefacts or not run.release:
             return ()
         folder = Layout(environment.app_path).release(run.release)
         command = listing(job, folder, max(0.0, self._tools.clock.now() - run.started_at))

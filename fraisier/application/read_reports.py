@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fraisier.application import units_program
-from fraisier.application.ports import Host
+from fraisier.application.ports import Finished, Host
 from fraisier.deployers.scheduled import install
 from fraisier.deployers.timer_units import kept_jobs, service_of
 from fraisier.domain.acts import Command
-from fraisier.domain.errors import FraisierError
+from fraisier.domain.errors import Cause, FraisierError, StepFailed
 from fraisier.domain.fraise import Environment
 from fraisier.domain.release import Layout
 from fraisier.domain.report import LONGEST, name_of_run
@@ -22,20 +22,24 @@ _QUICK = 20.0  # seconds
 LIST = 'ls -1 -- "$1" 2>/dev/null | head -n 500'
 # As the environment's user, in their folder: whatever a file there is or leads to, they could read it.
 READ = """\
+[ -d "$1" ] || exit 0
 cd -- "$1" && shift || exit 1
 for file; do
   [ -f "$file" ] && [ ! -L "$file" ] || continue
   printf '\\n/%s\\n' "$file"
   head -c "$most" -- "$file"
-done"""
+done
+:"""
 REMOVE = 'cd -- "$1" && shift && rm -rf -- "$@"'
 
 
 class Reports:
     """Looks, and removes what was read; both cost the host next to nothing while there is nothing."""
 
-    def __init__(self, environment: Environment, host: Host) -> None:
+    def __init__(self, environment: Environment, host: Host, also: Collection[str] = ()) -> None:
+        """`also` are jobs that systemd may still run, whatever the configuration says of them now."""
         self._environment = environment
+        self._jobs = dict.fromkeys([*(job.name for job in kept_jobs(environment)), *also])
         self._host = host
         self._folder = Layout(environment.app_path).reports
 
@@ -43,25 +47,32 @@ class Reports:
         """Files of runs of the environment's jobs."""
         listed = self._host.inspect(("sh", "-c", LIST, "sh", self._folder)).stdout
         names = listed.decode("utf-8", "replace").splitlines()
-        jobs = self._environment.jobs
+        jobs = {*self._environment.jobs, *self._jobs}
         return [name for name in names if (named := name_of_run(name)) is not None and named[0] in jobs]
 
     def under_way(self) -> Mapping[str, str]:
-        """The services of the environment that run, and the invocation of each."""
-        environment = self._environment
-        units = [service_of(environment.key, job.name) for job in kept_jobs(environment)]
+        """The services of the environment that run, and the invocation of each.
+
+        Raises:
+            StepFailed: host, where systemd does not answer.
+        """
+        units = [service_of(self._environment.key, job) for job in self._jobs]
         words = ("systemctl", "show", f"--property={','.join(_SHOWN)}", "--", *units)
-        shown = self._host.inspect(words, timeout=_QUICK).stdout.decode("utf-8", "replace")
+        shown = _answer(self._host.inspect(words, timeout=_QUICK), "ask systemd what runs")
         found: dict[str, str] = {}
-        for part in shown.split("\n\n"):
+        for part in shown.decode("utf-8", "replace").split("\n\n"):
             told = dict(line.split("=", 1) for line in part.splitlines() if "=" in line)
             if told.get("ActiveState", "") not in _OVER:
                 found[told.get("Id", "")] = told.get("InvocationID", "")
         return found
 
     def read(self, names: Sequence[str]) -> Mapping[str, bytes]:
-        """What is in those that are there."""
-        shown = self._host.ask(self._command(READ, *names)).stdout
+        """What is in those that are there.
+
+        Raises:
+            StepFailed: host, where nobody could look.
+        """
+        shown = _answer(self._host.ask(self._command(READ, *names)), "read the reports of runs")
         parts = re.split(rb"(?:\A|\n)/([A-Za-z0-9_.-]+)\n", shown)
         return {name.decode(): text for name, text in zip(parts[1::2], parts[2::2], strict=True)}
 
@@ -92,3 +103,11 @@ class Reports:
             env={"most": str(LONGEST)},
             timeout=_QUICK,
         )
+
+
+def _answer(finished: Finished, doing: str) -> bytes:
+    """What nobody answered must not pass for: nothing is there."""
+    if finished.code != 0:
+        said = finished.stderr.decode("utf-8", "replace").strip() or f"exit code {finished.code}"
+        raise StepFailed(Cause.host, f"cannot {doing}: {said}")
+    return finished.stdout

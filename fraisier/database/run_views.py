@@ -20,8 +20,11 @@ _FILTERS = {
     "status": "status = :status",
 }
 _RUN = "SELECT * FROM v_run_history WHERE id >= :lowest AND id <= :highest ORDER BY id LIMIT 2"
+# The first condition is that of the index of what is under way: SQLite concludes nothing from the second.
 _ACTIVE = """
-SELECT * FROM v_run_history WHERE fraise_id = ? AND environment = ? AND status = 'running' ORDER BY position
+SELECT * FROM v_run_history
+ WHERE status IN ('pending', 'running') AND fraise_id = ? AND environment = ? AND status = 'running'
+ ORDER BY position
 """
 # One look into the index per job, however many runs each has.
 _LAST = """

@@ -132,7 +132,7 @@ def runs_of(report: Report, about: Reported, *, runs: bool) -> list[Reported]:
         if is_last and runs:
             ending = ended_at = None
         elif is_last or ending is None:
-            ending = _of_whole(report, each) if is_last else _lost()
+            ending = _of_whole(report, each) if is_last else lost()
             ended_at = (report.ended_at if is_last else 0.0) or each.ended_at or each.started_at
         found.append(
             replace(
@@ -155,6 +155,16 @@ def of_environment(key: EnvironmentKey, host: str, job: str, invocation: str) ->
     return Reported(environment=key, host=host, job=job, invocation=name, started_at=0.0)
 
 
+def file_of(job: str, name: str) -> str:
+    """The file of the report of a run of `job` that is stored under this name: the inverse of `runs_of`."""
+    return f"{job}.{invocation_in(name)}"
+
+
+def invocation_in(name: str) -> str:
+    """Systemd's own name of a run, which stands behind ours; a further try has its number behind that."""
+    return name.rpartition(":")[2].partition(".")[0]
+
+
 def _of_try(each: Try) -> RunEnding:
     if each.code == 0:
         return RunEnding(status=RunStatus.success, exit_code=0)
@@ -174,7 +184,7 @@ def _of_result(report: Report, last: Try) -> RunEnding:
         error = "its unit was stopped, or its machine shut down"
         return RunEnding(status=RunStatus.cancelled, cause=Cause.cancelled, error=error)
     if not report.result and last.ended_at is None:
-        return _lost()
+        return lost()
     if last.code is not None and (report.result in ("success", "exit-code", "")):
         return _of_try(last)
     if report.result in _RESULTS:
@@ -186,7 +196,8 @@ def _of_result(report: Report, last: Try) -> RunEnding:
     return _failed(Cause.run, f"it was ended by a signal{how}", code=last.code)
 
 
-def _lost() -> RunEnding:
+def lost() -> RunEnding:
+    """The end of a run of which nobody knows more."""
     error = "it was interrupted: nothing tells how it ended, its machine may have lost its power"
     return _failed(Cause.interrupted, error, code=None)
 

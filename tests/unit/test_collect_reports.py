@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraisier.application import read_reports
-from fraisier.application.collect_reports import CollectReports
+from fraisier.application.collect_reports import AT_ONCE, CollectReports
 from fraisier.application.ports import Finished
 from fraisier.domain.errors import Cause
-from fraisier.domain.fraise import FraiseType
+from fraisier.domain.fraise import Environment, FraiseType
 from fraisier.domain.job import Job, Keeper, Schedule
 from fraisier.domain.report import name_of_run, of_environment, read_report, runs_of
 from fraisier.domain.run import Reported, RunStatus, RunTrigger
@@ -147,12 +147,18 @@ class Machine:
     active: str = ""
     printed: str = "it printed hunter2\n"
     reads: int = 0
+    answers: bool = True
+
+    @property
+    def code(self) -> int:
+        return 0 if self.answers else 1
 
     def inspect(self, argv: Any, **_: Any) -> Finished:
         if argv[0] == "systemctl":
             state = "activating" if self.active else "inactive"
             unit = "fraisier-orders-production-nightly.service"
-            return _said(f"Id={unit}\nInvocationID={self.active}\nActiveState={state}\n")
+            shown = f"Id={unit}\nInvocationID={self.active}\nActiveState={state}\n"
+            return _said(shown if self.answers and unit in argv else "", self.code)
         if argv[2] == read_reports.LIST:
             return _said("\n".join(self.files))
         assert "journal" in argv
@@ -167,14 +173,15 @@ class Machine:
                 del self.files[name]
             return _said("")
         self.reads += 1
-        return _said("".join(f"\n/{name}\n{self.files[name]}" for name in names))
+        there = [name for name in names if name in self.files and self.answers]
+        return _said("".join(f"\n/{name}\n{self.files[name]}" for name in there), self.code)
 
     def read(self, _: str) -> None:
         return None
 
 
-def _said(text: str) -> Finished:
-    return Finished(code=0, stdout=text.encode(), stderr=b"")
+def _said(text: str, code: int = 0) -> Finished:
+    return Finished(code=code, stdout=text.encode(), stderr=b"")
 
 
 @dataclass
@@ -187,6 +194,7 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
     away: bool = False
     active: list[dict[str, Any]] = field(default_factory=list)
+    environment: Environment = REPORTS
 
     def host(self, _: Any) -> Machine:
         return self.machine
@@ -205,7 +213,7 @@ class World:
 
     def __call__(self) -> int:
         collect = CollectReports(self, self, self, lambda event, _: self.told.append(event))  # type: ignore[arg-type]
-        return collect([REPORTS])
+        return collect([self.environment])
 
 
 @pytest.fixture
@@ -269,3 +277,58 @@ def test_one_that_nobody_understands_is_told_and_removed(world: World) -> None:
     world.machine.files[FILE] = "rm -rf /\n"
     assert world() == 1
     assert (world.stored, world.told, world.machine.files) == ([], ["report_not_understood"], {})
+
+
+# ------------------------------------------------------------------------- what was stored as under way
+STORED = {"job": "nightly", "host": "localhost", "invocation": f"{KEY}/nightly:{INVOCATION}.2"}
+
+
+def test_a_run_whose_report_is_gone_is_ended_once_its_unit_has(world: World) -> None:
+    """Its machine lost its power before the report was on the disk: nobody else would ever end it."""
+    world.active = [STORED]
+    world.machine.active = INVOCATION
+    world()
+    assert world.stored == []
+    world.machine.active = "f" * 32  # the next one
+    world()
+    (run,) = world.stored
+    assert (run.environment, run.invocation, run.host) == (KEY, STORED["invocation"], "localhost")
+    assert run.ending is not None
+    assert (run.ending.status, run.ending.cause) == (RunStatus.failed, Cause.interrupted)
+
+
+def test_where_nobody_answers_nothing_has_ended(world: World) -> None:
+    world.active = [STORED]
+    world.machine.files[FILE] = BEGUN
+    world.machine.answers = False
+    assert world() == 0
+    assert (world.stored, world.told) == ([], ["reports_not_collected"])
+    assert FILE in world.machine.files
+
+
+def test_a_report_that_is_there_is_found_behind_however_many_others(world: World) -> None:
+    world.active = [STORED]
+    others = {f"nightly.{number:032x}": "x" for number in range(AT_ONCE)}
+    world.machine.files = {**others, FILE: GOOD}
+    world()
+    assert STORED["invocation"] not in [run.invocation for run in world.stored]
+
+
+@pytest.mark.parametrize("keeper", [Keeper.worker, None])
+def test_what_systemd_began_before_the_configuration_changed_is_collected(
+    world: World, keeper: Keeper | None
+) -> None:
+    """Its job has gone, or is the worker's now, which would wait for its end for good."""
+    job = replace(REPORTS.jobs["nightly"], keeper=keeper or Keeper.worker)
+    world.environment = replace(REPORTS, jobs={"nightly": job} if keeper else {})
+    world.active = [STORED | {"invocation": f"{KEY}/nightly:{INVOCATION}"}]
+    world.machine.files[FILE] = BEGUN
+    world.machine.active = INVOCATION
+    world()
+    assert [run.ending for run in world.stored] == [None]
+    world.machine.files[FILE] = GOOD
+    world.machine.active = ""
+    assert world() == 1
+    ending = world.stored[-1].ending
+    assert ending is not None
+    assert ending.status is RunStatus.success
