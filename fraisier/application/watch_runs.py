@@ -12,6 +12,7 @@ from datetime import datetime
 
 from fraisier.application.plan_runs import ON_TIME, JobKey, is_kept_by_systemd, key_of
 from fraisier.application.ports import Clock, Configuration, Listener, Newest, Row, Store
+from fraisier.deployers.timer_units import patience
 from fraisier.domain.errors import NotFound
 from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.job import Job
@@ -47,6 +48,12 @@ class _Watched:
         """Seconds after its due time in which a run may begin."""
         schedule = self.job.schedule
         return max(schedule.grace, ON_TIME if is_kept_by_systemd(self.job) else 1.0) if schedule else 0.0
+
+    @property
+    def heard_within(self) -> float:
+        """Seconds after which a host has told of a run that was to begin."""
+        schedule = self.job.schedule
+        return self.allowance + (schedule.jitter if schedule else 0.0) + REPORTS_TAKE
 
 
 class WatchRuns:
@@ -103,17 +110,21 @@ class WatchRuns:
             return False
         deployed = {(row["fraise_id"], row["environment"]): row for row in self._store.fraise_status()}
         begun = self._store.runs_at({newest[key].begun for key in late if key in newest} - {0})
+        judged = {}
         for key, due in late.items():
             watched, place = self._jobs[key], deployed.get(key[:2])
             run = begun.get(newest.get(key, Newest()).begun)
+            has_begun = run is not None and _unix(run["started_at"]) >= due - 1
+            if run is not None and not has_begun and _holds_up(watched, run, due, now):
+                continue
             was_there = (
                 place is not None and place["current_release"] and _unix(place["last_deployed"]) <= due
             )
-            if was_there and (run is None or _unix(run["started_at"]) < due - 1):
+            if was_there and not has_begun:
                 self._note_missed(watched, due)
-            watched.judged = due
-        self._store.note_planned({key: self._jobs[key].judged for key in late})
-        return True
+            watched.judged = judged[key] = due
+        self._store.note_planned(judged)
+        return bool(judged)
 
     def _note_missed(self, watched: _Watched, due: float) -> None:
         environment = watched.environment
@@ -208,11 +219,21 @@ def _overdue(watched: _Watched, now: float) -> float | None:
     schedule = watched.job.schedule
     if schedule is None or watched.times is None or not is_kept_by_systemd(watched.job):
         return None
-    until = now - watched.allowance - schedule.jitter - REPORTS_TAKE
+    until = now - watched.heard_within
     following = watched.times.after(watched.judged)
     if following is None or following > until:
         return None
     return newest_until(watched.times, following, until)[0]
+
+
+def _holds_up(watched: _Watched, run: Row, due: float, now: float) -> bool:
+    """Whether systemd could not begin what was due, as a run was under way: it does once that has ended.
+
+    No run is under way for longer than its unit lets it, whatever its host has not told.
+    """
+    over = run["ended_at"]
+    until = _unix(over) if over else _unix(run["started_at"]) + patience(watched.job)
+    return until > due and now < until + watched.heard_within
 
 
 def _failed(watched: _Watched, newest: Newest, rows: Mapping[int, Row]) -> Alert | None:

@@ -124,7 +124,7 @@ def _how(environment: Environment, job: Job) -> Iterator[str]:
     if environment.user:
         yield f"User={environment.user}"
     yield f"WorkingDirectory={Layout(environment.app_path).current}"
-    yield f"TimeoutStartSec={_patience(job):.15g}"
+    yield f"TimeoutStartSec={patience(job):.15g}"
     yield f"TimeoutStopSec={HOOKS if job.on_success or job.on_failure else STOP:.15g}"
     yield "Nice=10"  # as everything that Fraisier runs in the background
     yield "NoNewPrivileges=true"
@@ -136,7 +136,7 @@ def _how(environment: Environment, job: Job) -> Iterator[str]:
         yield "StandardError=inherit"
 
 
-def _patience(job: Job) -> float:
+def patience(job: Job) -> float:
     """Seconds for all tries and the pauses between them; each try has a limit of its own besides."""
     spare = scripts.SPARE if job.retries else 0.0
     return (job.timeout + spare) * (job.retries + 1) + sum(_pauses(job))

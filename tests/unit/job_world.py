@@ -111,7 +111,9 @@ class World:
     def ends(self, ending: RunEnding = GOOD, **changes: Any) -> Row:
         return self.store.finish_run(self.begins(), ending)
 
-    def reports(self, at: float, ending: RunEnding | None = GOOD, job: str = "main") -> None:
+    def reports(
+        self, at: float, ending: RunEnding | None = GOOD, job: str = "main", lasted: float = 5
+    ) -> None:
         """systemd began a run, and its host told of it."""
         self.store.report_run(
             Reported(
@@ -121,7 +123,7 @@ class World:
                 invocation=f"{job}-{at:.0f}",
                 started_at=at,
                 trigger=RunTrigger.scheduled,
-                ended_at=at + 5 if ending else None,
+                ended_at=at + lasted if ending else None,
                 ending=ending,
             )
         )

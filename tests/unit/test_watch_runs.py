@@ -223,3 +223,47 @@ def test_a_run_that_is_under_way_is_not_missed(tmp_path: Path, ending: object) -
     world.passes(HOUR / 2)
     assert world.alerts() == []
     assert ending
+
+
+def test_a_run_that_takes_longer_than_its_interval_is_no_missed_one(tmp_path: Path) -> None:
+    """systemd begins the next one as soon as it has ended: systemd.timer(5), DeferReactivation=."""
+    world = World(tmp_path, by_systemd(grace=300.0, timeout=3 * HOUR))
+    world.passes(HOUR)
+    began = world.clock.now()
+    world.reports(began, None)
+    world.passes(HOUR + 900)
+    assert world.alerts() == []
+    world.reports(began, lasted=HOUR + 900)
+    world.passes(60)
+    assert world.alerts() == []
+    world.reports(began + HOUR + 901)
+    world.passes(600)
+    assert world.alerts() == [("main", "late")]
+    assert [status for _, status in world.runs()] == ["success", "success"]
+
+
+def test_a_time_after_a_long_run_that_never_begins_is_missed(tmp_path: Path) -> None:
+    world = World(tmp_path, by_systemd(grace=300.0, timeout=3 * HOUR))
+    world.passes(HOUR)
+    world.reports(world.clock.now(), lasted=HOUR + 60)
+    world.passes(HOUR + 600)
+    assert world.alerts() == [("main", "missed")]
+
+
+def test_a_host_that_is_gone_in_the_middle_of_a_run_is_no_excuse_for_ever(tmp_path: Path) -> None:
+    world = World(tmp_path, by_systemd(grace=300.0, timeout=2 * HOUR))
+    world.passes(HOUR)
+    world.reports(world.clock.now(), None)
+    world.passes(2 * HOUR)
+    assert world.alerts() == []
+    world.passes(600)
+    assert world.alerts() == [("main", "missed")]
+
+
+def test_up_to_when_a_job_was_seen_to_moves_on_however_often_it_runs(tmp_path: Path) -> None:
+    world = World(tmp_path, by_systemd(expression="* * * * *", grace=60.0))
+    for _ in range(10):
+        world.passes(60)
+        world.reports(world.clock.now(), lasted=50)
+    (until,) = world.store.planned_until([KEY]).values()
+    assert until > world.clock.now() - 240
