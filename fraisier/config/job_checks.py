@@ -19,6 +19,8 @@ _INSTEAD = {
     "run": "; a job's line is called command",
     "health_check": "; smoke tries a release before it is switched to",
     "systemd_service": "; Fraisier writes the units of jobs that have a schedule",
+    "systemd_manager": "; timers that Fraisier writes are the system manager's and run their jobs as `user`;"
+    " without those, say keeper: worker. A timer of a user's own is named by systemd_timer",
 }
 _NO_BACKUP = (
     *(key for key in WHAT if key != "script_path"),
@@ -63,7 +65,8 @@ def check(reader: Reader, kind: str, environment: Parsed) -> None:
 
 
 def _refuse_serving(reader: Reader, kind: str, environment: Parsed) -> None:
-    has_timer = environment.given("systemd_timer")
+    timers = [keys.timer for keys in keys_of(environment).values()]
+    has_timer = environment.given("systemd_timer") or (bool(timers) and all(timers))
     for key in _SERVING:
         if environment.given(key) and not (has_timer and key in ("systemd_service", "systemd_manager")):
             message = f"is about something that serves, and a fraise of type {kind} does not"

@@ -176,6 +176,9 @@ def test_a_timer_of_the_users_own_is_what_a_deployment_starts(tmp_path: Path, li
     assert found.target is not None
     assert (found.target.kind, found.target.unit) == ("systemd", "stats.timer")
     assert not found.jobs  # what it runs, its own service knows
+    found = read(tmp_path, text_of("scheduled", "systemd_manager: user", *lines))
+    assert found.target is not None
+    assert (found.target.options["manager"], found.target.unit) == ("user", "stats.timer")
 
 
 def test_an_older_file_names_the_service_beside_its_timer_and_the_script(tmp_path: Path) -> None:
@@ -376,6 +379,11 @@ def test_a_wrong_line_is_told_where_and_why(
             "smoke tries a release before it is switched to",
         ),
         ("etl", ("command: x", "systemd_service: y"), "is about something that serves"),
+        (
+            "scheduled",
+            ("systemd_manager: user", "jobs: {a: {run: x, schedule: daily}}"),
+            "timers that Fraisier writes are the system manager's and run their jobs as `user`",
+        ),
         ("etl", ("command: x", "drain_timeout: 5s"), "a fraise of type etl does not"),
         ("scheduled", ("command: x", "run_on_deploy: true"), "belongs to fraises of type etl; this one"),
         (
