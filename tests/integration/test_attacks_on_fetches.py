@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -156,11 +155,9 @@ def test_a_cancel_ends_a_stalled_transfer_at_once(stalling):
     with site.working():
         until("the stall", proxy.stalled.is_set)
         assert gits_of(site)
-        began = time.monotonic()
         done = Serve(site).cli("cancel", deployment)
         assert done.returncode == 0, done.stderr
-        row = site.ended(deployment)
-        assert time.monotonic() - began < 8
+        row = site.ended(deployment, 15)  # git itself would lose its patience after 30 s
     assert (row["status"], row["cause"]) == ("cancelled", "cancelled"), row
     assert not gits_of(site)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from fraisier import wiring
 from fraisier.domain.deployment import Trigger
 from fraisier.domain.errors import StoreUnavailable
 from fraisier.worker import Worker
@@ -27,6 +28,12 @@ def site(tmp_path):
     made.fraisier.store.close()
 
 
+def reconfigured(site: Site, lines: str) -> None:
+    site.write_config(lines, "worker: {lease: 2s}")
+    site.fraisier.configuration = wiring.load(str(site.config))
+    site.fraisier.publish()
+
+
 def worker_process(site: Site) -> subprocess.Popen[bytes]:
     """`fraisier worker` as a process of its own."""
     log = (site.folder / "worker.log").open("ab")
@@ -36,7 +43,10 @@ def worker_process(site: Site) -> subprocess.Popen[bytes]:
     return started
 
 
-def test_five_pushes_in_a_row_are_not_five_deployments_one_after_another(site):
+def test_five_pushes_in_a_row_are_not_five_deployments_one_after_another(site, tmp_path):
+    hold = tmp_path / "hold"
+    hold.touch()
+    reconfigured(site, f'build: ["while test -e {hold}; do sleep 0.05; done"]')
     commits = [site.push({"VERSION": str(n)}) for n in range(5)]
     first = site.request(commit=commits[0], ref="main", trigger=Trigger.webhook).deployment.id
     with site.working():
@@ -45,6 +55,7 @@ def test_five_pushes_in_a_row_are_not_five_deployments_one_after_another(site):
             site.request(commit=commit, ref="main", trigger=Trigger.webhook).deployment.id
             for commit in commits[1:]
         ]
+        hold.unlink()
         rows = [site.ended(each) for each in (first, *later)]
     assert [row["status"] for row in rows] == ["success", *["superseded"] * 3, "success"]
     assert site.version == "4"
@@ -64,13 +75,7 @@ def test_two_workers_never_deploy_to_one_environment_at_once(site):
 
 def test_a_killed_worker_is_succeeded_by_another_and_its_build_is_ended(site, tmp_path):
     note = tmp_path / "pid"
-    site.write_config(
-        f'build: ["test -e {note} || {{ echo $$ > {note}; sleep 300; }}"]', "worker: {lease: 2s}"
-    )
-    from fraisier import wiring
-
-    site.fraisier.configuration = wiring.load(str(site.config))
-    site.fraisier.publish()
+    reconfigured(site, f'build: ["test -e {note} || {{ echo $$ > {note}; sleep 300; }}"]')
     first = worker_process(site)
     site.push({"VERSION": "one"})
     deployment = site.request().deployment.id
@@ -87,11 +92,7 @@ def test_a_killed_worker_is_succeeded_by_another_and_its_build_is_ended(site, tm
 
 def test_a_paused_worker_that_wakes_up_touches_nothing(site, tmp_path):
     note = tmp_path / "paused"
-    site.write_config(f'build: ["test -e {note} || {{ touch {note}; sleep 300; }}"]', "worker: {lease: 2s}")
-    from fraisier import wiring
-
-    site.fraisier.configuration = wiring.load(str(site.config))
-    site.fraisier.publish()
+    reconfigured(site, f'build: ["test -e {note} || {{ touch {note}; sleep 300; }}"]')
     first = worker_process(site)
     try:
         site.push({"VERSION": "one"})

@@ -115,7 +115,7 @@ def test_a_deployment_and_a_run_leave_each_other_alone(site: Pipeline) -> None:
 
 def test_a_timeout_and_a_cancel_end_the_whole_tree(site: Pipeline) -> None:
     forking = "sleep 300 & echo $! > ../../child; setsid sleep 301 & echo $! > ../../daemon; echo begun; wait"
-    site.configure(f"{JOB}\ntimeout: 1\nretries: 0")
+    site.configure(f"{JOB}\ntimeout: 4\nretries: 0")  # on a slow machine, too, it is under way by then
     site.load(forking)
     row = site.run()
     assert (row["status"], row["cause"]) == ("failed", "timeout")

@@ -211,7 +211,7 @@ def test_a_connection_that_says_nothing_is_closed_as_soon_as_any_silent_one(stor
 
 
 def test_a_connection_may_be_silent_for_longer_between_two_requests(store: RecordingStore) -> None:
-    with running(application(configuration(body_timeout=0.1), store), idle=600.0) as served:
+    with running(application(configuration(body_timeout=1.0), store), idle=600.0) as served:
         client = served.connect()
         client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert read_answer(client).status == 200

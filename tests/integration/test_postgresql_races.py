@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -107,9 +106,9 @@ def test_a_batch_of_deliveries_notifies_once(database: str, store: PostgresqlSto
     with psycopg.connect(database, autocommit=True) as listening:
         listening.execute("LISTEN fraisier")
         store.record(delivery("d1", wish(), wish(environment=KEY))).result(PATIENCE)
-        heard = list(listening.notifies(timeout=5, stop_after=1))
-        assert len(heard) == 1
-        assert list(listening.notifies(timeout=0.2)) == []
+        listening.execute("NOTIFY fraisier, 'the end'")  # heard after all that was committed before
+        heard = [each.payload for each in listening.notifies(timeout=PATIENCE, stop_after=2)]
+        assert heard[1:] == ["the end"]
 
 
 def test_whoever_listens_again_after_a_lost_session_is_woken(database: str, store: PostgresqlStore) -> None:
@@ -144,7 +143,5 @@ def test_a_claim_passes_over_an_environment_that_somebody_has_locked(
     store.request(wish())
     with psycopg.connect(database) as other:
         other.execute("SELECT 1 FROM tb_environments WHERE name = 'production' FOR NO KEY UPDATE")
-        began = time.monotonic()
-        assert store.claim("w1", lease=LEASE, environments=(KEY,)) is None
-        assert time.monotonic() - began < 2
+        assert store.claim("w1", lease=LEASE, environments=(KEY,)) is None  # it would wait in vain, else
     assert claimed(store).environment == KEY

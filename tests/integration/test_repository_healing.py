@@ -223,6 +223,8 @@ def test_threads_and_processes_that_fetch_at_once_wait_for_one_another(repo, sou
 
 # ---------------------------------------------------------------------------------------- interruption
 
+LONG_BEFORE_GIT = 15.0  # seconds; git itself loses its patience with a silent server after 30, or never
+
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
@@ -280,13 +282,11 @@ def test_a_stopped_fetch_from_a_silent_server_ends_at_once_and_leaves_no_process
     with ThreadPoolExecutor(1) as pool:
         fetching = pool.submit(repository.fetch, source, ref=MAIN, commit="", job=listening.job)
         _until(lambda: children_with(f"stalled-{protocol}"))
-        began = time.monotonic()
         listening.stop.set()
         with pytest.raises(StepFailed) as caught:
-            fetching.result(10)
+            fetching.result(LONG_BEFORE_GIT)
     assert caught.value.cause is Cause.cancelled
-    assert time.monotonic() - began < 2
-    assert _gone(f"stalled-{protocol}", within=1)
+    assert _gone(f"stalled-{protocol}", within=LONG_BEFORE_GIT)
 
 
 def test_a_fetch_that_takes_too_long_is_the_networks_fault(tmp_path: Path, silent_server: str) -> None:
@@ -304,10 +304,10 @@ def test_waiting_for_another_fetch_can_be_stopped(repository, silent_server: str
         waiting = pool.submit(repository.fetch, source, ref=MAIN, commit="", job=second.job)
         second.stop.set()
         with pytest.raises(StepFailed, match="waiting"):
-            waiting.result(2)
+            waiting.result(LONG_BEFORE_GIT)
         first.stop.set()
         with pytest.raises(StepFailed):
-            fetching.result(2)
+            fetching.result(LONG_BEFORE_GIT)
 
 
 def test_git_dies_with_a_killed_fraisier_and_the_next_fetch_works(
@@ -322,7 +322,7 @@ def test_git_dies_with_a_killed_fraisier_and_the_next_fetch_works(
     _until(lambda: remote_helpers("killed.git"))  # a child of git's, which holds the mirror's lock, too
     os.kill(victim.pid or 0, signal.SIGKILL)
     victim.join(10)
-    assert _gone("killed.git", within=5)
+    assert _gone("killed.git", within=LONG_BEFORE_GIT)
     stopped = Listening()
     stopped.stop.set()
     with pytest.raises(StepFailed) as caught:  # the lock is free again: it gets as far as git
