@@ -22,9 +22,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.ports import free_port
+from tests.ports import free_port, is_free
 
 _PATIENCE = 120.0  # seconds for a start, on a machine that does much else
+_TWIN = 10_000  # above each port SeaweedFS listens for gRPC
 SECRET = "s3cr3t-Pa55'word\"x"
 
 
@@ -51,11 +52,12 @@ class SeaweedServer:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports whose gRPC twins, 10000 above, are below 65536."""
+    """Ports that are free like their gRPC twins, 10000 above, and that no two servers of these would take."""
     found: list[int] = []
     while len(found) < count:
         port = free_port()
-        if port < 55000 and port not in found:
+        taken = {each + twin for each in found for twin in (-_TWIN, 0, _TWIN)}
+        if port not in taken and is_free(port + _TWIN):
             found.append(port)
     return found
 
