@@ -248,7 +248,7 @@ def store(found: dict[str, Any], figures: Sequence[Figure]) -> None:
 def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: some minutes")
     parser.add_argument("--only", action="append", choices=list(PARTS), help="this part; may be repeated")
     parser.add_argument(
         "--plot", action="store_true", help="draw docs/images/bench-*.svg from stored figures"

@@ -25,6 +25,7 @@ from fraisier.git.github import GitHub
 from tests.docs_blocks import BLOCK, PAPERS, ROOT, Block, blocks, whole
 from tests.e2e.scenes import SCENES
 from tests.factories import environment
+from tools.bench import PARTS
 from tools.draw_forges import pictures
 
 WORKFLOW = ROOT / ".github" / "workflows" / "fraisier-tests.yml"
@@ -132,6 +133,13 @@ def test_every_make_target_that_is_shown_exists() -> None:
     steps = re.findall(r"\bmake ([a-z0-9-]+)", WORKFLOW.read_text(encoding="utf-8"))
     assert shown, "the papers show how to make something"
     assert (shown | set(steps)) - targets == set()
+
+
+def test_every_part_that_is_measured_is_described() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"# one part: (.*)", text)
+    assert set(listed.split()) == set(PARTS)
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(PARTS)
 
 
 # ------------------------------------------------------------------------------------ the worked example
