@@ -18,8 +18,6 @@ from fraisier.domain.job import JobKind
 from fraisier.domain.release import Layout
 from fraisier.domain.secret import Secret
 
-PARAMETER = "FRAISIER_PARAM_"
-
 
 class RunDesk:
     """Fills `Desk`. `peak_memory` is what the hungriest of its commands took, in bytes; None: nobody told."""
@@ -117,7 +115,7 @@ class RunDesk:
             "FRAISIER_RUN": claim.id,
             "FRAISIER_JOB": claim.job,
             "FRAISIER_ATTEMPT": str(claim.attempt),
-            **{f"{PARAMETER}{name.upper()}": value for name, value in claim.parameters.items()},
+            **jobs.variables(claim.parameters),
         }
 
     def _note_memory(self, size: int) -> None:

@@ -11,7 +11,7 @@ from fraisier.deployers.common import Candidate, Parts, in_release, steps, switc
 from fraisier.deployers.making import made
 from fraisier.domain.acts import Command, Fetch, Preflight, Prove, Prune, Switch
 from fraisier.domain.fraise import Environment
-from fraisier.domain.job import OnRunning
+from fraisier.domain.job import JobKind, OnRunning, variables
 from fraisier.domain.job_acts import HoldRuns
 from fraisier.domain.plan import Act, Phase, Plan, StepName
 from fraisier.domain.release import Layout
@@ -69,7 +69,14 @@ def trial(environment: Environment, release: Candidate) -> tuple[Command, ...]:
     smoke = environment.smoke
     if smoke is None:
         return ()
-    return (replace(in_release(environment, release, smoke.run, smoke.timeout), background=True),)
+    line = in_release(environment, release, smoke.run, smoke.timeout)
+    return (replace(line, env={**line.env, **_as_in_a_run(environment)}, background=True),)
+
+
+def _as_in_a_run(environment: Environment) -> dict[str, str]:
+    """What a run of the only job would be told where nobody gives it parameters."""
+    lines = [job for job in environment.jobs.values() if job.kind is JobKind.command]
+    return {"FRAISIER_JOB": lines[0].name, **variables(lines[0].parameters)} if len(lines) == 1 else {}
 
 
 def _hold(environment: Environment) -> tuple[Act, ...]:

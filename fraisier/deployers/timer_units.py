@@ -13,7 +13,7 @@ from fraisier.deployers import timer_scripts as scripts
 from fraisier.deployers.common import Candidate
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment, EnvironmentKey
-from fraisier.domain.job import Job, Keeper, Schedule
+from fraisier.domain.job import Job, Keeper, Schedule, variables
 from fraisier.domain.release import Layout
 from fraisier.domain.secret import Secret
 from fraisier.domain.timer_acts import Unit
@@ -151,7 +151,7 @@ def _variables(environment: Environment, job: Job, release: Candidate) -> Iterat
     hidden = hidden_of(environment)
     told = {
         **{name: value for name, value in environment.env.items() if name not in hidden},
-        **{f"FRAISIER_PARAM_{n.upper()}": v for n, v in job.parameters.items() if v is not None},
+        **variables(job.parameters),
         "FRAISIER_COMMIT": release.commit,
         "FRAISIER_REF": release.ref,
         "FRAISIER_RELEASE": release.name,

@@ -81,3 +81,10 @@ class Job:
     on_failure: tuple[str, ...] = ()
     parameters: Mapping[str, str | None] = field(default_factory=dict)
     artefacts: tuple[str, ...] = ()
+
+
+def variables(parameters: Mapping[str, str | None]) -> dict[str, str]:
+    """What commands of a run see of its parameters; one that nobody gave is no variable."""
+    return {
+        f"FRAISIER_PARAM_{name.upper()}": value for name, value in parameters.items() if value is not None
+    }

@@ -48,6 +48,15 @@ def test_it_is_tried_in_its_own_folder_as_the_user_within_its_time():
     assert smoke.env["FRAISIER_RELEASE"] == RELEASE.name
 
 
+def test_it_is_tried_with_the_parameters_that_a_run_has_where_none_are_given():
+    """Or a script that reads them fails its trial, and its commit is not deployed again."""
+    job = Job(name="main", run="load", parameters={"day": "yesterday", "mode": None})
+    plan = plan_deployment(replace(ETL, jobs={"main": job}), RELEASE, Parts())
+    step = next(step for step in plan.steps if step.name is StepName.check_health)
+    told = {name: value for name, value in step.acts[0].env.items() if "PARAM" in name or "JOB" in name}
+    assert told == {"FRAISIER_JOB": "main", "FRAISIER_PARAM_DAY": "yesterday"}
+
+
 def test_the_pipeline_itself_is_not_run():
     plan = plan_deployment(environment(type=FraiseType.etl, cutover=Cutover.trial), RELEASE, Parts())
     assert not [act for step in plan.steps for act in step.acts if isinstance(act, Command)]
