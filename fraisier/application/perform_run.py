@@ -124,10 +124,10 @@ class PerformRun:
         if control.reason is Reason.lost or (ending.status is not RunStatus.success and host.is_going_down()):
             return None
         ending = self._with_next(_as_told(ending, control), claim, job)
+        ending = replace(ending, error=redactor.text(ending.error), hint=redactor.text(ending.hint))
         if desk is not None:
             ending = replace(ending, peak_memory=ending.peak_memory or desk.peak_memory)
             run_hooks(desk, ending)
-        ending = replace(ending, error=redactor.text(ending.error))
         with suppress(StepFailed):
             output.close()
         return self._finish(claim, control, ending)

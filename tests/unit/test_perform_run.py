@@ -211,12 +211,16 @@ def test_secrets_are_in_no_output_and_no_error(world: World) -> None:
     def leak(command: Command, job: Listening) -> int:
         job.output(b"the token is hunt")
         job.output(b"er22\n")
-        raise StepFailed(Cause.host, "cannot reach db:hunter22@host")
+        raise StepFailed(Cause.host, "cannot reach db:hunter22@host", "See db:hunter22@host")
 
+    world.with_job(on_failure=("mourn",))
     world.host.scripts["load"] = leak
     row = world.run()
-    assert world.output(row["id"]) == f"the token is {MASK}\n"
-    assert "hunter22" not in row["error_message"]
+    assert world.output(row["id"]).startswith(f"the token is {MASK}\n")
+    mourn = world.host.commands[-1]
+    for text in (row["error_message"], row["hint"], mourn.env["FRAISIER_ERROR"]):
+        assert MASK in str(text)
+        assert "hunter22" not in str(text)
 
 
 def test_a_failure_is_tried_again_after_a_pause_that_doubles(world: World) -> None:
