@@ -119,7 +119,6 @@ SELECT h.* FROM v_deployment_history h
  ORDER BY h.position DESC
 """
 
-_RELEASE_RUNS = "UPDATE tb_environments SET runs_held_by = NULL WHERE fraise = ? AND name = ?"
 _NOTE_PLANNED = """
 INSERT INTO tb_job_plans AS p (fraise, environment, job, planned_until)
 SELECT k->>0, k->>1, k->>2, (k->>3)::timestamptz
@@ -141,7 +140,6 @@ POSTGRESQL = Statements(
     let_go=_LET_GO,
     register_worker=_REGISTER_WORKER,
     held_run="SELECT * FROM tb_runs WHERE id = ? FOR NO KEY UPDATE",
-    release_runs=_RELEASE_RUNS,
     note_planned=_NOTE_PLANNED,
     history_of_some=_HISTORY_OF_SOME,
 )

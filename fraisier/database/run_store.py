@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from fraisier.application.ports import Claim, Newest, Row, RunClaim
-from fraisier.database import claims, run_views, runs, watch
+from fraisier.database import run_views, runs, watch
 from fraisier.database.jobs import Work
-from fraisier.database.transaction import Connection, Transaction
+from fraisier.database.transaction import Connection
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.run import Alert, AlertKind, Reported, RunEnding, RunStatus, RunWish
 
@@ -87,19 +87,8 @@ class SqlRuns(ABC):
 
     # -- deployments and runs
     def hold_runs(self, claim: Claim) -> None:
-        """Let no run of the environment begin until the deployment ends."""
-        self._held_by(claim, lambda tx: runs.hold_back(tx, claim))
-
-    def release_runs(self, claim: Claim) -> None:
-        """Let runs begin again."""
-        self._held_by(claim, lambda tx: runs.let_begin(tx, claim))
-
-    def _held_by(self, claim: Claim, work: Work) -> None:
-        def checked(tx: Transaction) -> None:
-            claims.hold(tx, claim)
-            work(tx)
-
-        self._write(checked)
+        """Let no run of the environment begin while the deployment is `running`."""
+        self._write(lambda tx: runs.hold_back(tx, claim))
 
     def active_runs(self, environment: EnvironmentKey) -> Sequence[Row]:
         """Those that are under way, oldest first."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fraisier.application.ports import Claim, Row, RunClaim
 from fraisier.application.ports.news import News
-from fraisier.database import bounded_output
+from fraisier.database import bounded_output, claims
 from fraisier.database.bounded_output import OutputTable
 from fraisier.database.claims import never_published
 from fraisier.database.clocks import iso
@@ -298,14 +298,9 @@ def _insert_reported(tx: Transaction, reported: Reported, place: DatabaseRow) ->
 
 
 def hold_back(tx: Transaction, claim: Claim) -> None:
-    """Let no run of the environment begin while the claim's deployment runs."""
+    """Let no run of the environment begin while the claim's deployment runs; raises TokenOutdated."""
+    claims.hold(tx, claim)
     tx.later(_HOLD, (claim.deployment.id, *_place(claim.environment)))
-
-
-def let_begin(tx: Transaction, claim: Claim) -> None:
-    """Let runs begin again."""
-    tx.later(tx.sql.release_runs, _place(claim.environment))
-    tx.tell(News.work)
 
 
 # ------------------------------------------------------------------------------------------------ house

@@ -115,7 +115,6 @@ SELECT h.* FROM v_deployment_history h
  ORDER BY h.position DESC
 """
 
-_RELEASE_RUNS = "UPDATE tb_environments SET runs_held_by = '' WHERE fraise = ? AND name = ?"
 _NOTE_PLANNED = """
 INSERT INTO tb_job_plans (fraise, environment, job, planned_until)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
@@ -138,7 +137,6 @@ SQLITE = Statements(
     let_go=_LET_GO,
     register_worker=_REGISTER_WORKER,
     held_run="SELECT * FROM tb_runs WHERE id = ?",
-    release_runs=_RELEASE_RUNS,
     note_planned=_NOTE_PLANNED,
     history_of_some=_HISTORY_OF_SOME,
 )

@@ -73,7 +73,6 @@ class Statements:
     let_go: str
     register_worker: str  # with the values of `Transaction.moment`
     held_run: str  # a run that nobody else changes until the transaction ends
-    release_runs: str
     note_planned: str  # from a JSON list of [fraise, environment, job, time]
     history_of_some: str  # v_deployment_history with filters
 

@@ -402,8 +402,6 @@ class RunHoldContract(_WithWorkers):
         store.hold_runs(deployment)
         assert taken(store).environment == STAGING
         assert take(store) is None
-        store.release_runs(deployment)
-        assert taken(store).environment == KEY
 
     @pytest.mark.parametrize("ending", [Status.success, Status.failed, Status.rolled_back])
     def test_the_end_of_the_deployment_lets_them_begin(self, store: Store, ending: Status) -> None:

@@ -159,11 +159,7 @@ class Runs(Protocol):
 
     # -- deployments and runs
     def hold_runs(self, claim: Claim) -> None:
-        """Let no run of the environment begin until the deployment ends, or lets go of them."""
-        ...
-
-    def release_runs(self, claim: Claim) -> None:
-        """Let runs begin again. Wakes."""
+        """Let no run of the environment begin while the deployment is `running`."""
         ...
 
     def active_runs(self, environment: EnvironmentKey) -> Sequence[Row]:
