@@ -32,6 +32,7 @@ from fraisier.domain.run import RunEnding, RunStatus, RunWish
 from tests import factories
 from tests.factories import KEY
 from tests.fakes import FakeClock, FakeHost
+from tests.migrated import lay_migrated
 
 JOBS = {
     "main": Job(name="main", kind=JobKind.backup),
@@ -369,6 +370,7 @@ class World:
 @contextmanager
 def opened(folder: Path, **changes: Any) -> Iterator[World]:
     """A world with a database of two tables."""
+    lay_migrated(folder / "fraisier.db")
     store = open_sqlite(f"sqlite://{folder}/fraisier.db", state_folder=str(folder))
     (folder / "host").mkdir()
     found = World(store, FakeHost(root=str(folder / "host")), environment(**changes))

@@ -19,6 +19,7 @@ from fraisier.domain.run import Reported, RunEnding, RunStatus, RunTrigger
 from tests import factories
 from tests.factories import KEY
 from tests.fakes import FakeClock
+from tests.migrated import lay_migrated
 from tests.unit.store_contract import claimed, finished, wish
 
 MONDAY = datetime(2026, 11, 23, 12, 0, tzinfo=UTC).timestamp()
@@ -48,6 +49,7 @@ class World:
     def __init__(self, folder: Path, *jobs: Job, deployed: bool = True, **changes: Any) -> None:
         self.clock = FakeClock(MONDAY)
         clocks = Clocks(now=self.clock.now, boottime=self.clock.now, boot_id="boot")
+        lay_migrated(folder / "db" / "f.db")
         self.store = open_sqlite(f"sqlite://{folder}/db/f.db", state_folder=str(folder / "db"), clocks=clocks)
         self.events: list[tuple[str, Row]] = []
         self.store.register_worker("w1", info={"host": "here", "pid": 4_000_000})

@@ -292,8 +292,7 @@ def store_events(path: Path, rows: list[dict[str, Any]]) -> None:
 def test_any_value_comes_over(rows: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         old, new = Path(name, "old"), Path(name, "new")
-        old.mkdir(), new.mkdir()
-        database(old).migrate()
+        lay_migrated(old / "fraisier.db"), lay_migrated(new / "fraisier.db")
         store_events(old / "fraisier.db", rows)
         imported(new, exported(old, Path(name, "export")))
         before, after = dump(old / "fraisier.db"), dump(new / "fraisier.db")
