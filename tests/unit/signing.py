@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 from fraisier.application.ports import Forge, Headers
 from fraisier.git.bitbucket import Bitbucket
@@ -29,6 +29,7 @@ SECRET = b"It's a Secret to Everybody"
 SIGNING_TOKEN = b"whsec_" + base64.b64encode(bytes(range(32)))
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 NOW = 1_790_000_000.0  # the time at which signed timestamps were made, Unix seconds
+_ESCAPED = [quote_plus(bytes((byte,))).encode() for byte in range(256)]  # as in a form, for each byte
 KINDS = ("github", "gitlab", "gitea", "bitbucket", "bitbucket_server")
 
 # What each forge calls a push.
@@ -90,7 +91,7 @@ def sign(
     `delivery_id` a new one.
     """
     text = payload if isinstance(payload, bytes) else json.dumps(payload, separators=(",", ":")).encode()
-    body = urlencode({"payload": text}).encode() if form else text
+    body = b"payload=" + b"".join(map(_ESCAPED.__getitem__, text)) if form else text
     name = event or PUSH_EVENTS.get(forge, PUSH_EVENTS.get(_KIN.get(forge, ""), ""))
     message = Message(name, delivery_id or str(uuid.uuid4()), body, text, secret)
     headers = {"Content-Type": FORM if form else JSON, "User-Agent": f"{forge}-hookshot/1"}
