@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -26,6 +27,17 @@ def _has_room(folder: Path) -> bool:
         return False
     system = os.statvfs(folder)
     return not system.f_flag & os.ST_NOEXEC and system.f_bavail * system.f_frsize > _ENOUGH
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave alone what lives until the end: thousands of tests and their modules."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Have what pytest looks through at its end be whole again."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
