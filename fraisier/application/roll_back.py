@@ -12,7 +12,7 @@ from fraisier.application.release_marker import Marker, running_release, whole_r
 from fraisier.application.request_deployment import find_environment
 from fraisier.application.tools import Tools
 from fraisier.domain.deployment import Trigger, Wish
-from fraisier.domain.errors import Conflict, NotFound, StepFailed
+from fraisier.domain.errors import Conflict, NotFound, StepFailed, UsageError
 from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.migration import DatabaseChange, Kind, Return, story_of, way_to
 from fraisier.domain.release import Layout, release_number
@@ -41,8 +41,13 @@ class RollBack:
         Raises:
             NotFound: no such environment or release, or nothing to go back to.
             Conflict: `with_database`, but the database cannot be taken back.
+            UsageError: nothing is deployed there.
         """
         environment = find_environment(self._environments, key)
+        if not environment.deploys:
+            message = f"cannot roll {key} back: it has no repository, and what is backed up no releases"
+            hint = f"To bring a backup back: fraisier backup restore {key.fraise} {key.environment}"
+            raise UsageError(message, hint)
         marker = self._choose(environment, to)
         said = self._database(environment, marker, with_database=with_database)
         wish = Wish(

@@ -148,23 +148,22 @@ def _key(row: Row) -> EnvironmentKey:
 def _shown(
     store: Store, row: Row, vain: Mapping[EnvironmentKey, Lack], held: Mapping[EnvironmentKey, Hold]
 ) -> dict[str, Any]:
-    now = [_busy(store, row), *_alerts(store, row)]
+    now = [_busy(store, row)]
     if row["paused"]:
         now.append(paused_by(row).removeprefix(f"{_key(row)} is "))
     elif (hold := held.get(_key(row))) is not None:
         now.append(hold.reason.removeprefix(f"{_key(row)} is "))
     elif (lack := vain.get(_key(row))) is not None:
         now.append(lack.reason)
-    return {**row, "health": HEALTH[row["healthy"]], "now": ": ".join(filter(None, now))}
+    told = [": ".join(filter(None, now)), *_alerts(store, row)]
+    return {**row, "health": HEALTH[row["healthy"]], "now": "; ".join(filter(None, told))}
 
 
 def _alerts(store: Store, row: Row) -> list[str]:
     """What a person should look at."""
     if not row["alerts"]:
         return []
-    return [
-        f"{each['job']}: {each['message']}" for each in store.alerts(row["fraise_id"], row["environment"])
-    ]
+    return [str(each["message"]) for each in store.alerts(row["fraise_id"], row["environment"])]
 
 
 def _busy(store: Store, row: Row) -> str:

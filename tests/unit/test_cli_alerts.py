@@ -58,6 +58,8 @@ def test_what_stands_is_listed_and_ended_by_hand(world: World) -> None:
     shown = world.run("alerts")
     assert shown.exit_code == 0
     assert "load failed: exit code 3" in shown.stdout
+    status = world.run("status", "nightly").stdout
+    assert "never deployed; report failed: exit code 3; load failed: exit code 3" in status
     rows = json.loads(world.run("alerts", "nightly", "production", "--json").stdout)
     assert [(row["job"], row["kind"], row["cleared_at"]) for row in rows] == [
         ("report", "missed", None),

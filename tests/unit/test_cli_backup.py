@@ -134,6 +134,10 @@ def test_nothing_is_deployed_where_there_is_no_repository(world: World) -> None:
     assert done.exit_code == 2
     assert "cannot deploy dumps/production: it has no repository" in done.stderr
     assert "fraisier backup run dumps production" in done.stderr
+    done = world.run("rollback", "dumps", "production")
+    assert done.exit_code == 2
+    assert "cannot roll dumps/production back: it has no repository" in done.stderr
+    assert "fraisier backup restore dumps production" in done.stderr
     assert world.run("plan", "dumps", "production").exit_code == 2
     assert "dumps" in world.run("list").stdout
     assert world.run("status", "dumps").exit_code == 0
