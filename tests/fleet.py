@@ -19,12 +19,13 @@ from fraisier.database.sqlite import open_sqlite
 from fraisier.domain.acts import Command
 from fraisier.domain.deployment import Deployment, Trigger, Wish
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.fraise import BuildCommand, Environment, HealthCheck, TargetSpec
+from fraisier.domain.fraise import BuildCommand, Cutover, Environment, HealthCheck, TargetSpec
 from fraisier.domain.release import Layout
 from fraisier.domain.rollout import Rollout
 from fraisier.migrations.command import CommandMigrations
 from fraisier.wiring import SystemClock
 from tests.factories import KEY, environment, fraise
+from tests.fake_instances import InstanceTarget, Manager
 from tests.fake_repository import FakeRepository
 from tests.fakes import FakeHost, FakeTarget, FakeUnits
 from tests.migrated import lay_migrated
@@ -165,6 +166,11 @@ class FleetHost(FakeHost):
         file = Path(f"{self.root}{Layout(APP).release(self.runs)}/app.txt")
         return file.read_text() if self.runs and file.exists() else ""
 
+    @property
+    def idle(self) -> list[str]:
+        """What runs, or is started at boot, and gets no traffic."""
+        return []
+
     def files(self) -> Sequence[str]:
         """All paths, without those of releases that are not whole."""
         layout = Layout(APP)
@@ -193,6 +199,42 @@ class FleetTarget(FakeTarget):
         host._answers()
         state: UnitState = host.units.state()
         return state
+
+
+class InstanceHost(FleetHost):
+    """One on which releases run side by side, and a link says which of them gets the traffic."""
+
+    def __init__(self, name: str, root: Path) -> None:
+        super().__init__(name, root)
+        self.units: Any = Manager()
+        self.lost_with: set[str] = set()  # first letters of commits whose start is the end of this host
+
+    def _answers(self, *, acts: str = "") -> None:
+        letters = {unit.partition("-")[2][:1] for unit in self.units.running}
+        self.away = self.away or bool(letters & self.lost_with)
+        super()._answers(acts=acts)
+
+    @property
+    def runs(self) -> str:
+        link = Path(self.root + Layout(APP).link)
+        release = link.readlink().name.removesuffix(".sock") if link.is_symlink() else ""
+        return release if f"orders.service@{release}" in self.units.running else ""
+
+    @property
+    def idle(self) -> list[str]:
+        serving = f"orders.service@{self.runs}"
+        return sorted({*self.units.running, *self.units.enabled} - {serving})
+
+
+class InstancesTarget(InstanceTarget):
+    """Each host has a manager of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(Manager(), Layout(APP).shared)
+
+    def state(self, spec: TargetSpec, host: Any) -> UnitState:
+        host._answers()
+        return InstanceTarget(host.units, self.folder).state(spec, host)
 
 
 class Codec:
@@ -261,14 +303,16 @@ class Fleet:
     rollout: Rollout = field(default_factory=Rollout)
     at_once: int = 8
     durable: bool = True
+    beside: bool = False  # releases run side by side
 
     def __post_init__(self) -> None:
         self.fate = Fate()
         self.here: FleetHost | None = None
         self.applied: list[str] = []  # the migrations of its database: see tests/fleet_database.py
         names = [f"web{number}" for number in range(1, self.size + 1)]
-        self.hosts = {name: FleetHost(name, self.folder / name) for name in names}
-        self.target = FleetTarget()
+        kind = InstanceHost if self.beside else FleetHost
+        self.hosts: dict[str, Any] = {name: kind(name, self.folder / name) for name in names}
+        self.target = InstancesTarget() if self.beside else FleetTarget()
         self.repository = FakeRepository()
         self.codec = Codec()
         self.retries = Retries(first=0.01, longest=0.02)
@@ -282,6 +326,7 @@ class Fleet:
             health_check=HealthCheck(url="http://x/", interval=0.005, timeout=0.03, passes=1),
             build=(BuildCommand(run="echo building"),),
             min_free_disk=1,
+            cutover=Cutover.blue_green if self.beside else Cutover.restart,
         )
         self.publish()
         self.store.register_worker("w", info={})

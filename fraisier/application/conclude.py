@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fraisier.application.control import Control
@@ -12,6 +13,7 @@ from fraisier.domain.deployment import Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.lineage import Refusal
 from fraisier.domain.plan import QUARANTINING, StepName
+from fraisier.domain.rollout import Standing
 
 _BLAMED = {Cause.build, Cause.migration, Cause.migration_interrupted, Cause.restart, Cause.unhealthy}
 
@@ -38,7 +40,7 @@ class Conclude:
         by = self._control.cancelled_by or self._claim.deployment.cancel_requested_by
         return StepFailed(Cause.cancelled, f"cancelled by {by or 'someone'}{consequence}")
 
-    def _retry(self, failure: StepFailed) -> Deployment:
+    def _retry(self, failure: StepFailed, hosts: Sequence[Standing] = ()) -> Deployment:
         return self._store.retry_later(
             self._claim,
             self._journal.attempt,
@@ -46,6 +48,7 @@ class Conclude:
             cause=failure.cause,
             error=self._journal.redact(failure.message),
             hint=self._journal.redact(failure.hint),
+            hosts=hosts,
         )
 
     def _end(
@@ -62,15 +65,17 @@ class Conclude:
             )
         )
 
-    def _went_back(self, failure: StepFailed, troubles: list[StepFailed], serving: Serving) -> Deployment:
-        if troubles:
-            said = "; ".join(trouble.message for trouble in troubles)
-            error = f"{failure.message}. The way back failed too: {said}"
-            return self._end(Status.rollback_failed, failure, error=error, serving=serving)
-        if serving.release:
-            return self._end(Status.rolled_back, failure, error=failure.message, serving=serving)
-        status = Status.cancelled if failure.cause is Cause.cancelled else Status.failed
-        return self._end(status, failure, error=failure.message, serving=replace(serving, healthy=False))
+    def _went_back(
+        self, failure: StepFailed, troubles: list[StepFailed], serving: Serving | None
+    ) -> Deployment:
+        """`serving` is what the way back led to; None: the old release has served all the time."""
+        said = "; ".join(trouble.message for trouble in troubles)
+        error = f"{failure.message}. The way back failed too: {said}" if said else failure.message
+        status = Status.rollback_failed if troubles else Status.rolled_back
+        if serving is None or not (troubles or serving.release):
+            status = Status.cancelled if failure.cause is Cause.cancelled else Status.failed
+            serving = replace(serving, healthy=False) if serving else None
+        return self._end(status, failure, error=error, serving=serving)
 
     def _blames_the_commit(self, failure: StepFailed) -> bool:
         if self._claim.deployment.trigger is Trigger.rollback:

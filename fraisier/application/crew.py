@@ -45,6 +45,7 @@ class Member:
         self.perform = Perform(stage, more)
         self.standing = standing
         self.is_ours = False  # whether its token was raised to ours
+        self.is_switched = False  # whether its switch to the new release was begun
 
     @property
     def name(self) -> str:
@@ -185,6 +186,7 @@ class Crew:
         """Perform one step on one host, journaled."""
         control, back = self._control, step.phase is Phase.rollback
         (control.check_halt if back else control.check)()
+        member.is_switched |= step.name is StepName.activate and not back
         stop = control.halt if back else control.stop
         release = member.stage.candidate.name
         with self._journal.step(step, release, stop, host=member.name) as scene:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fraisier.application.crew import Crew
@@ -60,7 +61,7 @@ class HealHosts(RollOut):
     def _blames_the_commit(self, _: StepFailed) -> bool:
         return False
 
-    def _retry(self, failure: StepFailed) -> Deployment:
+    def _retry(self, failure: StepFailed, _: Sequence[Standing] = ()) -> Deployment:
         return self._give_up(failure)  # a worker looks again by itself
 
     def _finish(self, ending: Ending) -> Deployment:

@@ -6,7 +6,7 @@ when they all go back, says `domain.rollout`. Where each stands is in the databa
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from fraisier.application.attempt import TORN
@@ -28,6 +28,7 @@ from fraisier.domain.rollout import (
     BringIn,
     GoBack,
     HostState,
+    Standing,
     TakeBack,
     at_rest,
     next_move,
@@ -52,11 +53,19 @@ class RollOut(PrepareHosts):
             new = replace(member.standing, release=deployment.release, commit=deployment.commit)
             member.standing = as_journaled(member.standing, journal, new)
             member.stage.previous = member.standing.previous
-        self._switched = any(member.standing.touched for member in self._crew)
+        self._begun = any(self._is_touched(member) for member in self._crew)
         self._step = StepName.restart
         # Whoever does not answer now is taken over when it does: before anything else is done there.
-        self._crew.each([*self._crew], self._crew.adopt, back=resumption.course is Course.roll_back)
+        back = resumption.course is Course.roll_back
+        missing = self._crew.each([*self._crew], self._crew.adopt, back=back)
+        # Nor does the journal tell why its turn went wrong there: it may have been away already.
+        failed = {member.name for member in self._crew if member.standing.state is HostState.failed}
+        self._lose({name: missing[name] for name in missing if name in failed})
         self._follow_one(self._where_it_migrates() or self._leader())
+
+    def _is_touched(self, member: Member) -> bool:
+        """In this deployment: before they are looked at, hosts stand as another one has left them."""
+        return member.standing.touched and member.standing.deployment == self._claim.deployment.id
 
     def _where_it_migrates(self) -> Member | None:
         """The host on which a migration was begun whose end nobody has noted: it may run on there."""
@@ -169,15 +178,19 @@ class RollOut(PrepareHosts):
         for member in members:
             member.stands(HostState.changing, touched=True, unfinished=True)
         self._note(members)
-        self._switched = self._switched or bool(members)
+        self._begun = self._begun or bool(members)
         self._lose(self._crew.each(members, self._take_turn))
 
     def _take_turn(self, member: Member) -> None:
         new = member.stage.candidate
-        for step in in_turn(self._plan_on(member), looks_only=member.name in self._only_away):
-            self._crew.run(member, step)
-            if step.name is StepName.activate:
-                member.standing = replace(member.standing, release=new.name, commit=new.commit)
+        try:
+            for step in in_turn(self._plan_on(member), looks_only=member.name in self._only_away):
+                self._crew.run(member, step)
+                if step.name is StepName.activate:
+                    member.standing = replace(member.standing, release=new.name, commit=new.commit)
+        finally:
+            if member.is_switched:
+                self._switched = True
         runs = {"release": new.name, "commit": new.commit, "unfinished": False}
         member.stands(HostState.current, **runs, cause=None, detail="")
         self._note([member])
@@ -203,13 +216,29 @@ class RollOut(PrepareHosts):
     def _take_hosts_back(self, members: list[Member]) -> list[StepFailed]:
         return ReturnHosts(self._crew, self._patience, self._control)(members)
 
-    def _go_back(self, failure: StepFailed) -> Deployment | None:
-        back, said = self._way_of_database() if self._migrated else (None, "")
-        failure = with_consequence(failure, said)
+    def _give_up(self, failure: StepFailed) -> Deployment:
+        return self._go_back(failure) if self._begun else super()._give_up(failure)
+
+    def _clean_up(self) -> str:
+        """Before the first turn no instance was started anywhere."""
+        if self._begun:
+            members = self._who_returns()
+            self._take_hosts_back(members)
+            self._note(members)
+            self._begun = False
+        return ""
+
+    def _who_returns(self) -> list[Member]:
         members = self._crew.named(who_returns(self._crew.standings))
         for member in members:
             member.stands(HostState.returning, unfinished=True)
         self._note(members)
+        return members
+
+    def _go_back(self, failure: StepFailed) -> Deployment:
+        back, said = self._way_of_database() if self._migrated else (None, "")
+        failure = with_consequence(failure, said)
+        members = self._who_returns()
         if self._torn:
             self._troubles.append(StepFailed(Cause.migration_interrupted, TORN.strip(". ")))
         # Old instances know the newer database, for it was migrated beside them; plain units start anew.
@@ -223,6 +252,8 @@ class RollOut(PrepareHosts):
         away = [m for m in members if m.standing.state is HostState.unreachable]
         if members and len(away) == len(members):
             troubles.append(StepFailed(Cause.host, "none of the hosts can be reached"))
+        if not self._switched:
+            return self._went_back(failure, troubles, None)
         usual = self._usual_previous()
         serving = Serving(
             release=usual.previous, commit=usual.previous_commit, healthy=not (troubles or away)
@@ -277,15 +308,13 @@ class RollOut(PrepareHosts):
         except (StepFailed, OSError):
             return False
 
-    def _clean_up(self) -> str:
-        """Before the first turn no instance was started anywhere."""
-        return ""
-
     # ------------------------------------------------------------------------------------ endings
-    def _retry(self, failure: StepFailed) -> Deployment:
+    def _retry(self, failure: StepFailed, hosts: Sequence[Standing] = ()) -> Deployment:
         self._come_to_rest(self._claim.current_release)
-        self._note([*self._crew])
-        return super()._retry(failure)
+        for member in self._crew:  # the next try begins before the first turn
+            member.standing = replace(member.standing, touched=False)
+        # With the end of the attempt, in one: in between, its journal would be taken for a first turn's.
+        return super()._retry(failure, [*hosts, *map(self._redacted, self._crew)])
 
     def _come_to_rest(self, release: str) -> None:
         for member in self._everybody:

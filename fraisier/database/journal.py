@@ -29,6 +29,7 @@ from fraisier.database.transaction import DatabaseRow, Transaction
 from fraisier.domain.deployment import REPLACEABLE, Deployment, Status, Trigger
 from fraisier.domain.errors import Cause, Conflict
 from fraisier.domain.plan import Phase, StepName, StepState
+from fraisier.domain.rollout import Standing
 
 _INTERRUPT_STEPS = """
 UPDATE tb_deployment_steps SET state = 'interrupted', ended_at = :now
@@ -255,7 +256,15 @@ def _quarantine(tx: Transaction, claim: Claim) -> dict[str, Any]:
 
 
 def retry_later(
-    tx: Transaction, claim: Claim, attempt: int, *, delay: float, cause: Cause, error: str, hint: str
+    tx: Transaction,
+    claim: Claim,
+    attempt: int,
+    *,
+    delay: float,
+    cause: Cause,
+    error: str,
+    hint: str,
+    hosts: Sequence[Standing],
 ) -> Deployment:
     """End the attempt; the deployment waits, unless it was cancelled or a newer one waits already."""
     before = load_deployment(tx, claim.deployment.id)
@@ -272,6 +281,8 @@ def retry_later(
         after = replace(waiting, not_before=tx.now + delay)
         retry_in = delay
     change_deployment(tx, before, after, retry_in=retry_in)
+    if hosts:
+        note(tx, claim, hosts)
     outcome = "retry" if after.status is Status.pending else after.status.value
     _end_attempt(tx, claim, attempt, outcome=outcome, error=error)
     let_go(tx, claim)

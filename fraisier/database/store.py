@@ -200,10 +200,18 @@ class SqlStore(SqlRuns, BackupVerbs):
         return ended
 
     def retry_later(
-        self, claim: Claim, attempt: int, *, delay: float, cause: Cause, error: str, hint: str = ""
+        self,
+        claim: Claim,
+        attempt: int,
+        *,
+        delay: float,
+        cause: Cause,
+        error: str,
+        hint: str = "",
+        hosts: Sequence[Standing] = (),
     ) -> Deployment:
         """End the attempt; the deployment waits `delay` seconds as pending."""
-        later = partial(journal.retry_later, delay=delay, cause=cause, error=error, hint=hint)
+        later = partial(journal.retry_later, delay=delay, cause=cause, error=error, hint=hint, hosts=hosts)
         waiting: Deployment = self._held(claim, lambda tx: later(tx, claim, attempt))
         return waiting
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import Cutover
 from fraisier.domain.migration import Story
-from fraisier.domain.plan import Phase, StepName, StepState
+from fraisier.domain.plan import SWITCHED, Phase, StepName, StepState
 from fraisier.domain.recovery import (
     CAUSE_OF_STEP,
     INTERRUPTED_TOO_OFTEN,
@@ -41,8 +41,8 @@ def resume_rollout(
     """How a deployment goes on whose hosts stand so; only those count that stand so in this deployment.
 
     Before the first host's turn the rule is the one for a single host, without what failed on hosts that the
-    rollout had left out. From then on where the hosts stand says it all. The way back of one host is not the
-    deployment's.
+    rollout had left out. From then on where the hosts stand says how to go on, and the journal only whether
+    any of them was switched. The way back of one host is not the deployment's.
     """
     if not any(each.touched for each in standings):
         left_out = {each.host for each in standings if each.state in LOST}
@@ -55,12 +55,17 @@ def resume_rollout(
         migrated=known_of_it.migrated,
         undone=known_of_it.undone,
         torn=known_of_it.torn,
-        switched=True,
+        switched=any(_switches(step, cutover) for step in journal),
     )
     if interruptions < most:
         return known
+    course = Course.roll_back if known.switched else Course.conclude
     error = INTERRUPTED_TOO_OFTEN.format(most=most)
-    return replace(known, course=Course.roll_back, cause=Cause.interrupted, error=error)
+    return replace(known, course=course, cause=Cause.interrupted, error=error)
+
+
+def _switches(step: Journaled, cutover: Cutover) -> bool:
+    return step.name in SWITCHED[cutover] and step.phase is Phase.deploy and not step.retried
 
 
 def as_journaled(standing: Standing, journal: Sequence[JournaledOnHost], new: Standing) -> Standing:

@@ -19,6 +19,7 @@ from fraisier.domain.plan import TargetActs
 from fraisier.domain.rollout import Rollout
 from tests.factories import SHA_A, SHA_B, SHA_C
 from tests.fleet import Death, Fleet, FleetTarget
+from tests.fleet_database import SharedDatabase
 
 Make = Callable[..., Fleet]
 
@@ -520,3 +521,128 @@ def test_a_full_disk_on_one_host_is_tried_again_and_blames_no_commit(fleet: Flee
     waiting = fleet.run(fleet.claim(), Control())
     assert waiting is not None
     assert (waiting.status, waiting.cause) == (Status.pending, Cause.disk)
+
+
+# ------------------------------------------------------------------------------------------ before the switch
+
+
+def test_a_release_that_is_sick_beside_the_old_one_on_the_first_host_was_never_switched_to(
+    make: Make,
+) -> None:
+    fleet = make(beside=True)
+    fleet.deploy(SHA_A)
+    fleet[1].unhealthy = {"b"}
+    ended = fleet.deploy(SHA_B)
+    assert (ended.status, ended.cause) == (Status.failed, Cause.unhealthy)
+    assert turns(fleet, ended.id)[:2] == ["web1 restart", "web1 check_health"]
+    assert fleet.runs == ["a", "a", "a"]
+    assert [host.idle for host in fleet.hosts.values()] == [[], [], []]
+    assert fleet.states() == ["current"] * 3
+    row = fleet.store.fraise_status()[0]
+    assert (row["healthy"], row["quarantined_commits"]) == (True, [SHA_B])
+
+
+def test_a_cancel_beside_the_old_release_ends_cancelled(make: Make) -> None:
+    fleet = make(beside=True)
+    fleet.deploy(SHA_A)
+    fleet.wish(SHA_B)
+    control = Control()
+    fleet.at_turn_of("web1", lambda: control.cancel("ada"), step="check_health")
+    assert fleet.perform(control).status is Status.cancelled
+    assert fleet.runs == ["a", "a", "a"]
+    assert fleet[1].idle == []
+
+
+def test_a_host_that_is_lost_beside_the_old_release_has_the_deployment_tried_again(make: Make) -> None:
+    fleet = make(beside=True)
+    fleet.deploy(SHA_A)
+    fleet.at_turn_of("web1", lambda: setattr(fleet[1], "away", True), step="check_health")
+    fleet.wish(SHA_B)
+    waiting = fleet.run(fleet.claim(), Control())
+    assert waiting is not None
+    assert (waiting.status, waiting.cause) == (Status.pending, Cause.network)
+    assert fleet.states() == ["unreachable", "current", "current"]
+    fleet[1].away = False
+    fleet.until_due()
+    assert fleet.perform().status is Status.success
+    assert fleet.runs == ["b", "b", "b"]
+    assert fleet[1].idle == []
+
+
+def test_a_database_goes_back_behind_an_instance_that_was_never_switched_to(make: Make) -> None:
+    fleet = make(beside=True)
+    base = SharedDatabase(fleet)
+    fleet.deploy(SHA_A)
+    base.wanted = ["1", "2"]
+    fleet[1].unhealthy = {"b"}
+    ended = fleet.deploy(SHA_B)
+    assert ended.status is Status.failed
+    assert (base.applied, fleet.runs) == (["1"], ["a", "a", "a"])
+
+
+def test_too_many_workers_that_die_beside_the_old_release_end_it_failed(make: Make) -> None:
+    fleet = make(beside=True)
+    fleet.deploy(SHA_A)
+    fleet.retries = replace(fleet.retries, most_interruptions=1)
+    fleet.wish(SHA_B)
+
+    def die() -> None:
+        raise Death
+
+    claim = fleet.claim()
+    fleet.at_turn_of("web1", die, step="check_health")
+    with pytest.raises(Death):
+        fleet.run(claim, Control())
+    fleet.store.hand_back(claim)
+    ended = fleet.perform()
+    assert (ended.status, ended.cause) == (Status.failed, Cause.interrupted)
+    assert fleet.runs == ["a", "a", "a"]
+    assert fleet[1].idle == []
+
+
+def test_a_cancelled_deployment_whose_worker_died_early_leaves_the_hosts_alone(fleet: Fleet) -> None:
+    fleet.deploy(SHA_A)
+    fleet.deploy(SHA_B)
+    asked = fleet.wish(SHA_C)
+    fleet.repository.failures = [StepFailed(Cause.cancelled, "cannot fetch: it was cancelled")]
+    claim, control = fleet.claim(), Control()
+
+    def hear(event: str, told: Any) -> None:
+        if (event, told.get("step")) == ("step_started", "fetch"):
+            control.cancel("ada")
+            fleet.store.cancel(asked, by="ada")
+        if (event, told.get("step")) == ("step_ended", "fetch"):
+            raise Death
+
+    fleet.on_event = hear
+    with pytest.raises(Death):
+        fleet.run(claim, control)
+    fleet.on_event = lambda *_: None
+    fleet.store.hand_back(claim)
+    control = Control()
+    control.cancel("ada")
+    ended = fleet.perform(control)
+    assert ended.status is Status.cancelled
+    assert fleet.runs == ["b", "b", "b"]
+    assert fleet.states() == ["current"] * 3
+
+
+def test_who_is_lost_in_its_turn_together_with_the_worker_blames_no_commit(make: Make) -> None:
+    fleet = make(beside=True)
+    fleet.deploy(SHA_A)
+    fleet[1].lost_with = {"b"}
+    fleet.wish(SHA_B)
+    claim = fleet.claim()
+
+    def hear(event: str, told: Any) -> None:
+        if (event, told.get("step")) == ("step_ended", "check_health"):
+            raise Death
+
+    fleet.on_event = hear
+    with pytest.raises(Death):
+        fleet.run(claim, Control())
+    fleet.on_event = lambda *_: None
+    fleet.store.hand_back(claim)
+    waiting = fleet.perform()
+    assert (waiting.status, waiting.cause) == (Status.pending, Cause.network)
+    assert fleet.store.fraise_status()[0]["quarantined_commits"] == []

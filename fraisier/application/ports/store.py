@@ -206,9 +206,20 @@ class Store(Runs, BackupNotes, Protocol):
         ...
 
     def retry_later(
-        self, claim: Claim, attempt: int, *, delay: float, cause: Cause, error: str, hint: str = ""
+        self,
+        claim: Claim,
+        attempt: int,
+        *,
+        delay: float,
+        cause: Cause,
+        error: str,
+        hint: str = "",
+        hosts: Sequence[Standing] = (),
     ) -> Deployment:
-        """End the attempt; the deployment waits `delay` seconds as pending. A newer wish may supersede it."""
+        """End the attempt; the deployment waits `delay` seconds as pending. A newer wish may supersede it.
+
+        `hosts` is where those of several stand from now on.
+        """
         ...
 
     def hand_back(self, claim: Claim) -> None:
