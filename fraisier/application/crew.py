@@ -131,7 +131,8 @@ class Crew:
     ) -> dict[str, StepFailed]:
         """Let `act` be done for each member, at the same time; returns what failed, by the host's name.
 
-        All have ended when this returns, or raises. On the way `back` a cancel disturbs nobody.
+        All have ended when this returns, or raises. On the way `back`, or where it comes too late, a
+        cancel disturbs nobody.
 
         Raises:
             TokenOutdated, StoreUnavailable: one of them, for everybody.
@@ -182,12 +183,12 @@ class Crew:
             member.perform.adopt()
             member.is_ours = True
 
-    def run(self, member: Member, step: Step) -> None:
-        """Perform one step on one host, journaled."""
+    def run(self, member: Member, step: Step, *, too_late: bool = False) -> None:
+        """Perform one step on one host, journaled. On the way back, or `too_late`, no cancel disturbs it."""
         control, back = self._control, step.phase is Phase.rollback
-        (control.check_halt if back else control.check)()
+        (control.check_halt if back or too_late else control.check)()
         member.is_switched |= step.name is StepName.activate and not back
-        stop = control.halt if back else control.stop
+        stop = control.halt if back or too_late else control.stop
         release = member.stage.candidate.name
         with self._journal.step(step, release, stop, host=member.name) as scene:
             if step.name is not StepName.preflight:

@@ -26,6 +26,7 @@ from fraisier.domain.plan import Phase, Step, StepName
 from fraisier.domain.recovery import Course, Resumption
 from fraisier.domain.rollout import (
     BringIn,
+    Done,
     GoBack,
     HostState,
     Standing,
@@ -56,7 +57,8 @@ class RollOut(PrepareHosts):
         self._begun = any(self._is_touched(member) for member in self._crew)
         self._step = StepName.restart
         # Whoever does not answer now is taken over when it does: before anything else is done there.
-        back = resumption.course is Course.roll_back
+        too_late = isinstance(next_move(self._rollout, self._crew.standings), Done)
+        back = too_late or resumption.course is Course.roll_back
         missing = self._crew.each([*self._crew], self._crew.adopt, back=back)
         # Nor does the journal tell why its turn went wrong there: it may have been away already.
         failed = {member.name for member in self._crew if member.standing.state is HostState.failed}
@@ -138,9 +140,11 @@ class RollOut(PrepareHosts):
         done = [m for m in self._crew if m.standing.state is HostState.current]
 
         def finish(member: Member) -> None:
-            self._crew.run_all(member, when_all_have_it(self._plan_on(member)))
+            # A cancel comes too late: where the old instance has ended, nothing leads back without a gap.
+            for step in when_all_have_it(self._plan_on(member)):
+                self._crew.run(member, step, too_late=True)
 
-        for name, failure in self._crew.each(done, finish).items():
+        for name, failure in self._crew.each(done, finish, back=True).items():
             # The release serves there in good health: it must not be taken away again.
             (member,) = self._crew.named([name])
             if is_away(member, failure):

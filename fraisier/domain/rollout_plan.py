@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fraisier.domain.acts import Command, Prove, Prune, Unpack
+from fraisier.domain.cutover_acts import Retire
 from fraisier.domain.plan import Act, Plan, Step, StepName
 
 _FOR_ALL = (StepName.prepare, StepName.link_shared, StepName.build)
 _ONCE = (StepName.backup, StepName.migrate)
 _BEFORE_ITS_TURN = (StepName.preflight, StepName.fetch, *_FOR_ALL, *_ONCE)
-_AT_THE_END = (Prove, Prune)
+_AT_THE_END = (Prove, Retire, Prune)
 
 
 def for_all(plan: Plan) -> tuple[Step, ...]:
@@ -48,7 +49,10 @@ def in_turn(plan: Plan, *, looks_only: bool = False) -> tuple[Step, ...]:
 
 
 def when_all_have_it(plan: Plan) -> tuple[Step, ...]:
-    """What says that a release is good, and tidies up: as long as others may fail nothing is thrown away."""
+    """What says that a release is good, and tidies up: as long as others may fail nothing is thrown away.
+
+    Nor are the old instances stopped: each host that has to go back needs its own, and the record of it.
+    """
     return _only([step for step in plan.steps if step.name is StepName.finish], at_the_end=True)
 
 

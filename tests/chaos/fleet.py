@@ -76,6 +76,7 @@ STORIES = (
     Story("migrates by revisions and is sick", "rolled_back", setting=_sick(3), tells=True),
     Story("beside", "success", beside=True),
     Story("beside and sick at once", "failed", setting=_sick(1), beside=True),
+    Story("beside and sick", "rolled_back", setting=_sick(2), beside=True),
     Story(
         "beside, migrates by revisions and is sick at once",
         "failed",

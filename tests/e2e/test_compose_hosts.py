@@ -109,9 +109,9 @@ def test_releases_run_beside_one_another_on_every_server(fleet):
     assert fleet.linked == ["b1", "b1"]
     assert pushed(fleet, "b2")["status"] == "success"
     row = pushed(fleet, "sick-b3")
-    assert (row["status"], row["cause"]) == ("rolled_back", "unhealthy"), row
+    assert (row["status"], row["cause"]) == ("failed", "unhealthy"), row
     row = pushed(fleet, "shut-b4")
-    assert row["status"] == "rolled_back", row
+    assert row["status"] == "failed", row
     assert "may not write to it" in row["error_message"], row
     assert fleet.linked == ["b2", "b2"]
     assert [len(each) for each in fleet.projects()] == [1, 1]

@@ -542,6 +542,16 @@ def test_a_release_that_is_sick_beside_the_old_one_on_the_first_host_was_never_s
     assert (row["healthy"], row["quarantined_commits"]) == (True, [SHA_B])
 
 
+def test_one_that_is_sick_where_another_host_has_it_already_is_rolled_back(make: Make) -> None:
+    fleet = make(beside=True)
+    fleet.deploy(SHA_A)
+    fleet[2].unhealthy = {"b"}
+    ended = fleet.deploy(SHA_B)
+    assert (ended.status, ended.cause) == (Status.rolled_back, Cause.unhealthy)
+    assert fleet.runs == ["a", "a", "a"]
+    assert [host.idle for host in fleet.hosts.values()] == [[], [], []]
+
+
 def test_a_cancel_beside_the_old_release_ends_cancelled(make: Make) -> None:
     fleet = make(beside=True)
     fleet.deploy(SHA_A)
@@ -625,6 +635,45 @@ def test_a_cancelled_deployment_whose_worker_died_early_leaves_the_hosts_alone(f
     assert ended.status is Status.cancelled
     assert fleet.runs == ["b", "b", "b"]
     assert fleet.states() == ["current"] * 3
+
+
+# ------------------------------------------------------------------------------------------ old instances
+
+
+def test_old_instances_run_until_every_host_has_the_release(make: Make) -> None:
+    fleet = make(beside=True)
+    first = fleet.deploy(SHA_A)
+    seen: list[list[list[str]]] = []
+    fleet.at_turn_of("web3", lambda: seen.append([host.idle for host in fleet.hosts.values()]))
+    assert fleet.deploy(SHA_B).status is Status.success
+    assert seen[0][:2] == [[f"orders.service@{first.release}"]] * 2
+    assert [host.idle for host in fleet.hosts.values()] == [[], [], []]
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_cancel_is_too_late_once_every_host_has_the_release(make: Make, dies: bool) -> None:
+    fleet = make(beside=True, at_once=1)
+    fleet.deploy(SHA_A)
+    asked = fleet.wish(SHA_B)
+    claim, control = fleet.claim(), Control()
+
+    def cancel() -> None:
+        fleet.store.cancel(asked, by="ada")
+        control.cancel("ada")
+        if dies:
+            raise Death
+
+    fleet.at_turn_of("web2", cancel, step="finish")
+    if dies:
+        with pytest.raises(Death):
+            fleet.run(claim, control)
+        fleet.store.hand_back(claim)
+        claim = fleet.claim()
+    ended = fleet.run(claim, control)
+    assert ended is not None
+    assert ended.status is Status.success
+    assert fleet.runs == ["b", "b", "b"]
+    assert [host.idle for host in fleet.hosts.values()] == [[], [], []]
 
 
 def test_who_is_lost_in_its_turn_together_with_the_worker_blames_no_commit(make: Make) -> None:
