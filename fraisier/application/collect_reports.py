@@ -58,7 +58,9 @@ class CollectReports:
         done = 0
         for environment in environments:
             key = str(environment.key)
-            if key in self._quiet:
+            if kept_jobs(environment):
+                self._quiet.discard(key)
+            elif key in self._quiet:
                 continue
             try:
                 done += self._collect(environment, self._tools.host(environment))

@@ -211,9 +211,11 @@ class World:
     def secrets(self, _: Any, __: Any = None) -> list[str]:
         return ["hunter2"]
 
+    def collector(self) -> CollectReports:
+        return CollectReports(self, self, self, lambda event, _: self.told.append(event))  # type: ignore[arg-type]
+
     def __call__(self) -> int:
-        collect = CollectReports(self, self, self, lambda event, _: self.told.append(event))  # type: ignore[arg-type]
-        return collect([self.environment])
+        return self.collector()([self.environment])
 
 
 @pytest.fixture
@@ -332,3 +334,13 @@ def test_what_systemd_began_before_the_configuration_changed_is_collected(
     ending = world.stored[-1].ending
     assert ending is not None
     assert ending.status is RunStatus.success
+
+
+def test_a_schedule_that_a_reload_gives_to_systemd_is_looked_after_from_then_on(world: World) -> None:
+    collect = world.collector()
+    by_worker = {"nightly": replace(REPORTS.jobs["nightly"], keeper=Keeper.worker)}
+    assert collect([replace(REPORTS, jobs=by_worker)]) == 0
+    world.machine.files[FILE] = GOOD
+    assert collect([REPORTS]) == 1
+    assert collect([replace(REPORTS, jobs=by_worker)]) == 0
+    assert len(world.stored) == 1
