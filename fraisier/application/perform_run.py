@@ -29,7 +29,14 @@ from fraisier.application.step_output import StepOutput
 from fraisier.application.takeover import owner_of
 from fraisier.application.tools import Tools
 from fraisier.domain import job as jobs
-from fraisier.domain.errors import Cause, FraisierError, StepFailed, StoreUnavailable, TokenOutdated
+from fraisier.domain.errors import (
+    Cause,
+    FraisierError,
+    NotFound,
+    StepFailed,
+    StoreUnavailable,
+    TokenOutdated,
+)
 from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.job import JobKind, Keeper
 from fraisier.domain.release import Layout
@@ -174,8 +181,9 @@ class PerformRun:
     def _with_next(self, ending: RunEnding, claim: RunClaim, job: jobs.Job) -> RunEnding:
         """With the try, or the runs, that follow it."""
         if ending.status is RunStatus.success:
-            found = self._find(claim.environment)
-            return replace(ending, then=dependents(found, claim.job))
+            with suppress(NotFound):  # a reload may have taken the environment away meanwhile
+                ending = replace(ending, then=dependents(self._find(claim.environment), claim.job))
+            return ending
         tries_left = claim.attempt <= job.retries
         if ending.status is not RunStatus.failed or ending.cause in _NOT_TRIED_AGAIN or not tries_left:
             return ending

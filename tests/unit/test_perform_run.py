@@ -106,7 +106,7 @@ class World:
             raise NotFound(f"cannot find {key}", "See `fraisier list`")
         return self.environment
 
-    store_keys = (KEY,)
+    store_keys: tuple[object, ...] = (KEY,)
 
     def listen(self, event: str, fields: Mapping[str, Any]) -> None:
         self.told.append(event)
@@ -364,6 +364,17 @@ def test_a_job_or_environment_that_is_gone_is_called_off(world: World) -> None:
     row = world.perform(world.claim(), Control())
     assert row is not None
     assert (row["status"], row["cause"]) == ("cancelled", "preflight")
+
+
+def test_a_success_is_one_though_its_environment_left_the_configuration_meanwhile(world: World) -> None:
+    def run(_: Command, __: Listening) -> int:
+        world.store_keys = ()
+        return 0
+
+    world.with_job(on_success=("cheer",))
+    world.host.scripts["load"] = run
+    assert world.run()["status"] == "success"
+    assert [command.argv[2] for command in world.host.commands] == ["load", "cheer"]
 
 
 def test_files_that_a_run_made_are_listed_by_their_paths(world: World) -> None:
