@@ -81,12 +81,14 @@ class CollectReports:
             self._quiet.add(str(environment.key))
             return 0
         reports = Reports(environment, host, also={row["job"] for row in begun})
-        files = reports.names()[:AT_ONCE]
+        names = reports.names()
         stored = {file_of(row["job"], row["invocation"]): row for row in begun}
-        if not files and not stored:
+        if not names and not stored:
             return 0
         # In this order: the report of what was stored as under way is there, or nobody will have it.
-        under_way, found = reports.under_way(), reports.read([*dict.fromkeys([*files, *stored])])
+        under_way = reports.under_way()
+        files = sorted(names, key=lambda file: _runs(environment, file, under_way))[:AT_ONCE]
+        found = reports.read([*dict.fromkeys([*files, *stored])])
         for file in stored.keys() - found.keys():
             self._end_without(environment, stored[file], under_way)
         done = [file for file in files if self._store_one(environment, host, file, found, under_way)]
@@ -114,7 +116,7 @@ class CollectReports:
     ) -> bool:
         """Whether the report is needed no more."""
         job, invocation = name_of_run(file) or ("", "")
-        runs = under_way.get(service_of(environment.key, job)) == invocation
+        runs = _runs(environment, file, under_way)
         report = read_report(found.get(file, b""), now=self._tools.clock.now())
         if report is None:
             if not runs:
@@ -166,3 +168,9 @@ class CollectReports:
         content = host.read(environment.env_file) if environment.env_file else None
         redactor = Redactor(self._codec.secrets(environment, content))
         return redactor.text(Reports(environment, host).printed(job, invocation))
+
+
+def _runs(environment: Environment, file: str, under_way: Mapping[str, str]) -> bool:
+    """Whether the run of this report is under way."""
+    job, invocation = name_of_run(file) or ("", "")
+    return under_way.get(service_of(environment.key, job)) == invocation

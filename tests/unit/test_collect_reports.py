@@ -148,6 +148,7 @@ class Machine:
     printed: str = "it printed hunter2\n"
     reads: int = 0
     answers: bool = True
+    others: dict[str, str] = field(default_factory=dict)
 
     @property
     def code(self) -> int:
@@ -158,6 +159,8 @@ class Machine:
             state = "activating" if self.active else "inactive"
             unit = "fraisier-orders-production-nightly.service"
             shown = f"Id={unit}\nInvocationID={self.active}\nActiveState={state}\n"
+            for name, invocation in self.others.items():
+                shown += f"\nId={name}\nInvocationID={invocation}\nActiveState=activating\n"
             return _said(shown if self.answers and unit in argv else "", self.code)
         if argv[2] == read_reports.LIST:
             return _said("\n".join(self.files))
@@ -344,3 +347,17 @@ def test_a_schedule_that_a_reload_gives_to_systemd_is_looked_after_from_then_on(
     assert collect([REPORTS]) == 1
     assert collect([replace(REPORTS, jobs=by_worker)]) == 0
     assert len(world.stored) == 1
+
+
+def test_what_has_ended_is_collected_before_however_many_are_under_way(world: World) -> None:
+    jobs = {
+        f"a{number:02}": replace(REPORTS.jobs["nightly"], name=f"a{number:02}") for number in range(AT_ONCE)
+    }
+    world.environment = replace(REPORTS, jobs=jobs | dict(REPORTS.jobs))
+    running = {
+        f"fraisier-orders-production-{job}.service": f"{number:032x}" for number, job in enumerate(jobs)
+    }
+    world.machine.others = running
+    world.machine.files = {f"{job}.{number:032x}": BEGUN for number, job in enumerate(jobs)} | {FILE: GOOD}
+    assert world() == 1
+    assert FILE not in world.machine.files
