@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fraisier.application.ports import Delivery, Ending, Received
+from fraisier.database import run_views
 from fraisier.database.clocks import Clocks, iso, unix
 from fraisier.database.sqlite import SqliteStore, open_sqlite
 from fraisier.database.sqlite_connection import file_system_of
@@ -517,3 +518,10 @@ def test_environments_are_hidden_with_their_history_kept(store: SqliteStore) -> 
     assert [row["environment"] for row in store.history()] == ["staging"]
     publish(store)
     assert len(store.fraise_status()) == 2
+
+
+def test_what_is_under_way_is_found_without_a_look_at_all_runs_that_ever_were(tmp_path: Path) -> None:
+    lay_migrated(tmp_path / "f.db")
+    with closing(sqlite3.connect(tmp_path / "f.db")) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {run_views._ACTIVE}", ("orders", "production"))
+        assert ["ix_runs_active" in row[3] for row in plan] == [True]
