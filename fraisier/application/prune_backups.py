@@ -31,7 +31,7 @@ class PruneBackups:
         for place in spec_of(desk).destinations:
             try:
                 copies = self._look.whats_there(desk, place)
-                present = [copy for copy in copies if copy.state is not CopyState.gone]
+                present = [copy for copy in copies if copy.state is not CopyState.gone and not copy.safety]
                 if present:
                     self._look.look(desk, place, max(present, key=lambda copy: (copy.made_at, copy.name)))
                 given = {name for name, value in desk.claim.parameters.items() if value == YES}

@@ -39,28 +39,32 @@ def to_prune(copies: Sequence[Copy], retention: Retention, *, verified: str) -> 
 
     None goes unless the newest of all is good. `verified` is the newest backup of the environment that was
     brought back and found good ('' = none): its copy stays, and so does this destination's own newest
-    verified one.
+    verified one; where something was found wrong with each of those since, the newest that was ever good.
+    Safety copies stand for nothing but what a restore replaced: they stay, and no rule counts them.
     """
-    present = [copy for copy in copies if copy.state is not CopyState.gone]
+    present = [copy for copy in copies if copy.state is not CopyState.gone and not copy.safety]
     if not present or not _any_rule(retention):
         return []
     if not max(present, key=_age).is_good:
         return []
     good = [copy for copy in present if copy.is_good]
-    stay = kept(good, retention) | kept(present, retention) | {verified} | _newest_verified(good)
+    stay = kept(good, retention) | kept(present, retention) | {verified} | _newest_verified(present)
     return [
         copy.name
         for copy in sorted(present, key=_age)
-        if copy.name not in stay and copy.state is not CopyState.unknown and not copy.safety
+        if copy.name not in stay and copy.state is not CopyState.unknown
     ]
 
 
 def to_forget(copies: Sequence[Copy], retention: Retention) -> list[str]:
-    """The names of those that are gone, and that no rule would keep if they were there."""
-    stay = kept(copies, retention)
+    """The names of those that are gone, and that no rule would keep if they were there; safety copies are
+    forgotten by nobody but a person.
+    """
+    counted = [copy for copy in copies if not copy.safety]
+    stay = kept(counted, retention)
     return [
         copy.name
-        for copy in sorted(copies, key=_age)
+        for copy in sorted(counted, key=_age)
         if copy.state is CopyState.gone and copy.name not in stay and _any_rule(retention)
     ]
 
@@ -75,7 +79,7 @@ def _age(copy: Copy) -> tuple[float, str]:
 
 def _newest_verified(copies: Sequence[Copy]) -> set[str]:
     tried = [copy for copy in copies if copy.verified_at is not None]
-    return {max(tried, key=_age).name} if tried else set()
+    return {max(tried, key=lambda copy: (copy.is_good, *_age(copy))).name} if tried else set()
 
 
 def newest_verified(copies: Collection[Copy]) -> str:

@@ -212,6 +212,15 @@ def test_prune_looks_before_it_removes(world: World) -> None:
     assert world.on("disk") == names
 
 
+def test_prune_looks_at_the_newest_that_is_no_safety_copy(world: World) -> None:
+    names = [make(world) for _ in range(3)]
+    safety = str(world.perform("restore", force="yes").detail["safety"])
+    with_spec(world, retention=Retention(last=1))
+    world.file(names[-1]).write_bytes(b"spoilt")
+    assert world.perform("prune").detail["pruned"] == {"disk": [], "vault": names[:2]}
+    assert world.on("disk") == [*names, safety]
+
+
 def test_prune_gives_up_what_is_damaged_only_when_asked(world: World) -> None:
     names = [make(world) for _ in range(2)]
     world.file(names[0]).write_bytes(b"spoilt")

@@ -93,6 +93,31 @@ def test_what_nobody_has_looked_at_and_safety_copies_stay() -> None:
     assert to_prune(copies, Retention(last=1), verified="") == [copy(2).name]
 
 
+def test_safety_copies_take_no_backups_place() -> None:
+    restored = [copy(day, safety=True) for day in (5, 6, 7, 8)]
+    copies = [*(copy(day) for day in range(5)), *restored, copy(9)]
+    assert days(to_prune(copies, Retention(last=3), verified="")) == [0, 1, 2]
+    assert to_prune(copies[:5] + restored, Retention(last=5), verified="") == []
+
+
+def test_a_good_safety_copy_does_not_let_backups_go() -> None:
+    copies = [*(copy(day) for day in range(4)), copy(4, state=CopyState.damaged), copy(5, safety=True)]
+    assert to_prune(copies, Retention(last=1), verified="") == []
+
+
+def test_a_safety_copy_that_is_gone_is_not_forgotten() -> None:
+    copies = [copy(0, state=CopyState.gone, safety=True), copy(1)]
+    assert to_forget(copies, Retention(last=1)) == []
+
+
+def test_the_last_verified_one_stays_though_it_failed_since() -> None:
+    """A key that was exchanged, a server that went away: what was good once may be so again."""
+    for failed in ({"flaw": "cannot decrypt"}, {"state": CopyState.damaged}):
+        copies = [copy(0, verified_at=START), copy(1, verified_at=START, **failed), copy(2), copy(3)]
+        assert days(to_prune(copies, Retention(last=1), verified="")) == [1, 2]
+        assert days(to_prune(copies[1:], Retention(last=1), verified="")) == [2]
+
+
 def test_what_is_gone_is_forgotten_when_no_rule_would_keep_it() -> None:
     copies = [copy(0, state=CopyState.gone), copy(1, state=CopyState.gone), copy(2)]
     assert to_prune(copies, Retention(last=2), verified="") == []
@@ -149,16 +174,17 @@ def test_whatever_there_is_the_last_good_ones_stay(copies: list[Copy], retention
     verified = newest_verified(copies)
     gone = set(to_prune(copies, retention, verified=verified))
     left = [each for each in copies if each.name not in gone]
-    good = [each for each in copies if each.is_good]
+    good = [each for each in copies if each.is_good and not each.safety]
     assert verified not in gone
     if good:
         assert max(good, key=lambda each: each.made_at) in left
-    if any(each.is_good and each.verified_at is not None for each in copies):
-        assert any(each.is_good and each.verified_at is not None for each in left)
+    there = [each for each in copies if each.state is not CopyState.gone and not each.safety]
+    for tried in (there, good):
+        if any(each.verified_at is not None for each in tried):
+            assert any(each.verified_at is not None for each in left if each in tried)
     if gone:
-        present = [each for each in copies if each.state is not CopyState.gone]
-        assert max(present, key=lambda each: each.made_at).is_good
-    assert len([each for each in left if each.is_good]) >= min(len(good), retention.last)
+        assert max(there, key=lambda each: each.made_at).is_good
+    assert len([each for each in left if each in good]) >= min(len(good), retention.last)
     assert not any(each.safety or each.state is CopyState.unknown for each in copies if each.name in gone)
     # Once more changes nothing.
     assert to_prune(left, retention, verified=newest_verified(left)) == []
