@@ -29,8 +29,8 @@ class LookAtCopies:
             StepFailed: the destination cannot be read; or as `Desk.run`.
         """
         key, store = desk.environment.key, self._tools.store
+        known = {copy.name: copy for copy in self._of(desk, place)}  # first: what comes meanwhile is not gone
         there = {name for name in self._tools.brands.place(place).names(place, desk) if NAME.match(name)}
-        known = {copy.name: copy for copy in self._of(desk, place)}
         removed = set(store.pruned_copies(key, place.name))
         notes = [
             CopyNote(

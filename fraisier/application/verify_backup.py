@@ -13,6 +13,8 @@ from fraisier.domain.backup import Copy, CopyNote, CopyState, Destination, Sourc
 from fraisier.domain.errors import Cause, FraisierError, StepFailed
 from fraisier.domain.run import Alert, AlertKind, RunEnding, RunStatus
 
+_Held = list[tuple[Destination, Copy]]  # where one backup is
+_UNREACHED = frozenset({Cause.network, Cause.host})
 _TRIES = 3  # backups at most that are brought back to find one that is good
 
 
@@ -32,8 +34,13 @@ class VerifyBackup:
         Raises:
             StepFailed: it could not be tried, and the backup is not to blame; or as `Desk.run`.
         """
-        problems = self._looked_at(desk)
-        verified, flaws = self._tried(desk)
+        problems, places = self._looked_at(desk)
+        try:
+            verified, flaws = self._tried(desk, places)
+        except StepFailed:
+            if problems:  # they are there, whatever keeps the trial
+                self._tell(desk, problems)
+            raise
         problems += flaws
         self._tell(desk, problems)
         copies = self._tools.store.copies(desk.environment.key)
@@ -50,8 +57,9 @@ class VerifyBackup:
         )
 
     # -- looking
-    def _looked_at(self, desk: Desk) -> list[str]:
-        problems = []
+    def _looked_at(self, desk: Desk) -> tuple[list[str], list[Destination]]:
+        """What is wrong with copies, or with destinations, and the destinations that could be read."""
+        problems, places = [], []
         for place in spec_of(desk).destinations:
             try:
                 for copy in self._look.whats_there(desk, place):
@@ -60,44 +68,68 @@ class VerifyBackup:
                         wrong, _ = self._look.look(desk, place, copy)
                     if wrong:
                         problems.append(f"{copy.name} at {place.name}: {wrong}")
+                places.append(place)
             except StepFailed as error:
                 if error.cause is Cause.cancelled:
                     raise
                 desk.say(f"{place.name}: {error.message}")
                 problems.append(f"{place.name} cannot be read: {error.message}")
-        return problems
+        return problems, places
 
     # -- trying
-    def _tried(self, desk: Desk) -> tuple[str, list[str]]:
+    def _tried(self, desk: Desk, places: Sequence[Destination]) -> tuple[str, list[str]]:
         """The backup that was found good ('' = none), and what was wrong with newer ones."""
         flaws: list[str] = []
-        for name, place, copy in self._candidates(desk)[:_TRIES]:
-            flaw = self._flaw_of(desk, place, copy)
-            self._note(desk, copy, flaw)
-            if not flaw:
+        for name, held in self._candidates(desk, places)[:_TRIES]:
+            verified, wrong = self._tried_one(desk, name, held)
+            flaws += wrong
+            if verified:
                 desk.say(f"{name} was brought back, and is good")
                 return name, flaws
-            desk.say(f"{name}: {flaw}")
-            flaws.append(f"{name} cannot be restored: {flaw}")
         return "", flaws or ["there is no whole backup that could be brought back"]
 
-    def _candidates(self, desk: Desk) -> list[tuple[str, Destination, Copy]]:
-        """Every backup that is whole somewhere, newest first, at the first destination that has it whole."""
-        found: dict[str, tuple[str, Destination, Copy]] = {}
-        for place in spec_of(desk).destinations:
+    def _candidates(self, desk: Desk, places: Sequence[Destination]) -> list[tuple[str, _Held]]:
+        """Every backup that is whole somewhere, newest first, and the destinations that have it whole."""
+        found: dict[str, _Held] = {}
+        for place in places:
             for copy in self._tools.store.copies(desk.environment.key):
                 if copy.destination == place.name and copy.state is CopyState.whole and not copy.safety:
-                    found.setdefault(copy.name, (copy.name, place, copy))
-        return [found[name] for name in sorted(found, reverse=True)]
+                    found.setdefault(copy.name, []).append((place, copy))
+        return sorted(found.items(), reverse=True)
 
-    def _flaw_of(self, desk: Desk, place: Destination, copy: Copy) -> str:
+    def _tried_one(self, desk: Desk, name: str, held: _Held) -> tuple[bool, list[str]]:
+        """Whether it was found good, and what was wrong with it.
+
+        A destination that does not give it back says nothing about what another one has.
+        """
+        wrong: list[str] = []
+        for position, (place, copy) in enumerate(held):
+            with staging(desk) as folder:
+                try:
+                    fetched = self._bring.fetch(desk, place, copy, folder)
+                except StepFailed as error:
+                    if error.cause is Cause.backup:
+                        self._note(desk, [copy], error.message)
+                    elif error.cause not in _UNREACHED:
+                        raise
+                    desk.say(f"{place.name}: {error.message}")
+                    wrong.append(f"{name} at {place.name} cannot be restored: {error.message}")
+                    continue
+                flaw = self._flaw_of(desk, fetched, folder)
+            same = [each for _, each in held[position:] if each.manifest == copy.manifest]
+            self._note(desk, same, flaw)
+            if flaw:
+                desk.say(f"{name}: {flaw}")
+                wrong.append(f"{name} cannot be restored: {flaw}")
+            return not flaw, wrong
+        return False, wrong
+
+    def _flaw_of(self, desk: Desk, fetched: Fetched, folder: str) -> str:
         """'' or why it is no good."""
         try:
-            with staging(desk) as folder:
-                fetched = self._bring.fetch(desk, place, copy, folder)
-                for source in _of(spec_of(desk).sources, fetched, desk):
-                    if flaw := self._in_scratch(desk, source, fetched, folder):
-                        return flaw
+            for source in _of(spec_of(desk).sources, fetched, desk):
+                if flaw := self._in_scratch(desk, source, fetched, folder):
+                    return flaw
         except StepFailed as error:
             if error.cause in NOT_ITS_FAULT or error.cause is Cause.database:
                 raise
@@ -122,17 +154,10 @@ class VerifyBackup:
         desk.say(f"{source.name}: {flaw or 'came back as it was'}")
         return flaw
 
-    def _note(self, desk: Desk, tried: Copy, flaw: str) -> None:
-        """What holds for one copy holds for those with the same manifest."""
-        key, store = desk.environment.key, self._tools.store
-        same = [
-            copy
-            for copy in store.copies(key)
-            if copy.name == tried.name and copy.manifest == tried.manifest and copy.state is CopyState.whole
-        ]
+    def _note(self, desk: Desk, copies: Sequence[Copy], flaw: str) -> None:
         verified_at = None if flaw else self._tools.clock.now()
-        store.note_copies(
-            key,
+        self._tools.store.note_copies(
+            desk.environment.key,
             [
                 CopyNote(
                     destination=copy.destination,
@@ -141,7 +166,7 @@ class VerifyBackup:
                     verified_at=verified_at,
                     verified_run=None if flaw else desk.claim.id,
                 )
-                for copy in same
+                for copy in copies
             ],
         )
 
@@ -167,11 +192,20 @@ _HINT = (
 
 
 def _of(sources: Sequence[Source], fetched: Fetched, desk: Desk) -> list[Source]:
-    """The sources that are in the backup."""
-    for name in sorted(fetched.files.keys() - {source.name for source in sources}):
-        desk.say(f"{name}: there is no such source any more; only its checksum was looked at")
-    return [
+    """The sources that are in the backup.
+
+    Raises:
+        StepFailed: preflight, where none is: then nobody knows how it would be brought back.
+    """
+    found = [
         source
         for source in sources
         if source.name in fetched.files and fetched.artefacts[source.name].kind == source.kind
     ]
+    others = sorted(fetched.files.keys() - {source.name for source in found})
+    for name in others:
+        desk.say(f"{name}: there is no such source any more; only its checksum was looked at")
+    if not found:
+        message = f"cannot try {fetched.manifest.name}: no source is what {', '.join(others)} was"
+        raise StepFailed(Cause.preflight, message, "Make a backup of what there is now: fraisier backup run")
+    return found

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from fraisier.application.ports import Desk
 from fraisier.application.watch_backups import WatchBackups
 from fraisier.database.sqlite import open_sqlite
-from fraisier.domain.backup import CopyState, Source
+from fraisier.domain.backup import CopyState, Destination, Source
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.run import RunStatus
 from tests.backup_world import Killed, World, die_at, make, opened, points, sha256, with_spec
@@ -78,6 +79,66 @@ def test_a_destination_that_cannot_be_read_is_told_and_ends_when_it_can_be(world
     world.shelf.broken.clear()
     assert world.perform("verify").status is RunStatus.success
     assert world.alerts() == {}
+
+
+def test_a_destination_that_is_not_there_says_nothing_about_backups_elsewhere(world: World) -> None:
+    names = [make(world) for _ in range(2)]
+    world.perform("verify")
+    world.shelf.broken["disk"] = StepFailed(Cause.backup, "cannot list the backups: there is no folder /kept")
+    ending = world.perform("verify")
+    assert ending.detail["verified"] == names[1]
+    assert ending.detail["problems"] == [
+        "disk cannot be read: cannot list the backups: there is no folder /kept"
+    ]
+    assert [copy.flaw for copy in world.store.copies(KEY)] == [""] * 4
+
+
+FETCHED = [(Cause.backup, "it came damaged"), (Cause.network, "")]
+
+
+@pytest.mark.parametrize(("cause", "flaw"), FETCHED)
+def test_what_one_destination_does_not_give_back_another_does(world: World, cause: Cause, flaw: str) -> None:
+    name = make(world)
+    world.shelf.broken["disk.fetch"] = StepFailed(cause, "it came damaged")
+    ending = world.perform("verify")
+    assert (ending.status, ending.detail["verified"]) == (RunStatus.failed, name)
+    assert f"{name} at disk cannot be restored: it came damaged" in world.alerts()["backup"]
+    assert (world.copy(name).flaw, world.copy(name).verified_at) == (flaw, None)
+    assert (world.copy(name, "vault").flaw, world.copy(name, "vault").verified_at is None) == ("", False)
+    assert world.staged() == []
+
+
+def test_what_was_found_is_told_whatever_keeps_the_trial(world: World) -> None:
+    name = make(world)
+    world.file(name).write_bytes(b"x")
+    world._make = lambda database: (1, "could not connect to server\n")  # type: ignore[method-assign]
+    with pytest.raises(StepFailed, match="cannot make a place"):
+        world.perform("verify")
+    assert f"{name} at disk: orders.shop has 1 bytes" in world.alerts()["backup"]
+
+
+def test_a_backup_of_which_nothing_is_known_any_more_is_not_verified(world: World) -> None:
+    name = make(world)
+    with_spec(world, sources=(Source(name="shop", kind="shop", url="shop:///orders"),))
+    with pytest.raises(StepFailed, match=f"cannot try {name}: no source is what orders was"):
+        world.perform("verify")
+    assert (world.copy(name).verified_at, world.copy(name).flaw) == (None, "")
+
+
+def test_a_backup_that_is_made_meanwhile_is_not_gone(world: World) -> None:
+    make(world)
+    names, made = world.shelf.names, []
+
+    def slowly(place: Destination, desk: Desk) -> Sequence[str]:
+        found = names(place, desk)
+        if not made:
+            made.append("")
+            made[0] = make(world)
+        return found
+
+    world.shelf.names = slowly  # type: ignore[method-assign]
+    world.perform("verify")
+    assert world.copy(made[0]).state is CopyState.whole
 
 
 def test_one_that_cannot_be_restored_is_flawed_and_the_one_before_it_tried(world: World) -> None:
