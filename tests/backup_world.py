@@ -19,7 +19,7 @@ from fraisier.application.backup_tools import BackupBrands, BackupTools
 from fraisier.application.make_backup import MakeBackup
 from fraisier.application.ports import Desk, Problem, RunClaim, Said, Store
 from fraisier.application.prune_backups import PruneBackups
-from fraisier.application.restore_backup import RestoreBackup
+from fraisier.application.restore_backup import TAKEN, RestoreBackup
 from fraisier.application.staged_file import WRITE
 from fraisier.application.verify_backup import VerifyBackup
 from fraisier.database.sqlite import open_sqlite
@@ -251,6 +251,9 @@ class World:
         self.commands.append(command.argv)
         if program == "rot":
             return self._turned(*words)
+        if words[1:2] == [TAKEN]:
+            path = Path(self.host.root + words[3])
+            return 0, "taken" if path.is_file() or (path.is_dir() and any(path.iterdir())) else ""
         if program == "sh":
             return self._staged(words[1], *words[3:])
         if program == "sha256sum":

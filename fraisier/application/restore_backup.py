@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fraisier.application.backup_tools import YES, BackupTools, spec_of, staging, told
+from fraisier.application.backup_tools import YES, BackupTools, answered, spec_of, staging, told
 from fraisier.application.bring_back import BringBack, Fetched
 from fraisier.application.look_at_copies import LookAtCopies
 from fraisier.application.make_backup import KeepBackup
 from fraisier.application.ports import Desk
+from fraisier.domain.acts import Command
 from fraisier.domain.backup import Copy, CopyState, Destination, Source
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.release import Layout
@@ -22,6 +23,12 @@ from fraisier.domain.secret import Secret
 
 _SERVERS = ("postgresql", "mysql")  # what is brought back there has a database's name
 _FILES = ("folder", "command", "sqlite")  # and there a path
+# $1: a path; something is printed where it is neither missing nor an empty folder.
+TAKEN = """
+if [ -d "$1" ] && [ ! -L "$1" ]; then find "$1" -mindepth 1 -maxdepth 1 -printf taken -quit
+elif [ -e "$1" ] || [ -L "$1" ]; then echo taken; fi
+"""
+_QUICK = 60.0  # seconds
 _DATABASE = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
 
 
@@ -148,7 +155,8 @@ class RestoreBackup:
     def _saved(self, desk: Desk, sources: list[Source], wanted: Wanted) -> str:
         """The name of a safety copy of what is about to be replaced; '' where nothing is."""
         there = {source.name: self._what_is_at(desk, source) for source in sources}
-        taken = [source for source in sources if there[source.name]]
+        # Nothing is in the way of a restore in place: what is left out of backups goes with the rest.
+        taken = [replace(source, exclude=()) for source in sources if there[source.name]]
         if not taken:
             return ""
         named = "; ".join(f"{source.name}: {there[source.name]}" for source in taken)
@@ -174,8 +182,7 @@ class RestoreBackup:
         if path:
             current = Layout(desk.environment.app_path).current
             path = path if path.startswith("/") else posixpath.join(current, path)
-            kind = desk.host.kind(path)
-            if kind == "missing" or (kind == "folder" and not desk.host.list(path)):
+            if not self._is_taken(desk, path):
                 return ""
             if source.path:
                 return f"{path} is not empty"
@@ -227,16 +234,17 @@ class RestoreBackup:
             desk.say(doubt)
 
     def _refuse_taken(self, desk: Desk, source: Source, to: str) -> None:
-        if to.startswith("/"):
-            kind = desk.host.kind(to)
-            taken = kind != "missing" and (kind != "folder" or bool(desk.host.list(to)))
-        else:
-            taken = self._has_database(desk, source, to)
+        taken = self._is_taken(desk, to) if to.startswith("/") else self._has_database(desk, source, to)
         if taken:
             message = f"cannot restore {source.name} to {to}: there is something already"
             raise StepFailed(
                 Cause.preflight, message, "Name a place that does not exist yet; nothing is replaced"
             )
+
+    def _is_taken(self, desk: Desk, path: str) -> bool:
+        """As the environment's user sees it: Fraisier itself may see less, and take it for nothing."""
+        argv = ("/bin/sh", "-c", TAKEN, "backup", path)
+        return bool(answered(desk, Command(argv=argv, timeout=_QUICK), f"look at {path}").strip())
 
     def _has_database(self, desk: Desk, source: Source, to: str) -> bool:
         try:

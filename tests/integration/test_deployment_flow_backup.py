@@ -285,8 +285,13 @@ def test_what_is_there_is_saved_before_it_is_replaced(vault: Vault) -> None:
     assert (vault.uploads / "deep" / "a file").read_text() == "kept"
     assert (vault.uploads / "link").is_symlink()
     assert not (vault.uploads / "new").exists()
+    assert not (vault.uploads / "cache").exists()
     safety = row["detail"]["safety"]
     assert safety in vault.kept("disk")
+    row = vault.run("restore", force="yes", backup=safety, source="uploads")
+    assert row["status"] == "success", (row["error_message"], vault.said(row["id"]))
+    assert (vault.uploads / "new").read_text() == "new"
+    assert (vault.uploads / "cache" / "x").read_text() == "not kept"  # by backups; the restore removed it
     row = vault.run("restore", force="yes", backup=safety, source="shop")
     assert (row["status"], vault.rows()) == ("success", "10|10"), (
         row["error_message"],

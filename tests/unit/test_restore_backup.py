@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fraisier.domain.backup import CopyState
+from fraisier.domain.backup import CopyState, Source
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.run import RunStatus
-from tests.backup_world import World, make, opened
+from tests.backup_world import World, make, opened, with_spec
 from tests.factories import KEY
 
 DAY = 86400.0
@@ -47,6 +47,21 @@ def test_a_restore_over_something_needs_force_and_makes_a_safety_copy(world: Wor
     assert safety in world.on("disk")  # nothing was verified since
     world.perform("restore", force="yes", backup=safety)
     assert world.rows() == {"items": [9], "people": []}
+
+
+def test_what_only_the_user_may_see_is_there(world: World) -> None:
+    """Fraisier logs in as somebody who may not enter the folder where it lies."""
+    make(world)
+    folder = Path(world.host.root) / "srv" / "closed" / "orders"
+    folder.mkdir(parents=True)
+    (folder / "a").write_text("a")
+    world.host.kind = lambda path: "missing"  # type: ignore[method-assign]
+    world.host.list = lambda folder: []  # type: ignore[method-assign]
+    with pytest.raises(StepFailed, match="there is something already"):
+        world.perform("restore", to="/srv/closed/orders")
+    with_spec(world, sources=(Source(name="orders", kind="shop", path="/srv/closed/orders"),))
+    with pytest.raises(StepFailed, match="cannot restore over what is there: orders: /srv/closed/orders"):
+        world.perform("restore")
 
 
 def test_a_restore_into_nothing_needs_no_force(world: World) -> None:
