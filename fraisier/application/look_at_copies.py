@@ -68,8 +68,8 @@ class LookAtCopies:
             looked_at=self._tools.clock.now(),
         )
 
-    def look(self, desk: Desk, place: Destination, copy: Copy) -> tuple[str, Manifest | None]:
-        """What is wrong with a copy, '' = nothing, and its manifest. It is noted.
+    def look(self, desk: Desk, place: Destination, copy: Copy) -> str:
+        """What is wrong with a copy, '' = nothing. It is noted.
 
         Raises:
             StepFailed: the destination cannot be read, or the run is to stop.
@@ -77,13 +77,13 @@ class LookAtCopies:
         try:
             content = self._tools.brands.place(place).read(place, copy.name, manifests.MANIFEST, desk)
             manifest = self._own(desk, copy, content)
-            wrong = self._of_known(copy, content) or self.wrong_with(desk, place, manifest, content)
+            wrong = self.wrong_with(desk, place, manifest, content)
         except StepFailed as error:
             if error.cause is not Cause.backup:
                 raise
             wrong, manifest, content = error.message, None, b""
         self._note(desk, place, copy, wrong, manifest, content)
-        return wrong, manifest
+        return wrong
 
     def _note(
         self,
@@ -109,18 +109,15 @@ class LookAtCopies:
         desk.say(f"{place.name}: {copy.name}: {wrong or 'whole'}")
 
     def _own(self, desk: Desk, copy: Copy, content: bytes) -> Manifest:
+        """One that was changed tells nothing, neither of itself nor of the files beside it."""
         manifest = manifests.read(content, copy.name)
         if (manifest.fraise, manifest.environment) != (desk.environment.fraise, desk.environment.name):
             other = f"{manifest.fraise}/{manifest.environment}"
             message = f"cannot use {copy.name}: it is a backup of {other}"
             raise StepFailed(Cause.backup, message)
+        if copy.manifest and sha256(content).hexdigest() != copy.manifest:
+            raise StepFailed(Cause.backup, "its manifest is another than it was")
         return manifest
-
-    @staticmethod
-    def _of_known(copy: Copy, content: bytes) -> str:
-        """A manifest that was changed tells nothing about the files beside it."""
-        changed = copy.manifest and sha256(content).hexdigest() != copy.manifest
-        return "its manifest is another than it was" if changed else ""
 
     def wrong_with(self, desk: Desk, place: Destination, manifest: Manifest, content: bytes) -> str:
         """'' or what differs between the files that are there and the manifest.

@@ -115,7 +115,7 @@ class RestoreBackup:
         reasons: list[str] = []
         for place, copy in self._choices(desk, places, wanted, reasons):
             try:
-                wrong, _ = self._look.look(desk, place, copy)
+                wrong = self._look.look(desk, place, copy)
             except StepFailed as error:
                 if error.cause is Cause.cancelled:
                     raise

@@ -65,7 +65,7 @@ class VerifyBackup:
                 for copy in self._look.whats_there(desk, place):
                     wrong = copy.detail
                     if copy.state is not CopyState.gone:
-                        wrong, _ = self._look.look(desk, place, copy)
+                        wrong = self._look.look(desk, place, copy)
                     if wrong:
                         problems.append(f"{copy.name} at {place.name}: {wrong}")
                 places.append(place)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from fraisier.domain.backup import NAME, Artefact, Manifest
+from fraisier.domain.backup import NAME, Artefact, Manifest, made_at_of
 from fraisier.domain.errors import Cause, StepFailed
 
 MANIFEST = "manifest.json"
@@ -17,6 +17,8 @@ _FORMAT = 1
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _MANY = 1000
+_MOST = 1 << 53  # what JSON's numbers are good for; _MANY of them fit into the 64 bits of a database
+_SECOND = 1.001  # names have whole ones
 
 
 def write(manifest: Manifest) -> bytes:
@@ -56,11 +58,14 @@ def _manifest(found: Mapping[str, Any]) -> Manifest:
     name = _text(found["name"])
     if not NAME.match(name):
         raise ValueError("its name is none")
+    made_at = float(_number(found["made_at"]))
+    if abs(made_at - made_at_of(name)) > _SECOND:
+        raise ValueError("it was not made when its name says")
     return Manifest(
         name=name,
         fraise=_text(found["fraise"]),
         environment=_text(found["environment"]),
-        made_at=float(_number(found["made_at"])),
+        made_at=made_at,
         artefacts=artefacts,
         encrypted=found["encrypted"] is True,
         safety=found.get("safety") is True,
@@ -94,6 +99,6 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1 << 62:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST:
         raise ValueError("it has something else where a number belongs")
     return value

@@ -68,6 +68,19 @@ def test_whatever_is_wrong_with_a_copy_is_found_within_one_cycle(
     assert any(copy.is_good and copy.verified_at for copy in world.store.copies(KEY))
 
 
+def test_a_manifest_that_was_changed_tells_nothing_of_its_backup(world: World) -> None:
+    name = make(world)
+    known = world.copy(name)
+    manifest = world.file(name, "manifest.json")
+    changed = {**json.loads(manifest.read_text()), "safety": True}
+    changed["artefacts"][0]["bytes"] += 100
+    manifest.write_text(json.dumps(changed))
+    world.perform("verify")
+    copy = world.copy(name)
+    assert (copy.state, copy.detail) == (CopyState.damaged, "its manifest is another than it was")
+    assert (copy.safety, copy.bytes, copy.made_at) == (False, known.bytes, known.made_at)
+
+
 def test_a_destination_that_cannot_be_read_is_told_and_ends_when_it_can_be(world: World) -> None:
     make(world)
     world.shelf.broken["vault"] = StepFailed(Cause.backup, "cannot read vault: the credentials have expired")
