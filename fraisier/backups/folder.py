@@ -123,10 +123,8 @@ class Folder:
         return posixpath.join(folder, f"scratch-{source.name}-{run[:8]}")
 
     def make_scratch(self, source: Source, to: str, *, timeout: float) -> Command:
-        """Make it, without those of earlier runs beside it."""
-        others = posixpath.join(posixpath.dirname(to), f"scratch-{source.name}-")
-        text = 'rm -rf -- "$1"????????; mkdir -p -m 0700 -- "$2"'
-        return _command(text, others, to, timeout=timeout)
+        """Make it; those of earlier runs went with the folder that they were in."""
+        return _command('mkdir -p -m 0700 -- "$1"', to, timeout=timeout)
 
     def drop_scratch(self, source: Source, to: str, *, timeout: float) -> Command:
         """Remove it."""

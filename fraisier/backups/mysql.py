@@ -190,11 +190,11 @@ class MySQL:
         return [Problem(f"cannot back up {source.name}: {line}", hint) for line in lines[-1:]]
 
 
-# Those that an earlier verification left are found by name.
+# Those that an earlier verification left are found by name; a restore to a place of one's choice leaves them.
 _MAKE = f"""set -e
 {_TOOLS}
 old=$(ask_server -e "SELECT CONCAT('DROP DATABASE ', schema_name, ';') FROM information_schema.schemata
-    WHERE LEFT(schema_name, CHAR_LENGTH('$2')) = '$2'")
+    WHERE LEFT(schema_name, CHAR_LENGTH('$2')) = '$2' AND LEFT('$1', CHAR_LENGTH('$2')) = '$2'")
 [ -z "$old" ] || printf '%s\\n' "$old" | ask_server
 ask_server -e "CREATE DATABASE $1"
 """

@@ -77,10 +77,13 @@ ORDER BY 1
 
 
 def create(name: str, prefix: str) -> str:
-    """An empty database like the one that is asked; others whose names begin with `prefix` go first."""
+    """An empty database like the one that is asked. Where its name begins with `prefix`, others that do go
+    first; a restore to a place of one's choice leaves those of a verification that runs beside it.
+    """
     return rf"""
 SELECT format('DROP DATABASE IF EXISTS %I WITH (FORCE)', datname)
-FROM pg_catalog.pg_database WHERE starts_with(datname, '{_checked(prefix)}')
+FROM pg_catalog.pg_database
+WHERE starts_with(datname, '{_checked(prefix)}') AND starts_with('{_plain(name)}', '{_checked(prefix)}')
 \gexec
 SELECT format('CREATE DATABASE %I TEMPLATE template0 ENCODING %L LC_COLLATE %L LC_CTYPE %L',
               '{_plain(name)}', pg_encoding_to_char(encoding), datcollate, datctype)

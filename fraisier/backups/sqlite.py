@@ -144,10 +144,7 @@ class Sqlite:
 
     def make_scratch(self, source: Source, to: str, *, timeout: float) -> Command:
         """Its folder; the file is made by what is copied into it."""
-        folder = posixpath.dirname(to)
-        others = posixpath.join(folder, f"scratch-{source.name}-")
-        text = 'rm -f -- "$1"????????.sqlite "$1"????????.sqlite-*; mkdir -p -m 0700 -- "$2"'
-        return _command(text, others, folder, timeout=timeout)
+        return _command('mkdir -p -m 0700 -- "$1"', posixpath.dirname(to), timeout=timeout)
 
     def drop_scratch(self, source: Source, to: str, *, timeout: float) -> Command:
         """Remove the file, and what SQLite keeps beside it."""

@@ -105,6 +105,19 @@ class SourceContract:
         with pytest.raises(StepFailed):
             hear(desk, brand.ask(replace(source, query=self.question), to, timeout=LIMIT), doing="ask")
 
+    def test_a_place_that_somebody_chose_leaves_what_is_tried_beside_it(
+        self, desk: RealDesk, world: World, dump: str, folder: Path
+    ) -> None:
+        brand, source = world.brand, replace(world.source, query=self.question)
+        tried = brand.scratch(source, str(folder), RUN)
+        chosen = tried.replace(RUN[:8], "20261124") if tried[0] == "/" else "fraisier_verify_by_hand"
+        for to in (tried, chosen):
+            hear(desk, brand.make_scratch(source, to, timeout=LIMIT), doing="make")
+            hear(desk, brand.restore(source, dump, to, timeout=LIMIT), doing="restore")
+        for to in (tried, chosen):
+            assert hear(desk, brand.ask(source, to, timeout=LIMIT), doing="ask").strip() == self.answer
+            hear(desk, brand.drop_scratch(source, to, timeout=LIMIT), doing="drop")
+
     def test_a_question_that_is_wrong_fails_and_says_why(
         self, desk: RealDesk, world: World, dump: str, folder: Path
     ) -> None:

@@ -110,7 +110,9 @@ class SourceBrand(Protocol):
         ...
 
     def make_scratch(self, source: Source, to: str, *, timeout: float) -> Command:
-        """Make it, empty; those that earlier verifications of the same source left are removed."""
+        """Make it, empty. Where `scratch` named it, those that earlier verifications of the same source left
+        outside of its `folder` are removed.
+        """
         ...
 
     def drop_scratch(self, source: Source, to: str, *, timeout: float) -> Command:
