@@ -39,6 +39,7 @@ class Journal:
         # unreachable.
         self.learn: Callable[[str], Sequence[str]] | None = None
         self._learnt: dict[str, frozenset[str]] = {}
+        self._lock = threading.Lock()  # hosts are learnt of at the same time
 
     def begin(self, resolved: str) -> None:
         """A new attempt, with the environment that it works on."""
@@ -71,8 +72,10 @@ class Journal:
         """Whether more secrets are known now. What was learnt of one host is kept from the output of all."""
         if self.learn is None or host in self._learnt:
             return False
-        self._learnt[host] = frozenset(self.learn(host))
-        self._redactor = Redactor({secret for known in [*self._learnt.values()] for secret in known})
+        found = frozenset(self.learn(host))
+        with self._lock:
+            self._learnt[host] = found
+            self._redactor = Redactor({secret for known in self._learnt.values() for secret in known})
         return True
 
     def redact(self, text: str) -> str:

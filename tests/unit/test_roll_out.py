@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from fraisier.application.control import Control
+from fraisier.application.journal import Journal
 from fraisier.domain.acts import UnitCommand
 from fraisier.domain.deployment import Status, Trigger
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import BuildOn, Database, Environment
-from fraisier.domain.plan import TargetActs
+from fraisier.domain.plan import Step, StepName, TargetActs
 from fraisier.domain.rollout import Rollout
+from fraisier.domain.secret import Redactor
 from tests.factories import SHA_A, SHA_B, SHA_C
 from tests.fleet import Death, Fleet, FleetTarget
 from tests.fleet_database import SharedDatabase
@@ -695,3 +697,46 @@ def test_who_is_lost_in_its_turn_together_with_the_worker_blames_no_commit(make:
     waiting = fleet.perform()
     assert (waiting.status, waiting.cause) == (Status.pending, Cause.network)
     assert fleet.store.fraise_status()[0]["quarantined_commits"] == []
+
+
+# ------------------------------------------------------------------------------------------ secrets
+
+
+class Watched(str):
+    """A secret that tells when it is looked at for the second time, and waits for `goes_on` then."""
+
+    def __new__(cls, text: str) -> Watched:
+        made = super().__new__(cls, text)
+        made.looks, made.seen, made.goes_on = 0, threading.Event(), threading.Event()
+        return made
+
+    looks: int
+    seen: threading.Event
+    goes_on: threading.Event
+
+    def __hash__(self) -> int:
+        self.looks += 1
+        if self.looks == 2:
+            self.seen.set()
+            self.goes_on.wait(0.3)  # it may be that nobody else can go on before
+        return super().__hash__()
+
+
+def test_what_two_hosts_tell_at_the_same_time_is_kept_from_the_output_of_both(fleet: Fleet) -> None:
+    fleet.wish(SHA_A)
+    first, second = Watched("secret-of-web1"), "secret-of-web2"
+    journal = Journal(fleet.store, fleet.claim(), Control(), Redactor([]), fleet.listen)
+    journal.begin(fleet.codec.dump(fleet.environment))
+    journal.learn = lambda host: [first] if host == "web1" else [second]
+
+    def look(host: str) -> None:
+        with journal.step(Step(name=StepName.preflight, acts=()), "", threading.Event(), host=host):
+            pass
+
+    other = threading.Thread(target=look, args=("web1",))
+    other.start()
+    assert first.seen.wait(60)
+    look("web2")
+    first.goes_on.set()
+    other.join()
+    assert "secret-of" not in journal.redact(f"{first!s} {second}")
