@@ -307,6 +307,7 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.fate = Fate()
+        self.dumpers: dict[str, Any] = {}
         self.here: FleetHost | None = None
         self.applied: list[str] = []  # the migrations of its database: see tests/fleet_database.py
         names = [f"web{number}" for number in range(1, self.size + 1)]
@@ -364,6 +365,7 @@ class Fleet:
             targets={"fake": self.target},
             probers={"http": HostProber(self.hosts)},
             migrations={"command": CommandMigrations()},
+            dumpers=self.dumpers,
             repository=self.repository,
             clock=SystemClock(),
             retries=self.retries,

@@ -136,6 +136,7 @@ class RollOut(PrepareHosts):
 
     # ------------------------------------------------------------------------------------ by batches
     def _bring_in(self) -> None:
+        self._step = StepName.restart  # whichever it is: a timeout from here on is the release's own
         self._by_batches()
         done = [m for m in self._crew if m.standing.state is HostState.current]
 

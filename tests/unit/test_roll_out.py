@@ -12,7 +12,7 @@ import pytest
 
 from fraisier.application.control import Control
 from fraisier.application.journal import Journal
-from fraisier.domain.acts import UnitCommand
+from fraisier.domain.acts import Command, UnitCommand
 from fraisier.domain.deployment import Status, Trigger
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import BuildOn, Database, Environment
@@ -244,6 +244,31 @@ def test_a_build_that_fails_on_one_host_changes_none(fleet: Fleet) -> None:
     assert turns(fleet, ended.id) == []
     assert fleet.runs == ["a", "a", "a"]
     assert fleet.states() == ["current"] * 3
+
+
+class NothingToDump:
+    """A dumper that finds nothing."""
+
+    suffix = ".dump"
+
+    def dump(self, url: Any, file: str, *, timeout: float) -> Command:
+        return Command(argv=("echo", '{"nothing": "it is empty"}'), timeout=timeout)
+
+
+def test_a_unit_that_starts_too_slowly_after_a_backup_bars_the_commit(fleet: Fleet) -> None:
+    fleet.deploy(SHA_A)
+    fleet.dumpers = {"command": NothingToDump()}
+    fleet.configure(database=Database(backup_before_deploy=True, backup_command="dump"))
+
+    def slow(act: str) -> None:
+        if act == "act":
+            fleet[1].on_act = lambda _: None
+            raise StepFailed(Cause.timeout, "cannot finish the restart within 90 s")
+
+    fleet.at_turn_of("web1", lambda: setattr(fleet[1], "on_act", slow), step="restart")
+    ended = fleet.deploy(SHA_B)
+    assert (ended.status, ended.cause) == (Status.rolled_back, Cause.timeout), ended.error_message
+    assert fleet.store.fraise_status()[0]["quarantined_commits"] == [SHA_B]
 
 
 def test_a_cancel_takes_back_what_was_brought_in(fleet: Fleet) -> None:
