@@ -34,6 +34,7 @@ CREATE TYPE mood AS ENUM ('glad', 'sad');
 CREATE TABLE customer (id int PRIMARY KEY, name text NOT NULL, mood mood DEFAULT 'glad');
 CREATE TABLE "odd ""name" (id int REFERENCES customer, line text);
 CREATE TABLE empty (id int);
+CREATE TABLE line (line text);
 CREATE TABLE parts (id int, day date) PARTITION BY RANGE (day);
 CREATE TABLE parts_2026 PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 CREATE SCHEMA shop;
@@ -44,6 +45,7 @@ CREATE FUNCTION twice(n int) RETURNS int LANGUAGE sql AS 'SELECT 2 * n';
 CREATE EXTENSION pg_trgm;
 INSERT INTO customer SELECT n, 'customer ' || n FROM generate_series(1, 500) n;
 INSERT INTO "odd ""name" VALUES (1, E'two\nlines\n\\.\nCOPY public.fake (id) FROM stdin;'), (2, '');
+INSERT INTO line VALUES ('COPY public.fake (id) FROM stdin;'), ('-- fraisier: whole'), ('\\.'), ('');
 INSERT INTO parts SELECT n, '2026-03-01' FROM generate_series(1, 7) n;
 INSERT INTO shop.item SELECT n, sha512(n::text::bytea) FROM generate_series(1, 2000) n;
 SELECT lo_from_bytea(4711, '\\x00ff');
@@ -99,6 +101,7 @@ class TestPostgreSQL(SourceContract):
             "public.customer": 500,
             'public."odd ""name"': 2,
             "public.empty": 0,
+            "public.line": 4,
             "public.parts_2026": 7,
             "shop.item": 2000,
         }
