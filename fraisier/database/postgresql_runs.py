@@ -35,6 +35,10 @@ _DUE = """
                  AND (SELECT count(*) FROM tb_runs u
                        WHERE u.fraise = r.fraise AND u.environment = r.environment AND u.job = r.job
                          AND u.status = 'running') < r.concurrency
+                 AND NOT (r.kind IN ('backup', 'restore')
+                          AND EXISTS (SELECT 1 FROM tb_runs u
+                                       WHERE u.fraise = r.fraise AND u.environment = r.environment
+                                         AND u.status = 'running' AND u.kind IN ('backup', 'restore')))
                  AND NOT EXISTS (SELECT 1 FROM tb_deployments d
                                   WHERE d.id = e.runs_held_by AND d.status = 'running') END
    AND CASE WHEN r.status = 'running' AND r.bound_labels <> '[]'
@@ -44,7 +48,9 @@ _DUE = """
    AND (CAST(:only AS text) = '' OR r.id::text = :only
         OR r.status = 'running' AND (:only = 'left' OR EXISTS (SELECT 1 FROM tb_runs o
                                              WHERE o.id::text = :only AND o.fraise = r.fraise
-                                               AND o.environment = r.environment AND o.job = r.job)))
+                                               AND o.environment = r.environment
+                                               AND (o.job = r.job OR o.kind IN ('backup', 'restore')
+                                                    AND r.kind IN ('backup', 'restore')))))
 """
 _ORDER = "ORDER BY r.status = 'running' DESC, r.pk LIMIT 1"
 _IS_ANY_DUE = f"SELECT EXISTS (SELECT 1 {_DUE})"

@@ -26,7 +26,8 @@ SELECT DISTINCT r.worker,
 
 # What dead workers left, then the oldest that waits and may begin. A clock that was put back lets nothing
 # wait for longer. What was asked for in an environment that the configuration no longer has is claimed too:
-# somebody has to end it. Labels: `domain.labels.may_take`.
+# somebody has to end it. What is backed up while a restore replaces it is neither the one nor the other, and
+# would let good ones go: there is one of both at a time. Labels: `domain.labels.may_take`.
 _NEXT = """
 SELECT r.*, e.run_token, e.current_release, e.current_commit, e.labels AS place_labels,
        coalesce(json_extract(e.document, '$.hosts[0]'), '') AS first_host
@@ -42,6 +43,11 @@ SELECT r.*, e.run_token, e.current_release, e.current_commit, e.labels AS place_
                  AND (SELECT count(*) FROM tb_runs u
                        WHERE u.fraise = r.fraise AND u.environment = r.environment AND u.job = r.job
                          AND u.status = 'running') < r.concurrency
+                 AND NOT (r.kind IN ('backup', 'restore')
+                          AND EXISTS (SELECT 1 FROM tb_runs u
+                                       WHERE u.status IN ('pending', 'running') AND u.status = 'running'
+                                         AND u.fraise = r.fraise AND u.environment = r.environment
+                                         AND u.kind IN ('backup', 'restore')))
                  AND NOT EXISTS (SELECT 1 FROM tb_deployments d
                                   WHERE d.id = e.runs_held_by AND d.status = 'running') END
    AND CASE WHEN r.status = 'running' AND r.bound_labels <> '[]'
@@ -53,7 +59,9 @@ SELECT r.*, e.run_token, e.current_release, e.current_commit, e.labels AS place_
    AND (:only = '' OR r.id = :only
         OR r.status = 'running' AND (:only = 'left' OR EXISTS (SELECT 1 FROM tb_runs o
                                              WHERE o.id = :only AND o.fraise = r.fraise
-                                               AND o.environment = r.environment AND o.job = r.job)))
+                                               AND o.environment = r.environment
+                                               AND (o.job = r.job OR o.kind IN ('backup', 'restore')
+                                                    AND r.kind IN ('backup', 'restore')))))
  ORDER BY r.status = 'running' DESC, r.pk
  LIMIT 1
 """

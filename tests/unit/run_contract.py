@@ -17,6 +17,7 @@ from fraisier.application.ports import LEFT, Newest, Row, RunClaim, Serving, Sto
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
+from fraisier.domain.job import JobKind
 from fraisier.domain.run import Alert, AlertKind, Reported, RunEnding, RunStatus, RunTrigger, RunWish
 from tests import factories
 from tests.factories import KEY
@@ -144,6 +145,35 @@ class RunContract(_WithWorkers):
         asked(store, concurrency=2)
         assert taken(store).slot == 0
         assert first.token < second.token
+
+    def test_nothing_is_backed_up_while_it_is_replaced(self, store: Store) -> None:
+        for kind in (JobKind.restore, JobKind.backup, JobKind.verify, JobKind.prune):
+            asked(store, job=kind.value, kind=kind)
+        asked(store, job="restore", kind=JobKind.restore, environment=STAGING)
+        first, *others = (taken(store) for _ in range(4))
+        found = [(claim.environment, claim.job) for claim in (first, *others)]
+        assert found == [(KEY, "restore"), (KEY, "verify"), (KEY, "prune"), (STAGING, "restore")]
+        assert take(store) is None
+        store.finish_run(first, GOOD)
+        assert taken(store).job == "backup"
+        asked(store, job="restore", kind=JobKind.restore)
+        assert take(store) is None
+
+    def test_who_waits_alone_for_a_backup_takes_over_what_a_dead_worker_left_of_it(
+        self, store: Store
+    ) -> None:
+        asked(store, job="backup", kind=JobKind.backup)
+        left = taken(store)
+        wanted = asked(store, job="restore", kind=JobKind.restore)
+        assert take(store, "w2", only=wanted["id"]) is None
+        store.retire_worker("w1")
+        over = take(store, "w2", only=wanted["id"])
+        assert over is not None
+        assert (over.id, over.job) == (left.id, "backup")
+        store.finish_run(over, BAD)
+        own = take(store, "w2", only=wanted["id"])
+        assert own is not None
+        assert own.id == wanted["id"]
 
     def test_a_time_of_a_schedule_is_used_once(self, store: Store) -> None:
         row = asked(store, trigger=RunTrigger.scheduled, due=DUE)
