@@ -61,31 +61,38 @@ class MakeBackup:
         """
         spec = spec_of(desk)
         kept = KeepBackup(self._tools)(desk, spec.sources)
-        pruned = {
-            place.name: self._prune.at(desk, place)
-            for place in spec.destinations
-            if not kept.places[place.name]
-        }
-        return _ending(kept, {name: names for name, names in pruned.items() if names})
+        pruned: dict[str, list[str]] = {}
+        unpruned: dict[str, str] = {}
+        for place in (each for each in spec.destinations if not kept.places[each.name]):
+            try:
+                pruned[place.name] = self._prune.at(desk, place)
+            except StepFailed as error:
+                if error.cause is Cause.cancelled:
+                    raise
+                desk.say(f"{place.name}: {error.message}")
+                unpruned[place.name] = error.message
+        return _ending(kept, {name: names for name, names in pruned.items() if names}, unpruned)
 
 
-def _ending(kept: Kept, pruned: Mapping[str, list[str]]) -> RunEnding:
+def _ending(kept: Kept, pruned: Mapping[str, list[str]], unpruned: Mapping[str, str]) -> RunEnding:
     detail = {
         "backup": kept.manifest.name,
         "bytes": kept.bytes,
         "destinations": {name: why or "whole" for name, why in kept.places.items()},
         "pruned": pruned,
     }
-    if not kept.failures:
+    if not kept.failures and not unpruned:
         return RunEnding(status=RunStatus.success, exit_code=0, detail=detail)
-    names = ", ".join(kept.failures)
-    why = next(iter(kept.failures.values()))
+    what = f"keep backup {kept.manifest.name}" if kept.failures else "prune"
+    where = kept.failures or unpruned
     good = [name for name in kept.places if name not in kept.failures]
     return RunEnding(
         status=RunStatus.failed,
         cause=Cause.backup,
-        error=f"cannot keep backup {kept.manifest.name} at {names}: {why}",
-        hint=f"It is whole at {', '.join(good)}" if good else "No destination has it; see the run's output",
+        error=f"cannot {what} at {', '.join(where)}: {next(iter(where.values()))}",
+        hint=f"{kept.manifest.name} is whole at {', '.join(good)}"
+        if good
+        else "No destination has it; see the run's output",
         detail=detail,
     )
 
