@@ -345,7 +345,8 @@ class Perform:
         with _only_told(scene), stage.host.guard(stage.ground):
             marker = read_marker(stage.host, stage.layout, act.release)
             if marker is not None:
-                proven = replace(marker, proven_at=stage.tools.clock.now())
+                beside = act.release in instances.recorded(stage.host, stage.layout)
+                proven = replace(marker, proven_at=stage.tools.clock.now(), beside=beside)
                 write_marker(stage.host, stage.layout, proven)
 
     def _prune(self, act: Prune, scene: Scene) -> None:

@@ -11,7 +11,10 @@ from fraisier.domain.release import Layout, is_release_name, release_number
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marker:
-    """A whole release. Times are Unix seconds; `proven_at` is when it last served in good health."""
+    """A whole release. Times are Unix seconds; `proven_at` is when it last served in good health.
+
+    `beside` says whether it did so as an instance of its own.
+    """
 
     release: str
     commit: str
@@ -19,6 +22,7 @@ class Marker:
     deployment: str
     sealed_at: float
     proven_at: float | None = None
+    beside: bool | None = None
 
 
 def write_marker(host: Host, layout: Layout, marker: Marker) -> None:

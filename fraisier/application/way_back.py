@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fraisier.application.instances import recorded
-from fraisier.application.release_marker import running_release
+from fraisier.application.release_marker import read_marker, running_release
 from fraisier.application.stage import Stage
 from fraisier.deployers import api
 from fraisier.deployers.by_type import deployer_of
@@ -20,7 +20,9 @@ def way_back(stage: Stage, old: Candidate | None, down: tuple[Act, ...]) -> Plan
     if old is None:
         parts = Parts(target=tools.parts(environment, stage.candidate).target, migrate_down=down)
         return deployer_of(environment).plan_rollback(environment, "", parts)
-    as_instance = old.name in recorded(stage.host, stage.layout)
+    marker = read_marker(stage.host, stage.layout, old.name)
+    # Its record goes as it is stopped; that may have been done already.
+    as_instance = old.name in recorded(stage.host, stage.layout) or bool(marker and marker.beside)
     served = environment
     if as_instance is not environment.is_blue_green:
         served = replace(environment, cutover=Cutover.blue_green if as_instance else Cutover.restart)

@@ -9,7 +9,7 @@ from fraisier.domain.deployment import Status, Trigger
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import Cutover, Database, HealthCheck, TargetSpec
 from tests.factories import SHA_A, SHA_B, SHA_C
-from tests.fake_instances import InstanceTarget, Manager, MortalHost
+from tests.fake_instances import Death, InstanceTarget, Manager, MortalHost
 from tests.unit.test_run_deployment import World
 
 ONE, TWO, THREE = "1-aaaaaaaaaa", "2-bbbbbbbbbb", "3-cccccccccc"
@@ -135,6 +135,26 @@ def test_a_migration_is_taken_back_after_the_traffic_is(street):
     assert back == ["restart", "check_health", "activate", "migrate", "finish"]
     assert street.has_one_serving() == ONE
     assert street.store.fraise_status()[0]["quarantined_commits"] == [SHA_B]
+
+
+def test_an_instance_is_gone_back_to_also_after_it_was_stopped(street):
+    street.deploy(SHA_A)
+    asked = street.wish(SHA_B)
+    record = street.app / f".fraisier/instances/{ONE}.env"
+
+    def die() -> None:
+        if not record.exists():
+            street.host.look_after = street.look
+            raise Death
+
+    street.host.look_after = die
+    claim = street.claim()
+    with pytest.raises(Death):
+        street.run(claim, Control())
+    street.store.hand_back(claim)
+    street.prober.unhealthy = {TWO}
+    assert street.go_on(asked) is Status.rolled_back
+    assert street.has_one_serving() == ONE
 
 
 def test_a_person_goes_back_beside_too(street):
