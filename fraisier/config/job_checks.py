@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from fraisier.config.document import Node
+from fraisier.config.hosts import hosts_of
 from fraisier.config.job_keys import FLAT, WHAT, WHEN
-from fraisier.config.jobs import JobKeys, keys_of
+from fraisier.config.jobs import JobKeys, keeper_of, keys_of
 from fraisier.config.reading import Reader, did_you_mean
 from fraisier.config.sections import Parsed
-from fraisier.domain.job import Schedule
+from fraisier.domain.job import Keeper, Schedule
 
 # Keys of what serves: none of the types with jobs has anything that does.
 _SERVING = (
@@ -61,6 +62,7 @@ def check(reader: Reader, kind: str, environment: Parsed) -> None:
     for name, keys in jobs.items():
         _check_job(reader, name, keys, jobs)
     _check_timers(reader, environment, jobs)
+    _check_hosts(reader, kind, environment, jobs)
     _check_smoke(reader, environment, jobs)
 
 
@@ -187,6 +189,18 @@ def _check_timers(reader: Reader, environment: Parsed, jobs: dict[str, JobKeys])
         message = "is another timer than before; a deployment starts one. Give the jobs a schedule and run"
         at: Node = (keys.parsed or environment).at("systemd_timer")
         reader.refuse(at, f"{message} instead, then Fraisier writes their timers", at_key=True)
+
+
+def _check_hosts(reader: Reader, kind: str, environment: Parsed, jobs: dict[str, JobKeys]) -> None:
+    """Each host would have the timers, and run the job."""
+    if len(hosts_of(environment)) < 2 or not environment.given("hosts"):
+        return
+    for name, keys in jobs.items():
+        if keeper_of(keys, keeps=kind == "scheduled") is Keeper.systemd:
+            message = f"has several, and timers of systemd on each of them would run {name} as often"
+            more = "; name one, or say keeper: worker, then runs are on the first one"
+            reader.refuse(environment.at("hosts"), message + more, at_key=True)
+            return
 
 
 def _check_smoke(reader: Reader, environment: Parsed, jobs: dict[str, JobKeys]) -> None:

@@ -110,7 +110,7 @@ def _job(name: str, keys: JobKeys, *, keeps: bool) -> Job:
         name=name,
         run=keys.line,
         schedule=_schedule(keys),
-        keeper=_keeper(keys, keeps=keeps),
+        keeper=keeper_of(keys, keeps=keeps),
         depends_on=keys["depends_on"] or "",
         concurrency=keys["concurrency"],
         parameters=dict(keys["parameters"]),
@@ -135,7 +135,7 @@ def _schedule(keys: JobKeys | Parsed) -> Schedule | None:
     )
 
 
-def _keeper(keys: JobKeys, *, keeps: bool) -> Keeper:
+def keeper_of(keys: JobKeys, *, keeps: bool) -> Keeper:
     """A timer starts a unit once at a time, and whatever became of other jobs."""
     if keys["schedule"] is None or keys["depends_on"] or keys["concurrency"] > 1:
         return Keeper.worker

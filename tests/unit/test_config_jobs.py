@@ -170,6 +170,15 @@ def test_the_worker_keeps_what_a_timer_cannot_name(tmp_path: Path) -> None:
     assert read(tmp_path, text, systemd=True).jobs["a"].keeper is Keeper.worker
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [("command: x", "schedule: daily", "keeper: worker"), ("jobs: {a: {run: x}}",)],
+)
+def test_runs_of_several_hosts_are_begun_by_the_worker(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    found = read(tmp_path, text_of("scheduled", "hosts: [a, b]", *lines))
+    assert {job.keeper for job in found.jobs.values()} == {Keeper.worker}
+
+
 @pytest.mark.parametrize("lines", [("systemd_timer: stats",), ("jobs: {x: {systemd_timer: stats.timer}}",)])
 def test_a_timer_of_the_users_own_is_what_a_deployment_starts(tmp_path: Path, lines: tuple[str, ...]) -> None:
     found = read(tmp_path, text_of("scheduled", *lines))
@@ -383,6 +392,16 @@ def test_a_wrong_line_is_told_where_and_why(
             "scheduled",
             ("systemd_manager: user", "jobs: {a: {run: x, schedule: daily}}"),
             "timers that Fraisier writes are the system manager's and run their jobs as `user`",
+        ),
+        (
+            "scheduled",
+            ("hosts: [a, b]", "jobs: {by-hand: {run: y}, a: {run: x, schedule: daily}}"),
+            "has several, and timers of systemd on each of them would run a as often",
+        ),
+        (
+            "etl",
+            ("hosts: [a, b]", "command: x", "schedule: daily", "keeper: systemd"),
+            "say keeper: worker, then runs are on the first one",
         ),
         ("etl", ("command: x", "drain_timeout: 5s"), "a fraise of type etl does not"),
         ("scheduled", ("command: x", "run_on_deploy: true"), "belongs to fraises of type etl; this one"),
