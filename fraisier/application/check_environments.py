@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from fraisier.application.check_access import can_read, mode_of, user_of
 from fraisier.application.check_backups import backup_problems
 from fraisier.application.check_database import database_problems
 from fraisier.application.check_jobs import check_jobs
-from fraisier.application.check_timers import left_units
+from fraisier.application.check_timers import changed_units, left_units
 from fraisier.application.find_holds import FindHolds
 from fraisier.application.find_holds import in_words as windows_in_words
 from fraisier.application.find_workers import FindWorkers, labels_of
@@ -288,6 +289,7 @@ class CheckEnvironments:
             yield from self._programs(subject, environment, host)
             if environment.backup is not None:
                 yield from self._backups(subject, environment, host)
+            yield from self._timers(subject, environment, host)
             yield from self._left_units(host)
         except StepFailed as error:  # of whatever was to be looked at next, too
             yield check.problem(error.message, error.hint)
@@ -391,6 +393,15 @@ class CheckEnvironments:
             yield check.problem(each.message, each.hint, fatal=each.fatal)
         if environment.database is not None and not problems:
             yield check.ok("what it is migrated and dumped with is there")
+
+    def _timers(self, subject: str, environment: Environment, host: Host) -> Iterator[Finding]:
+        """Only where there is something to say: a changed configuration alone changes no timer."""
+        serving = running_release(host, Layout(environment.app_path))
+        changed = ", ".join(map(posixpath.basename, changed_units(environment, host, serving)))
+        if changed:
+            message = f"what systemd has of its jobs is not as the configuration has them: {changed}"
+            hint = f"fraisier deploy {environment.fraise} {environment.name} --force brings it up to date"
+            yield Checker(subject, "timers").problem(message, hint, fatal=False)
 
     def _left_units(self, host: Host) -> Iterator[Finding]:
         """Once per host: timers of environments that left the configuration go on."""

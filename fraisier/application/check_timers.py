@@ -1,16 +1,20 @@
-"""What would keep systemd from keeping an environment's schedules, and units that nobody wants any more."""
+"""What keeps systemd from keeping an environment's schedules, and units that are not as they should be."""
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Collection, Iterator
 
 from fraisier.application import units_program
 from fraisier.application.ports import Host, Problem
-from fraisier.deployers.scheduled import install
-from fraisier.deployers.timer_units import HEAD, kept_jobs, key_of, name_of, problem_of
+from fraisier.application.release_marker import read_marker
+from fraisier.deployers.common import candidate
+from fraisier.deployers.scheduled import install, may_have_units, write
+from fraisier.deployers.timer_units import HEAD, env_of, kept_jobs, key_of, name_of, problem_of
 from fraisier.domain.errors import StepFailed
 from fraisier.domain.fraise import Environment, EnvironmentKey
+from fraisier.domain.release import Layout
 
 FOLDER = "/etc/systemd/system"
 CHAINS = 249  # the version since which a unit is started after another's success: systemd.unit(5), OnSuccess=
@@ -70,3 +74,36 @@ def left_units(host: Host, wanted: Collection[EnvironmentKey]) -> Iterator[Probl
             f" && sudo rm {FOLDER}/{name}-* && sudo systemctl daemon-reload"
         )
         yield Problem(message, hint, fatal=False)
+
+
+def changed_units(environment: Environment, host: Host, release: str) -> Iterator[str]:
+    """Files that a deployment of `release` would write, remove or fill otherwise by now: nothing else does,
+    whatever changes in the configuration.
+
+    What only root can read, the variables that are in no unit, is known by what was written down beside it.
+    """
+    layout = Layout(environment.app_path)
+    marker = read_marker(host, layout, release) if may_have_units(environment) else None
+    if marker is None or problem_of(environment) is not None:
+        return
+    act = write(environment, candidate(environment, release, marker.commit, marker.ref))
+    wanted = {unit.name: unit.text for unit in act.units}
+    for name in [*wanted, *(each for each in _units_of(environment.key, host) if each not in wanted)]:
+        path = posixpath.join(FOLDER, name)
+        found = (host.read(path) or b"").decode(errors="replace")
+        if found != wanted.get(name, "") and (name in wanted or found.startswith(f"{HEAD} ")):
+            yield path
+    written = host.read(layout.units(release)) if wanted else None
+    if written is not None and _hidden(written) != _hidden(units_program.bundle(act)):
+        yield env_of(environment.key)
+
+
+def _units_of(key: EnvironmentKey, host: Host) -> Iterator[str]:
+    for name in host.list(FOLDER):
+        base, _, kind = name.rpartition(".")
+        if kind in ("service", "timer") and key_of(base) == key and base != name_of(key):
+            yield name
+
+
+def _hidden(bundle: bytes) -> list[bytes]:
+    return [line for line in bundle.splitlines() if line.startswith(b"env ")]

@@ -93,7 +93,7 @@ def _with_units(environment: Environment, release: Candidate, parts: Parts) -> P
     target, jobs = parts.target, kept_jobs(environment)
     acts: tuple[Act, ...] = (_remove(environment),)
     if jobs:
-        acts = (_write(environment, release), install(environment, release.name))
+        acts = (write(environment, release), install(environment, release.name))
     timers = [timer_of(environment.key, job.name) for job in jobs if job.schedule is not None]
     active = tuple(
         UnitCommand(argv=("systemctl", "is-active", "--quiet", timer), timeout=_QUICK) for timer in timers
@@ -102,7 +102,12 @@ def _with_units(environment: Environment, release: Candidate, parts: Parts) -> P
     return replace(parts, target=more)
 
 
-def _write(environment: Environment, release: Candidate) -> WriteUnits:
+def write(environment: Environment, release: Candidate) -> WriteUnits:
+    """Write down beside `release` the units of an environment that has jobs for systemd.
+
+    Raises:
+        StepFailed: preflight, if something cannot stand in a unit.
+    """
     layout = Layout(environment.app_path)
     return WriteUnits(
         destination=layout.units(release.name),

@@ -46,6 +46,11 @@ def timer_of(key: EnvironmentKey, job: str) -> str:
     return service_of(key, job).removesuffix(".service") + ".timer"
 
 
+def env_of(key: EnvironmentKey) -> str:
+    """The file of an environment's variables that are in no unit; root's."""
+    return f"/etc/fraisier/timers/{name_of(key)}.env"
+
+
 def key_of(name: str) -> EnvironmentKey | None:
     """The environment of a unit's name, or of its own; None: it is none of Fraisier's."""
     parts = [part.replace(":", "-") for part in name.replace("--", ":").split("-")]
@@ -163,7 +168,7 @@ def _variables(environment: Environment, job: Job, release: Candidate) -> Iterat
     if environment.env_file:
         yield f"EnvironmentFile={environment.env_file}"
     if hidden:
-        yield f"EnvironmentFile=/etc/fraisier/timers/{name_of(environment.key)}.env"
+        yield f"EnvironmentFile={env_of(environment.key)}"
 
 
 def _commands(job: Job) -> Iterator[str]:

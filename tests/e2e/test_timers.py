@@ -164,8 +164,11 @@ def test_the_units_are_hardened_and_have_no_secret(office):
 
 def test_a_new_release_and_a_new_schedule_replace_the_units(office):
     office.configure({"tick": TICK.replace("0/2", "1/2").replace('tick"', 'tock"'), "after": AFTER})
+    told = office.fraisier("status office production --verify", check=False)
+    assert (told.returncode, told.stdout.count("tick.timer is not as")) == (1, 1), told.stdout
     office.commit("two")
     office.deploy()
+    assert office.fraisier("status office production --verify").returncode == 0
     office.says("tock", "two")
     office.says("after", "two")
     assert office.timers() == [f"{NAMES}tick.timer"]

@@ -195,3 +195,34 @@ def test_users_and_modes_of_what_is_missing_are_none(tmp_path: Path) -> None:
     root = user_of(host, "root")
     assert root is not None
     assert root.uid == 0
+
+
+TIMED = """
+  nightly:
+    type: scheduled
+    repository: acme/nightly
+    clone_url: {folder}/origin.git
+    environments:
+      production:
+        branch: main
+        app_path: {folder}/nightly
+        user: nobody
+        keeper: systemd
+        jobs: {{load: {{run: sh load.sh, schedule: daily}}}}
+"""
+
+
+def test_timers_that_are_not_as_the_configuration_has_them_are_told(world: World) -> None:
+    world.config.write_text(world.config.read_text() + TIMED.format(folder=world.folder))
+    assert ("nightly/production", "timers") not in findings(world)
+    app, release = world.folder / "nightly", "1-5f1c0d2a77"
+    (app / "releases" / release).mkdir(parents=True)
+    (app / "current").symlink_to(f"releases/{release}")
+    (app / ".fraisier" / "releases").mkdir(parents=True)
+    (app / ".fraisier" / "releases" / f"{release}.json").write_text('{"commit": "x", "ref": ""}')
+    found = only(findings(world), "nightly/production", "timers")
+    assert found["verdict"] == "warning"
+    assert found["message"].endswith(
+        "fraisier-nightly-production-load.service, fraisier-nightly-production-load.timer"
+    )
+    assert found["hint"].startswith("fraisier deploy nightly production --force")

@@ -14,6 +14,7 @@ from fraisier.application.takeover import owner_of
 from fraisier.application.verify_environments import Verdict, VerifyEnvironments
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Cutover, Environment, ProxySpec, TargetSpec
+from fraisier.domain.job import Job, Keeper, Schedule
 from fraisier.domain.rollout import Rollout
 from fraisier.wiring import SystemClock
 from tests import factories
@@ -120,6 +121,11 @@ def test_an_instance_that_serves_is_as_the_database_says(place: Place) -> None:
 def test_an_instance_that_does_not_run_is_a_drift(place: Place) -> None:
     place.target.runs.clear()
     assert place.found() == [(Verdict.drift, "unit")]
+
+
+def test_units_of_jobs_that_a_deployment_would_write_otherwise_are_a_drift(place: Place) -> None:
+    job = Job(name="nightly", run="x", keeper=Keeper.systemd, schedule=Schedule(expression="daily"))
+    assert place.found(jobs={"nightly": job}) == [(Verdict.drift, "file")] * 2
 
 
 def test_traffic_that_goes_elsewhere_is_a_drift(place: Place) -> None:

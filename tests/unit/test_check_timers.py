@@ -1,0 +1,100 @@
+"""Which of the units that systemd has a deployment would write otherwise by now."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fraisier.application import units_program
+from fraisier.application.check_timers import changed_units
+from fraisier.deployers.common import candidate
+from fraisier.deployers.scheduled import write
+from fraisier.domain.fraise import Environment, FraiseType
+from fraisier.domain.job import Job, Keeper, Schedule
+from fraisier.domain.release import Layout
+from fraisier.domain.secret import Secret
+from tests.factories import SHA_A, environment
+from tests.fakes import FakeHost
+
+RELEASE, REF = "7-aaaaaaaaaa", "refs/heads/main"
+NIGHTLY = Job(name="nightly", run="bin/report", keeper=Keeper.systemd, schedule=Schedule(expression="daily"))
+OTHER = replace(NIGHTLY, name="other")
+REPORTS = environment(
+    type=FraiseType.scheduled,
+    user="reports",
+    env={"TOKEN": Secret("hunter2"), "PLAIN": "1"},
+    jobs={"nightly": NIGHTLY, "other": OTHER},
+)
+UNITS = "/etc/systemd/system/fraisier-orders-production-"
+
+
+class Deployed:
+    """A host on which REPORTS was deployed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+        self.host = FakeHost(root=str(folder))
+        layout = Layout(REPORTS.app_path)
+        act = write(REPORTS, candidate(REPORTS, RELEASE, SHA_A, REF))
+        marker = {"release": RELEASE, "commit": SHA_A, "ref": REF, "deployment": "", "sealed_at": 1.0}
+        self.put(layout.marker(RELEASE), json.dumps(marker))
+        self.put(layout.units(RELEASE), units_program.bundle(act).decode())
+        (folder / layout.release(RELEASE)[1:]).mkdir(parents=True)
+        for unit in act.units:
+            self.put(f"/etc/systemd/system/{unit.name}", unit.text)
+
+    def put(self, path: str, text: str) -> None:
+        place = self.root / path[1:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+
+    def changed(self, wanted: Environment = REPORTS) -> list[str]:
+        return [path.removeprefix(UNITS) for path in changed_units(wanted, self.host, RELEASE)]
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Deployed:
+    return Deployed(tmp_path)
+
+
+def test_what_was_deployed_is_as_it_would_be_deployed(deployed: Deployed) -> None:
+    assert deployed.changed() == []
+
+
+def test_a_job_that_was_changed_in_the_configuration_is_told_of(deployed: Deployed) -> None:
+    weekly = replace(NIGHTLY, schedule=Schedule(expression="weekly"))
+    assert deployed.changed(replace(REPORTS, jobs={"nightly": weekly, "other": OTHER})) == ["nightly.timer"]
+    longer = replace(NIGHTLY, timeout=7200.0)
+    assert deployed.changed(replace(REPORTS, jobs={"nightly": longer, "other": OTHER})) == ["nightly.service"]
+
+
+def test_jobs_that_are_new_or_gone_are_told_of(deployed: Deployed) -> None:
+    new = replace(NIGHTLY, name="new")
+    found = deployed.changed(replace(REPORTS, jobs={"nightly": NIGHTLY, "new": new}))
+    assert sorted(found) == ["new.service", "new.timer", "other.service", "other.timer"]
+    kept = {name: replace(job, keeper=Keeper.worker) for name, job in REPORTS.jobs.items()}
+    assert len(deployed.changed(replace(REPORTS, jobs=kept))) == 4
+
+
+def test_a_secret_that_was_changed_is_told_of_by_its_file(deployed: Deployed) -> None:
+    wanted = replace(REPORTS, env={"TOKEN": Secret("changed"), "PLAIN": "1"})
+    assert deployed.changed(wanted) == ["/etc/fraisier/timers/fraisier-orders-production.env"]
+
+
+def test_a_unit_that_somebody_changed_on_the_host_is_told_of(deployed: Deployed) -> None:
+    deployed.put(f"{UNITS}nightly.timer", "# Written by Fraisier for orders/production\n[Timer]\n")
+    assert deployed.changed() == ["nightly.timer"]
+
+
+def test_units_of_others_are_none_of_ours(deployed: Deployed) -> None:
+    deployed.put(f"{UNITS}mine.service", "[Service]\n")
+    deployed.put(f"{UNITS}nightly.timer.d/more.conf", "[Timer]\n")
+    deployed.put("/etc/systemd/system/fraisier-orders-staging-x.timer", "# Written by Fraisier for x\n")
+    assert deployed.changed() == []
+
+
+def test_where_no_release_runs_nothing_is_otherwise(deployed: Deployed) -> None:
+    assert list(changed_units(REPORTS, deployed.host, "")) == []
