@@ -270,6 +270,29 @@ def test_a_worker_that_is_killed_in_between_leaves_whole_units(office):
     office.says("tick", "four")
 
 
+def test_what_a_new_schedule_would_have_begun_earlier_was_not_missed(office):
+    """`Persistent=` catches up what came since the timer's stamp, by whatever schedule it has by then."""
+    at = office.server.run("date -d '-1 hour' '+*-*-* %H:%M:00'").stdout.strip()
+    yearly, daily = (
+        f'{{run: "cat VERSION >> /srv/said/shifted", schedule: "{when}"}}' for when in ("*-01-01", at)
+    )
+
+    def deploy(**jobs):
+        office.configure({"tick": TICK, **jobs})
+        office.deploy()
+        office.server.run(f"touch -c -d '-2 days' /var/lib/systemd/timers/stamp-{NAMES}shifted.timer")
+
+    office.commit("shifted")
+    deploy(shifted=yearly)
+    deploy(shifted=daily)
+    deploy()
+    deploy(shifted=daily)
+    office.server.run("rm -f /srv/said/tick")
+    office.says("tick", "shifted")
+    assert f"{NAMES}shifted.timer" in office.timers()
+    assert office.said("shifted") == []
+
+
 def test_jobs_that_are_gone_are_gone(office):
     office.configure({"later": YEARLY.replace("schedule:", "keeper: worker, schedule:")})
     office.deploy()

@@ -16,7 +16,7 @@ set -eu
 LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
 umask 022
-units=/etc/systemd/system own=/etc/fraisier/timers most=524288 head='# Written by Fraisier for'
+units=/etc/systemd/system stamps=/var/lib/systemd/timers own=/etc/fraisier/timers most=524288 head='# Written by Fraisier for'
 
 die() { printf 'cannot %s\n' "$*" >&2; exit 1; }
 
@@ -149,12 +149,11 @@ apply() {
   flock 9
   forget_others
   install_env
-  changed=' '
   for each; do
     place=$units/${each##*/}
     cmp -s "$each" "$place" && continue
+    case $place in *.timer) [ ! -e "$place" ] || begin_anew "${place##*/}" ;; esac
     put "$each" "$place" 644
-    changed="$changed${each##*/} "
   done
   rotate
   sync
@@ -163,7 +162,7 @@ apply() {
     timer=${each##*/}
     case $timer in *.timer) ;; *) continue ;; esac
     systemctl enable --quiet -- "$timer"
-    case $changed in *" $timer "*) systemctl restart -- "$timer" ;; *) systemctl start -- "$timer" ;; esac
+    systemctl start -- "$timer"
     systemctl is-active --quiet -- "$timer" || die "start $timer: see systemctl status $timer"
     echo "$timer is active"
   done
@@ -187,6 +186,12 @@ only_roots() {
     [ -n "$way" ] || return 0
     way=${way%/*}
   done
+}
+
+# By a schedule that is new nothing was missed: Persistent= would catch up what it has since the timer's stamp.
+begin_anew() {
+  systemctl stop -- "$1"
+  touch -c "$stamps/stamp-$1"
 }
 
 put() {
@@ -227,7 +232,12 @@ forget_others() {
       echo "left $place alone: it was not written by Fraisier"
       continue
     fi
-    case $unit in *.timer) systemctl disable --quiet --now -- "$unit" || : ;; esac
+    case $unit in
+      *.timer)
+        systemctl disable --quiet --now -- "$unit" || :
+        rm -f "$stamps/stamp-$unit"
+        ;;
+    esac
     rm -f "$place"
     echo "removed $unit"
   done
