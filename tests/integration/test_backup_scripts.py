@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -20,7 +19,10 @@ smoke: sh -n dump.sh
 sources:
   things: {{command: sh ./dump.sh, restore: sh ./restore.sh $FRAISIER_RESTORE_TO, query: grep -c thing things}}
 destinations: {{disk: {folder}/disk}}
+env: {{PATH: "{folder}/programs:/usr/bin:/bin"}}
 retention: {{keep_last: 2}}"""
+# A copy at the destination is synced before it gets its name.
+FIND = '#!/bin/sh\nwhile [ -e {folder}/data/slow ]; do sleep 0.05; done\nexec /usr/bin/find "$@"\n'
 DUMP = 'cp {data}/things "$FRAISIER_BACKUP"'
 RESTORE = 'cp "$FRAISIER_BACKUP" "${1:-{data}}/things"'
 
@@ -33,8 +35,11 @@ class Scripts(Site):
         self.config.write_text(self.config.read_text().replace("type: api", "type: backup"))
 
     def load(self, dump: str = DUMP) -> dict[str, object]:
-        data = self.folder / "data"
+        data, programs = self.folder / "data", self.folder / "programs"
         data.mkdir(exist_ok=True)
+        programs.mkdir(exist_ok=True)
+        (programs / "find").write_text(FIND.format(folder=self.folder))
+        (programs / "find").chmod(0o755)
         (data / "things").write_text("a thing\n")
         scripts = {"dump.sh": dump, "restore.sh": RESTORE, "VERSION": dump}
         self.push({name: text.replace("{data}", str(data)) for name, text in scripts.items()})
@@ -111,19 +116,16 @@ _PLACE = (KEY.fraise, KEY.environment)
 
 @pytest.mark.parametrize("where", ["dumping", "storing"])
 def test_whoever_is_killed_leaves_nothing_half_and_the_next_cleans_up(site: Scripts, where: str) -> None:
-    slow = 'echo $$ > {data}/pid; cp {data}/things "$FRAISIER_BACKUP"; [ ! -e {data}/slow ] || sleep 300'
+    slow = 'echo $$ > {data}/pid; cp {data}/things "$FRAISIER_BACKUP"'
+    if where == "dumping":
+        slow += "; [ ! -e {data}/slow ] || sleep 300"
     with site.working():
         assert site.load(slow)["status"] == "success"
         good = site.run("main")
         assert good["status"] == "success", good
     before = site.kept()
     data = site.folder / "data"
-    if where == "dumping":
-        (data / "slow").touch()
-    else:
-        big = data / "things"
-        with big.open("ab") as file:
-            file.write(os.urandom(64 << 20))
+    (data / "slow").touch()
     (data / "pid").unlink()
     with performing(site) as process:
         until("the dump", (data / "pid").exists, 60.0)
@@ -132,8 +134,8 @@ def test_whoever_is_killed_leaves_nothing_half_and_the_next_cleans_up(site: Scri
             until("the copy", lambda: any(each.name.endswith(".part") for each in parts.iterdir()), 60.0)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    (data / "slow").unlink(missing_ok=True)
     assert [name for name in site.kept() if not name.startswith(".")] == before
+    (data / "slow").unlink()
     (data / "things").write_text("a thing\n")
     with site.working():
         left = until(
