@@ -34,7 +34,11 @@ KEYS: dict[str, dict[str, str]] = {
         "commit_status": "reporting back to the forge",
         "report_status": "reporting back to the forge",
     },
-    "database": {"pool": "PostgreSQL", "pool_size": "PostgreSQL", "schema": "PostgreSQL"},
+    "database": {
+        "pool": "a number of connections of your own",
+        "pool_size": "a number of connections of your own",
+        "schema": "another schema than the one that the URL leads to",
+    },
     "migration": {
         "restore": "restoring a backup",
         "strategy": "rebuilding or restoring a database",

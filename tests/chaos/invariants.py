@@ -21,7 +21,7 @@ from tests.chaos.site import FINAL, KEEP, ChaosSite
 from tests.integration.outside import processes_below
 
 Row = dict[str, Any]
-_PATIENCE = 3.0  # seconds that a process gets to end, a lock to be let go, a restarted service to answer
+_PATIENCE = 10.0  # seconds that a process gets to end, a lock to be let go, a restarted service to answer
 
 
 @dataclass

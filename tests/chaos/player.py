@@ -33,7 +33,7 @@ TABLES = (
 DEFECTS = ("worker_error", "deployment_crashed")
 HEALTH = "interval: 0.2, timeout: 1.5, passes: 1"  # long enough for a machine that has much else to do
 _STARTS = 10  # of a server; a store that is held refuses each after 3 seconds
-_NOTICES_IN = 5.0  # seconds for a worker that woke up to see what it has lost
+_NOTICES_IN = 30.0  # seconds for a worker that woke up to see what it has lost
 _SETTLES_IN = 30.0  # seconds; nothing that is played takes longer by itself than a second or two
 
 
@@ -74,7 +74,7 @@ class Player:
                 assert site.settles(_SETTLES_IN), site.unfinished()
             assert [row["status"] for row in site.deployments()] == ["success"] * len(before)
             server.send(signal.SIGTERM)
-            assert server.waits(10)
+            assert server.waits(30)
         shutil.copytree(site.folder, saved, symlinks=True)
         self._copy_database(store, site.folder.name, saved.name)
 
@@ -134,7 +134,7 @@ class Player:
             scene.sees(lambda: server.is_gone or not site.unfinished(), _SETTLES_IN)
             time.sleep(LEASE / 2)  # a few renewals
             server.send(signal.SIGTERM)  # what is written at the end, too
-            assert server.waits(10)
+            assert server.waits(30)
         return list(dict.fromkeys(recorded(notes)))
 
     # -- playing
