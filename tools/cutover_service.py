@@ -5,8 +5,8 @@ and POST with its version over keep-alive connections, `/slow/SECONDS` late, and
 tells its version again and again. SIGTERM: it accepts nobody any more, answers everybody whom it accepted,
 then exits. A connection that was answered before is closed only when it has been idle for a moment, because
 whoever sends just when it is closed is reset.
-The file VERSION says who it is: one that begins with `sick` is not healthy, `late` is for two seconds only,
-`dead` exits at once, `mute` never listens, `stubborn` hears no SIGTERM.
+The file VERSION says who it is: one that begins with `sick` is not healthy, `late` until it has served some
+requests only, `dead` exits at once, `mute` never listens, `stubborn` hears no SIGTERM.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import time
 from pathlib import Path
 
 VERSION = Path("VERSION").read_text().strip()
-BEGAN = time.monotonic()
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 FIRST = 5.0  # seconds that a new connection has to ask something, once the service is to stop
 LINGER = 0.15  # seconds that one which was answered before has
 _OPEN: set[asyncio.StreamWriter] = set()
 _IDLE: dict[asyncio.StreamWriter, float] = {}  # how long each may be idle once the service is to stop
 _ENDING = asyncio.Event()
+_served = 0  # requests of customers
 
 
 def _is_healthy() -> bool:
     if VERSION.startswith("late"):
-        return time.monotonic() - BEGAN < 2
+        return _served < 50
     return not VERSION.startswith("sick")
 
 
@@ -69,6 +69,8 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def _answer(path: str, body: bytes, *, close: bool) -> bytes:
+    global _served  # noqa: PLW0603 - one process is one service
+    _served += path != "/health"
     if path.startswith("/slow/"):
         await asyncio.sleep(float(path.rpartition("/")[2]))
     status = "200 OK" if path != "/health" or _is_healthy() else "503 Service Unavailable"

@@ -153,7 +153,7 @@ class Dock(Shop):
         """fraises.yaml."""
         lines = YAML.replace(DATABASE, self.database).splitlines()
         kept = (line for line in lines if "systemd_service" not in line and "unit_file" not in line)
-        return "\n".join(kept).replace("timeout: 8", "timeout: 3") + _ENVIRONMENT
+        return "\n".join(kept).replace("timeout: 20", "timeout: 3") + _ENVIRONMENT
 
     def publish(self, what: str) -> str:
         """Push another image as tool:latest to the registry; returns its digest. Locally the tag is removed."""

@@ -63,7 +63,7 @@ fraises:
         systemd_service: shop.service
         run: /usr/bin/python3 service.py
         min_free_disk: 10MB
-        health_check: {{url: "http://127.0.0.1:8000/health", interval: 0.2, timeout: 3}}
+        health_check: {{url: "http://127.0.0.1:8000/health", interval: 0.2, timeout: {patience}}}
         drain_timeout: 4s
         {more}
 """
@@ -84,9 +84,9 @@ class Kiosk(Shop):
         run("systemctl daemon-reload && systemctl enable --now fraisier")
         self.wait_until_ready()
 
-    def configure(self, more: str) -> None:
-        """Other keys from now on; a Fraisier that runs is told."""
-        text = YAML.format(secret=SECRET.decode(), app=APP, more=more)
+    def configure(self, more: str, *, patience: int = 3) -> None:
+        """Other keys, and seconds for a release to become healthy, from now on; a Fraisier that runs is told."""
+        text = YAML.format(secret=SECRET.decode(), app=APP, more=more, patience=patience)
         self.server.write(CONFIG, text, mode=0o600)
         self.server.run("systemctl is-active -q fraisier && systemctl restart fraisier || true")
 

@@ -79,7 +79,7 @@ fraises:
         unit_file: shop.service
         min_free_disk: 10MB
         build: ["while test -e /srv/hold/build; do sleep 0.05; done", "id -un > built-by"]
-        health_check: {{url: "http://127.0.0.1:{PORT}/health", interval: 0.2, timeout: 8}}
+        health_check: {{url: "http://127.0.0.1:{PORT}/health", interval: 0.2, timeout: 20}}
 """
 
 

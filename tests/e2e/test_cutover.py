@@ -81,6 +81,8 @@ def test_a_release_that_fails_late_gives_way_to_the_old_one_at_once(kiosk):
 
 
 def test_killed_beside_the_old_release_it_is_brought_to_its_end(kiosk):
+    kiosk.configure(BLUE_GREEN, patience=90)  # it has to be killed before it loses its own
+    kiosk.wait_until_ready()
     kiosk.hold("start")
     with kiosk.customers() as counted:
         deployment = kiosk.push("k1")
@@ -93,6 +95,8 @@ def test_killed_beside_the_old_release_it_is_brought_to_its_end(kiosk):
     assert (counted.failed, counted.cut) == ({}, 0)
     assert kiosk.answer == "k1"
     assert kiosk.is_tidy()
+    kiosk.configure(BLUE_GREEN)
+    kiosk.wait_until_ready()
 
 
 def test_killed_while_the_old_release_drains_the_new_one_stays_and_the_old_one_ends(kiosk):
@@ -126,10 +130,10 @@ def test_killed_while_a_bad_release_is_checked_it_is_ended_and_the_old_one_serve
 
 def test_a_drain_that_never_ends_has_an_end(kiosk):
     kiosk.deployed("stubborn")  # hears no SIGTERM, and has somebody who never goes away
-    stay = f"curl -s -m 60 --unix-socket {LINK} http://shop/slow/50"
-    thread = threading.Thread(target=lambda: kiosk.server.run(stay, check=False))
+    stay = f"curl -s -m 250 --unix-socket {LINK} http://shop/slow/200"  # until it is cut
+    thread = threading.Thread(target=lambda: kiosk.server.run(stay, check=False, timeout=270))
     thread.start()
-    until("the visitor", lambda: "shop" in kiosk.server.run("pgrep -fa '[s]low/50'").stdout)
+    until("the visitor", lambda: "shop" in kiosk.server.run("pgrep -fa '[s]low/200'").stdout)
     row = kiosk.deployed("after")
     thread.join()
     assert "they are cut" in kiosk.why(row["id"])
