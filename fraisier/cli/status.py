@@ -163,7 +163,12 @@ def _alerts(store: Store, row: Row) -> list[str]:
     """What a person should look at."""
     if not row["alerts"]:
         return []
-    return [str(each["message"]) for each in store.alerts(row["fraise_id"], row["environment"])]
+    return [_of_its_job(each) for each in store.alerts(row["fraise_id"], row["environment"])]
+
+
+def _of_its_job(alert: Row) -> str:
+    message = str(alert["message"])
+    return message if message.startswith(alert["job"]) else f"{alert['job']}: {message}"
 
 
 def _busy(store: Store, row: Row) -> str:

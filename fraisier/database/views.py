@@ -10,7 +10,7 @@ import orjson
 from fraisier.application.ports import Output, Row
 from fraisier.database.transaction import Connection, DatabaseRow, Statements
 from fraisier.database.uuids import is_uuid
-from fraisier.domain.errors import NotFound
+from fraisier.domain.errors import Ambiguous, NotFound
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.plan import Phase, StepName
 
@@ -147,7 +147,8 @@ def by_prefix(connection: Connection, sql: str, prefix: str, what: str, see: str
     """The row whose id begins with `prefix`, by a statement with :lowest and :highest.
 
     Raises:
-        NotFound: none does, or more than one.
+        NotFound: none does.
+        Ambiguous: more than one does.
     """
     wanted = prefix.strip().lower()
     lowest, highest = wanted + _ZEROS[len(wanted) :], wanted + _EFFS[len(wanted) :]
@@ -159,7 +160,7 @@ def by_prefix(connection: Connection, sql: str, prefix: str, what: str, see: str
         raise NotFound(message, f"See `fraisier {see}`")
     if len(found) > 1:
         message = f"cannot tell which {what} {prefix!r} is: more than one begins like this"
-        raise NotFound(message, "Give more of its id")
+        raise Ambiguous(message, "Give more of its id")
     return found[0]
 
 

@@ -5,6 +5,7 @@ FraisierError
 │   ├── InvalidConfig     fraises.yaml, with every problem at once
 │   └── UnusableExport    a file that `fraisier db import` cannot take over
 ├── NotFound              a fraise, environment, deployment or release that does not exist
+│   └── Ambiguous         several are meant by what was given of a name
 ├── Conflict              a status that may not follow, an owner that is another
 │   ├── ForbiddenTransition
 │   ├── ForeignOwner      the folder on the host belongs to another installation
@@ -83,6 +84,10 @@ class NotFound(FraisierError):
     """Something that was named does not exist."""
 
     code = "not_found"
+
+
+class Ambiguous(NotFound):
+    """What was given of a name is the beginning of more than one."""
 
 
 class Conflict(FraisierError):

@@ -12,6 +12,7 @@ from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.run import Alert, AlertKind, RunEnding, RunStatus, RunWish
 from tests.unit.cli_world import World, deploy
+from tests.unit.store_contract import sha, wish
 
 KEY = EnvironmentKey("nightly", "production")
 PIPELINE = """
@@ -102,6 +103,22 @@ def test_what_is_wrong_is_said_with_its_exit_status(world: World) -> None:
     ):
         result = world.run(*args)
         assert (result.exit_code, said in result.stderr) == (status, True), (args, result.output)
+
+
+def test_a_run_is_not_meant_where_several_deployments_may_be(world: World) -> None:
+    with world.store() as store:
+        run, ids = begun(store).id, list[str]()
+        while sum(each[0] == run[0] for each in ids) < 2:
+            requested = store.request(wish(sha(len(ids) + 1)))
+            assert requested.deployment is not None
+            ids.append(requested.deployment.id)
+    for command in ("cancel", "show", "logs"):
+        result = world.run(command, run[0])
+        assert (result.exit_code, "more than one begins like this" in result.stderr) == (3, True), (
+            result.output
+        )
+    with world.store() as store:
+        assert store.run(run)["status"] == "running"
 
 
 def test_a_run_that_nobody_takes_is_stored_and_said_so(world: World) -> None:
