@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -15,11 +18,12 @@ import pytest
 from fraisier.application.ports import DestinationBrand
 from fraisier.domain.backup import Destination
 from fraisier.domain.errors import Cause, FraisierError, StepFailed
-from tests.desks import RealDesk
+from tests.desks import RealDesk, theirs
 from tests.integration.source_contract import SECRET, arguments_while
 
 NAMES = [f"2026112{day}T101500Z-0000000{day}" for day in range(4)]
 MANIFEST = "manifest.json"
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 class World(Protocol):
@@ -45,6 +49,17 @@ class PlaceContract:
     def staged(self, folder: Path) -> Path:
         """A backup as it is made: flat files, the manifest among them."""
         return stage(folder, NAMES[1])
+
+    @pytest.fixture
+    def init(self) -> Iterator[None]:
+        """This process is init to what its children leave behind.
+
+        That of a container may never reap them, and restic takes a zombie for a process that holds its lock.
+        """
+        prctl = ctypes.CDLL(None).prctl
+        prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        yield
+        prctl(_PR_SET_CHILD_SUBREAPER, 0)
 
     def test_what_was_stored_is_listed_and_comes_back(
         self, desk: RealDesk, world: World, staged: Path
@@ -135,10 +150,11 @@ class PlaceContract:
         assert found == [], found
 
     def test_a_store_that_was_interrupted_is_not_listed_and_is_cleaned_up(
-        self, desk: RealDesk, world: World, folder: Path
+        self, desk: RealDesk, world: World, folder: Path, init: None
     ) -> None:
         """Cancelled at moments that a short wait comes upon: the host ends all of it by kill -9."""
         staged = stage(folder, NAMES[1], size=60 << 20)
+        slow_down(desk, theirs(folder.parent / "slow"))
         interrupted = 0
         for delay in (0.05, 0.15, 0.3, 0.6):
             timer = threading.Timer(delay, desk.stop.set)
@@ -150,11 +166,13 @@ class PlaceContract:
             timer.cancel()
             timer.join()
             desk.stop.clear()
+            reap()
             if listed := list(world.brand.names(world.place, desk)):
                 found = world.brand.look(world.place, NAMES[1], ["db.dump"], desk)
                 assert found["db.dump"][1] == hashlib.sha256((staged / "db.dump").read_bytes()).hexdigest()
                 world.brand.remove(world.place, listed, desk)
         assert interrupted, "none of them came in time"
+        reap()
         shutil.rmtree(staged)
         world.brand.store(world.place, NAMES[2], str(stage(folder, NAMES[2])), desk)
         assert list(world.brand.names(world.place, desk)) == [NAMES[2]]
@@ -166,6 +184,21 @@ class PlaceContract:
         assert SECRET not in "\n".join(desk.said)
         for command in desk.commands:
             assert SECRET not in " ".join(command.argv)
+
+
+def slow_down(desk: RealDesk, programs: Path) -> None:
+    """What copies begins later by more than the host needs to see that it is to stop, on any machine."""
+    for name in ("cp", "rsync", "sync", "restic"):
+        (programs / name).write_text(f'#!/bin/sh\nsleep 0.25\nexec /usr/bin/{name} "$@"\n')
+        (programs / name).chmod(0o755)
+    desk.environment = replace(desk.environment, env={"PATH": f"{programs}:/usr/bin:/bin"})
+
+
+def reap() -> None:
+    """Each child that has ended."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def new_folder(path: Path) -> None:
