@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
+from fraisier.application.find_workers import whole_workers
 from fraisier.application.plan_runs import PlanRuns
-from fraisier.application.ports import Row
 from fraisier.application.watch_backups import WatchBackups
 from fraisier.application.watch_runs import WatchRuns
-from fraisier.domain.errors import StoreUnavailable
+from fraisier.loop import SLOW_POLL, Loop, Tell
 from fraisier.wiring import Fraisier
 
-SLOW_POLL = 5.0  # seconds between two looks at the clock, which somebody may have set
 WATCH_PAUSE = 1.0  # seconds at least between two looks at what became of runs
 BACKUPS_EVERY = 60.0  # seconds between two looks at how old verified backups are
 _SHARE = 0.01  # of the time, at most, is spent on looking
@@ -22,55 +20,40 @@ _SHARE = 0.01  # of the time, at most, is spent on looking
 class PlanLoop:
     """Runs in every worker, and does something in the eldest that has the published configuration."""
 
-    def __init__(
-        self, parts: Fraisier, worker: str, *, idle: Callable[[], str], tell: Callable[[str, Row], None]
-    ) -> None:
+    def __init__(self, parts: Fraisier, worker: str, *, idle: Callable[[], str], tell: Tell) -> None:
         self._parts, self._worker, self._idle, self._tell = parts, worker, idle, tell
         self._plan = PlanRuns(parts.store, parts.clock, tell)
         self._watch = WatchRuns(parts.store, parts.clock, tell)
         self._watch_backups = WatchBackups(parts.store, parts.clock)
         self._watch_at = self._backups_at = 0.0  # monotonic seconds
-        self._wake, self._stopping = threading.Event(), threading.Event()
         self._changed = True
-        self._thread = threading.Thread(target=self._loop, name="worker-plan")
+        self._loop = Loop("worker-plan", self._plan_if_ours, tell)
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
-        self._thread.start()
+        self._loop.start()
 
     def look(self) -> None:
         """Something may have changed."""
         self._changed = True
-        self._wake.set()
+        self._loop.wake()
 
     def stop(self) -> None:
         """Plan nothing more."""
-        self._stopping.set()
-        self._wake.set()
-        self._thread.join()
+        self._loop.stop()
+        self._loop.join()
 
     @property
     def alive(self) -> bool:
         """Whether its thread runs."""
-        return self._thread.is_alive()
+        return self._loop.alive
 
-    def _loop(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            pause = SLOW_POLL
-            try:
-                if not self._idle() and self._is_the_one():
-                    pause = self._look()
-                else:
-                    self._plan.forget()
-                    self._watch.forget()
-            except StoreUnavailable as error:
-                self._tell("store_unavailable", {"error": str(error)})
-                pause = 1.0
-            except Exception as error:  # noqa: BLE001 - the loop is a boundary: it must outlive a defect
-                self._tell("worker_error", {"error": repr(error), "exc_info": error})
-                pause = 1.0
-            self._wake.wait(max(pause, 0.01))
+    def _plan_if_ours(self) -> float:
+        if not self._idle() and self._is_the_one():
+            return self._look()
+        self._plan.forget()
+        self._watch.forget()
+        return SLOW_POLL
 
     def _look(self) -> float:
         """Seconds until there is something to do again."""
@@ -95,7 +78,7 @@ class PlanLoop:
         digest = self._parts.configuration.digest
         living = [
             (row["started_at"], row["id"])
-            for row in self._parts.store.live_workers()
-            if row["info"].get("plans") and row["info"].get("digest") == digest
+            for row in whole_workers(self._parts.store)
+            if row["info"].get("digest") == digest
         ]
         return bool(living) and min(living)[1] == self._worker

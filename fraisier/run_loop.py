@@ -12,11 +12,8 @@ from fraisier.application.control import Control
 from fraisier.application.ports import LEFT, Row, RunClaim
 from fraisier.domain.errors import Conflict, StoreUnavailable, TokenOutdated
 from fraisier.domain.run import RunStatus
+from fraisier.loop import SLOW_POLL, Loop, Tell
 from fraisier.wiring import Fraisier
-
-SLOW_POLL = 5.0  # seconds; behind the wake-ups, in case one is lost
-
-Tell = Callable[[str, Row], None]
 
 
 @dataclass(slots=True)
@@ -46,24 +43,21 @@ class RunLoop:
         self._room = 1 if only else parts.configuration.settings.run_concurrency
         self._active: dict[str, _Active] = {}
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
         self.settled = threading.Event()  # once there was nothing more to do
-        self._thread = threading.Thread(target=self._claim_loop, name="worker-runs")
+        self._loop = Loop("worker-runs", self._claim, tell)
 
     # ------------------------------------------------------------------------------------- life
     def start(self) -> None:
         """Begin to claim, in a thread of its own."""
-        self._thread.start()
+        self._loop.start()
 
     def look(self) -> None:
         """Something may have changed: look now."""
-        self._wake.set()
+        self._loop.wake()
 
     def stop_claiming(self) -> None:
         """Begin nothing more; what runs goes on."""
-        self._stopping.set()
-        self._wake.set()
+        self._loop.stop()
 
     def stop(self, deadline: float) -> None:
         """Let runs go on until `deadline` (monotonic seconds), then end them as interrupted."""
@@ -74,12 +68,12 @@ class RunLoop:
             each.control.shut_down()
         for each in self.under_way():
             each.thread.join()
-        self._thread.join()
+        self._loop.join()
 
     @property
     def alive(self) -> bool:
         """Whether its thread runs."""
-        return self._thread.is_alive()
+        return self._loop.alive
 
     def under_way(self) -> list[_Active]:
         """What it is performing."""
@@ -115,29 +109,19 @@ class RunLoop:
                 each.control.cancel(by)
 
     # ------------------------------------------------------------------------------------- claiming
-    def _claim_loop(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            pause = SLOW_POLL
-            try:
-                if active := self.under_way():
-                    self._pass_on_cancels(active)
-                while self._may_claim() and (claim := self._next()) is not None:
-                    self._begin(claim)
-                if not self._active:
-                    self.settled.set()
-                due = self._parts.store.next_run_due()
-                pause = SLOW_POLL if due is None else min(SLOW_POLL, due)
-            except StoreUnavailable as error:
-                self._tell("store_unavailable", {"error": str(error)})
-                pause = 1.0
-            except Exception as error:  # noqa: BLE001 - the loop is a boundary: it must outlive a defect
-                self._tell("worker_error", {"error": repr(error), "exc_info": error})
-                pause = 1.0
-            self._wake.wait(max(pause, 0.01))
+    def _claim(self) -> float:
+        """Begin what there is to begin; seconds until there may be more."""
+        if active := self.under_way():
+            self._pass_on_cancels(active)
+        while self._may_claim() and (claim := self._next()) is not None:
+            self._begin(claim)
+        if not self._active:
+            self.settled.set()
+        due = self._parts.store.next_run_due()
+        return SLOW_POLL if due is None else min(SLOW_POLL, due)
 
     def _may_claim(self) -> bool:
-        return not self._stopping.is_set() and len(self._active) < self._room and not self._idle()
+        return not self._loop.stopping.is_set() and len(self._active) < self._room and not self._idle()
 
     def _next(self) -> RunClaim | None:
         parts = self._parts
@@ -184,7 +168,7 @@ class RunLoop:
         finally:
             with self._lock:
                 self._active.pop(claim.id, None)
-            self._wake.set()
+            self._loop.wake()
 
     # ------------------------------------------------------------------------------------- one run
     def wait_for(self, run: str) -> None:
@@ -195,7 +179,7 @@ class RunLoop:
         ended = threading.Event()
 
         def look() -> None:
-            self._wake.set()
+            self._loop.wake()
             with suppress(StoreUnavailable):
                 if RunStatus(self._parts.store.run(run)["status"]).is_final:
                     ended.set()

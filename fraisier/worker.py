@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import fraisier
 from fraisier.application.collect_reports import CollectReports
 from fraisier.application.control import Control
+from fraisier.application.find_workers import whole_workers
 from fraisier.application.look_after_hosts import LookAfterHosts
 from fraisier.application.ports import LEFT, Claim, Listener, News, Row, Store
 from fraisier.application.run_deployment import RunDeployment
@@ -24,11 +25,11 @@ from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Conflict, StoreUnavailable, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.installed_version import InstalledVersion
+from fraisier.loop import SLOW_POLL, Loop
 from fraisier.plan_loop import PlanLoop
 from fraisier.run_loop import RunLoop
 from fraisier.wiring import Fraisier
 
-SLOW_POLL = 5.0  # seconds; behind the wake-ups, in case one is lost
 SWEEP_PAUSE = 1.0  # seconds at least between two looks for a repository that is to be asked
 COLLECT_PAUSE = 3.0  # seconds between two looks for what runs that systemd started tell
 HEAL_PAUSE = 2.0  # seconds between two looks for hosts that are to be looked after
@@ -66,10 +67,11 @@ class Worker:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._jobs: dict[EnvironmentKey, _Job] = {}
         self._lock = threading.Lock()
-        self._wake, self._wake_sweep = threading.Event(), threading.Event()
         self._stopping = threading.Event()
         self._ended = threading.Event()  # nothing runs any more that a lease is needed for
-        self._threads: list[threading.Thread] = []
+        self._renewing = threading.Thread(target=self._renew_loop, name="worker-renew")
+        self._claiming = Loop("worker-claim", self._claim, self._tell)
+        self._loops: list[Loop] = []
         self._runs: RunLoop | None = None
         self._planning: PlanLoop | None = None
         self._renewed_at = time.monotonic()
@@ -90,26 +92,24 @@ class Worker:
             self._store.subscribe(self._look, least=News.claim),
             self._store.subscribe(self._look_for_runs, least=News.work),
         ]
-        self._threads = [threading.Thread(target=self._renew_loop, name="worker-renew")]
-        if not self._only_run:
-            self._threads.append(threading.Thread(target=self._claim_loop, name="worker-claim"))
         only = self._only_run or (LEFT if self._only else "")
         self._runs = RunLoop(self._parts, self.id, idle=self._reason_to_idle, tell=self._tell, only=only)
-        if not self._only and not self._only_run:
-            self._threads.append(threading.Thread(target=self._sweep_loop, name="worker-sweep"))
-            self._threads.append(threading.Thread(target=self._heal_loop, name="worker-heal"))
-            self._threads.append(threading.Thread(target=self._collect_loop, name="worker-collect"))
-        for thread in self._threads:
-            thread.start()
+        if not self._only_run:
+            self._loops = [self._claiming]
+        if self._planning is not None:
+            self._loops += self._house_loops()
+        self._renewing.start()
+        for loop in self._loops:
+            loop.start()
         if self._planning is not None:
             self._planning.start()
-        if self._runs is not None:
-            self._runs.start()
+        self._runs.start()
 
     def stop(self, grace: float) -> None:
         """Stop claiming; let running steps end within `grace` seconds, then kill them; retire."""
         self._stopping.set()
-        self._look()
+        for loop in self._loops:
+            loop.stop()
         for job in self._running():
             job.control.drain()
         if self._planning is not None:
@@ -126,8 +126,9 @@ class Worker:
         if self._runs is not None:
             self._runs.stop(deadline)
         self._ended.set()
-        for thread in self._threads:
-            thread.join()
+        self._renewing.join()
+        for loop in self._loops:
+            loop.join()
         for unsubscribe in self._unsubscribe:
             unsubscribe()
         try:
@@ -141,7 +142,7 @@ class Worker:
         ended = threading.Event()
 
         def look() -> None:
-            self._wake.set()
+            self._claiming.wake()
             # What is being performed has its own patience with a store that is away for a while.
             with suppress(StoreUnavailable):
                 row = self._store.deployment(deployment)
@@ -170,10 +171,8 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether its threads run."""
-        loops = [loop for loop in (self._runs, self._planning) if loop is not None]
-        return bool(self._threads) and all(
-            [*(loop.alive for loop in loops), *(thread.is_alive() for thread in self._threads)]
-        )
+        loops = (self._runs, self._planning, *self._loops)
+        return self._renewing.is_alive() and all(loop.alive for loop in loops if loop is not None)
 
     @property
     def busy(self) -> int:
@@ -181,8 +180,8 @@ class Worker:
         return len(self._jobs)
 
     def _look(self) -> None:
-        self._wake.set()
-        self._wake_sweep.set()
+        for loop in self._loops:
+            loop.wake()
 
     def _look_for_runs(self) -> None:
         for loop in (self._runs, self._planning):
@@ -190,28 +189,19 @@ class Worker:
                 loop.look()
 
     # ------------------------------------------------------------------------------------- claiming
-    def _claim_loop(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            pause = self._opens_in = SLOW_POLL
-            try:
-                self._pass_on_cancels()
-                if self._may_claim():
-                    while self._has_room and (claim := self._next_claim()) is not None:
-                        self._begin(claim)
-                if len(self._jobs) >= self._concurrency:
-                    # Who comes too late to be resumed now is at least not shown as if somebody worked on it.
-                    self._store.interrupt_left()
-                due = self._store.next_due()
-                pause = min(SLOW_POLL, self._opens_in, *(() if due is None else (due,)))
-                self._keep_house()
-            except StoreUnavailable as error:
-                self._tell("store_unavailable", {"error": str(error)})
-                pause = 1.0
-            except Exception as error:  # noqa: BLE001 - the loop is a boundary: it must outlive a defect
-                self._tell("worker_error", {"error": repr(error), "exc_info": error})
-                pause = 1.0
-            self._wake.wait(max(pause, 0.01))
+    def _claim(self) -> float:
+        """Begin what there is to begin; seconds until there may be more."""
+        self._opens_in = SLOW_POLL
+        self._pass_on_cancels()
+        if self._may_claim():
+            while self._has_room and (claim := self._next_claim()) is not None:
+                self._begin(claim)
+        if len(self._jobs) >= self._concurrency:
+            # Who comes too late to be resumed now is at least not shown as if somebody worked on it.
+            self._store.interrupt_left()
+        due = self._store.next_due()
+        self._keep_house()
+        return min(SLOW_POLL, self._opens_in, *(() if due is None else (due,)))
 
     def _may_claim(self) -> bool:
         reason = self._reason_to_idle()
@@ -280,7 +270,7 @@ class Worker:
             with self._lock:
                 if self._jobs.get(claim.environment) is job:
                     del self._jobs[claim.environment]
-            self._wake.set()
+            self._claiming.wake()
 
     # ------------------------------------------------------------------------------------- leases
     def _renew_loop(self) -> None:
@@ -289,7 +279,7 @@ class Worker:
                 self._renew()
             except StoreUnavailable as error:
                 self._tell("lease_not_renewed", {"error": str(error)})
-            except Exception as error:  # noqa: BLE001 - see _claim_loop
+            except Exception as error:  # noqa: BLE001 - a boundary, see `Loop`
                 self._tell("worker_error", {"error": repr(error), "exc_info": error})
             self._give_up_stale()
             pause = self._lease / RENEWALS_PER_LEASE / (1 if not self._stopping.is_set() else 10)
@@ -324,54 +314,39 @@ class Worker:
             if (by := wanted.get(job.claim.deployment.id)) is not None:
                 job.control.cancel(by)
 
-    # ------------------------------------------------------------------------------------- sweeping
-    def _sweep_loop(self) -> None:
-        parts = self._parts
-        sweep = SweepRefs(parts.tools.repository, self._store, parts.clock, self._tell)
-        while not self._stopping.is_set():
-            self._wake_sweep.clear()
-            try:
-                if not self.idle_because and self._is_eldest():
-                    sweep(parts.configuration, self._stopping)
-            except StoreUnavailable as error:
-                self._tell("store_unavailable", {"error": str(error)})
-            except Exception as error:  # noqa: BLE001 - see _claim_loop
-                self._tell("worker_error", {"error": repr(error), "exc_info": error})
-            # What has happened is mostly work for the claims: they go first.
-            self._wake_sweep.wait(max(0.0, min(SLOW_POLL, sweep.due_in) - SWEEP_PAUSE))
-            self._stopping.wait(SWEEP_PAUSE)
+    # ------------------------------------------------------------------------------------- house
+    def _house_loops(self) -> list[Loop]:
+        """What a worker does besides, unless it is there for one deployment, or run, alone."""
+        parts, tell = self._parts, self._tell
+        sweep = SweepRefs(parts.tools.repository, self._store, parts.clock, tell)
+
+        def swept() -> float:
+            if not self.idle_because and self._is_eldest():
+                sweep(parts.configuration, sweeping.stopping)
+            return min(SLOW_POLL, sweep.due_in)
+
+        def healed() -> float:
+            if not self.idle_because:
+                look_after(parts.configuration)
+            return HEAL_PAUSE
+
+        def collected() -> float:
+            if not self.idle_because:
+                collect(list(parts.configuration.environments.values()))
+            return COLLECT_PAUSE
+
+        sweeping = Loop("worker-sweep", swept, tell, at_least=SWEEP_PAUSE)
+        healing = Loop("worker-heal", healed, tell, at_least=HEAL_PAUSE, after=HEAL_PAUSE)
+        collecting = Loop("worker-collect", collected, tell, at_least=COLLECT_PAUSE, after=COLLECT_PAUSE)
+        look_after = LookAfterHosts(parts.tools, self._store, tell, healing.stopping)
+        collect = CollectReports(parts.tools, self._store, parts.codec, tell)
+        return [sweeping, healing, collecting]
 
     def _is_eldest(self) -> bool:
         """Whether this is the one of all living workers that sweeps. Two for a moment do no harm."""
-        living = [(row["started_at"], row["id"]) for row in self._store.live_workers()]
+        living = [(row["started_at"], row["id"]) for row in whole_workers(self._store)]
         return not living or min(living)[1] == self.id
 
-    # ------------------------------------------------------------------------------------- hosts
-    def _heal_loop(self) -> None:
-        look_after = LookAfterHosts(self._parts.tools, self._store, self._tell, self._stopping)
-        while not self._stopping.wait(HEAL_PAUSE):
-            try:
-                if not self.idle_because:
-                    look_after(self._parts.configuration)
-            except StoreUnavailable as error:
-                self._tell("store_unavailable", {"error": str(error)})
-            except Exception as error:  # noqa: BLE001 - see _claim_loop
-                self._tell("worker_error", {"error": repr(error), "exc_info": error})
-
-    # ------------------------------------------------------------------------------------- reports
-    def _collect_loop(self) -> None:
-        parts = self._parts
-        collect = CollectReports(parts.tools, self._store, parts.codec, self._tell)
-        while not self._stopping.wait(COLLECT_PAUSE):
-            try:
-                if not self.idle_because:
-                    collect(list(parts.configuration.environments.values()))
-            except StoreUnavailable as error:
-                self._tell("store_unavailable", {"error": str(error)})
-            except Exception as error:  # noqa: BLE001 - see _claim_loop
-                self._tell("worker_error", {"error": repr(error), "exc_info": error})
-
-    # ------------------------------------------------------------------------------------- house
     def _keep_house(self) -> None:
         if self._only or time.monotonic() - self._last_prune < PRUNE_EVERY:
             return
@@ -395,8 +370,7 @@ class Worker:
             "version": fraisier.__version__,
             "digest": self._parts.configuration.digest,
             "labels": self._labels,
-            **({"only": "run"} if self._only_run else {}),
-            "plans": self._planning is not None,
+            **({"only": self._only_run or self._only} if self._planning is None else {}),
         }
 
     def _tell(self, event: str, fields: Row) -> None:

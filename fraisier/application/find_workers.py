@@ -23,8 +23,9 @@ class FindWorkers:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # One that performs a single run for a person takes nothing else.
-        self._workers = [labels_of(row) for row in store.live_workers() if not row["info"].get("only")]
+        living = store.live_workers()
+        self._workers = [labels_of(row) for row in living if not row["info"].get("only")]
+        self._performed_alone = {row["info"]["only"] for row in living if row["info"].get("only")}
 
     def lack(self, labels: Collection[str]) -> Lack | None:
         """Why no live worker takes what wants these labels; None: one does."""
@@ -40,16 +41,25 @@ class FindWorkers:
 
     def lack_of(self, deployment: str) -> Lack | None:
         """Why nobody goes on with this deployment; None: somebody does, or it has ended."""
-        wanted = [row["labels"] for row in self._store.unfinished() if row["id"] == deployment]
-        return self.lack(wanted[0]) if wanted else None
+        return next((self._lack_of(row) for row in self._store.unfinished() if row["id"] == deployment), None)
 
     def waiting_in_vain(self) -> dict[EnvironmentKey, Lack]:
         """Every environment with a deployment that nobody takes."""
         found = {}
         for row in self._store.unfinished():
-            if (lack := self.lack(row["labels"])) is not None:
+            if (lack := self._lack_of(row)) is not None:
                 found[EnvironmentKey(row["fraise_id"], row["environment"])] = lack
         return found
+
+    def _lack_of(self, row: Row) -> Lack | None:
+        return None if row["id"] in self._performed_alone else self.lack(row["labels"])
+
+
+def whole_workers(store: Store) -> Sequence[Row]:
+    """The live workers that take whatever comes: one that a person's command is, for the one deployment or
+    run that it waits for, does not.
+    """
+    return [row for row in store.live_workers() if not row["info"].get("only")]
 
 
 def labels_of(worker: Row) -> Sequence[str]:
