@@ -7,11 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fraisier.application.find_holds import FindHolds
-from fraisier.application.find_workers import FindWorkers
-from fraisier.application.ports import Clock, Output, Row, Store
+from fraisier.application.ports import Output, Row, Store
 from fraisier.domain.deployment import Status
-from fraisier.domain.errors import NoWorker
 
 PAGE = 1000  # pieces of output that are read at once
 
@@ -90,47 +87,3 @@ class FollowDeployment:
             if len(page) < PAGE:
                 return found
             after = page[-1].seq
-
-
-class WorkerWatch:
-    """Says when waiting for a worker that may go on with a deployment has become pointless.
-
-    A restart of the worker takes less than `patience`. `holds` looks anew each time.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        clock: Clock,
-        deployment: str,
-        *,
-        holds: Callable[[], FindHolds] | None = None,
-        patience: float = 10.0,
-    ) -> None:
-        self._store = store
-        self._holds = holds
-        self._clock = clock
-        self._deployment = deployment
-        self._patience = patience  # seconds without such a worker
-        self._last_alive = clock.monotonic()
-        self._next_look = self._last_alive + 1.0
-
-    def __call__(self) -> None:
-        """Return if such a worker lives, or lived a moment ago.
-
-        Raises:
-            NoWorker: none has for too long.
-            OnHold: none will begin it, because somebody wants it so.
-        """
-        now = self._clock.monotonic()
-        if now < self._next_look:
-            return
-        self._next_look = now + 1.0
-        if self._holds is not None:
-            self._holds().check(self._deployment)
-        lack = FindWorkers(self._store).lack_of(self._deployment)
-        if lack is None:
-            self._last_alive = now
-        elif now - self._last_alive > self._patience:
-            message = f"cannot wait for the deployment any longer: {lack.reason}"
-            raise NoWorker(message, f"It stays stored and goes on by itself then. {lack.hint}")

@@ -16,7 +16,7 @@ from fraisier.cli.options import (
     wait_option,
 )
 from fraisier.cli.screen import Screen, print_rows
-from fraisier.cli.session import Session, asker
+from fraisier.cli.session import Session
 from fraisier.domain.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -238,13 +238,9 @@ def _perform(
     as_json: bool,
 ) -> None:
     with session.fraisier() as fraisier:
-        from fraisier.cli.run_waiting import RunWaiting, hand_over
+        from fraisier.cli.run_waiting import run_job
 
-        row = fraisier.request_run(key, job, parameters=parameters, by=asker())
-        if wait:
-            RunWaiting(fraisier, row, as_json=as_json).to_the_end()
-        else:
-            hand_over(fraisier, row, as_json=as_json)
+        run_job(fraisier, key, job, parameters, wait=wait, as_json=as_json)
 
 
 def _newest(copies: Any) -> str:

@@ -73,7 +73,7 @@ def command(session: Session, /, **options: Any) -> None:
             plan = fraisier.plan(key, commit=wanted.commit, ref=wanted.ref)
             print_plan(fraisier, key, plan, commit=wanted.commit, as_json=wanted.as_json)
             return
-        from fraisier.cli.waiting import conclude
+        from fraisier.cli.deployment_waiting import conclude
 
         requested = fraisier.request_deployment(
             key, commit=wanted.commit, ref=wanted.ref, by=asker(), force=wanted.force

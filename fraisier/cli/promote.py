@@ -68,7 +68,7 @@ def command(session: Session, /, **options: Any) -> None:
             print_json(_document(promotion))
         if ends_here:
             return
-        from fraisier.cli.waiting import conclude
+        from fraisier.cli.deployment_waiting import conclude
 
         requested = fraisier.promote(promotion, by=asker(), force=wanted.force)
         conclude(fraisier, requested, wait=wanted.wait, as_json=wanted.as_json)

@@ -46,7 +46,7 @@ def command(
     """
     key = session.key(fraise, environment)
     with session.fraisier() as fraisier:
-        from fraisier.cli.waiting import conclude
+        from fraisier.cli.deployment_waiting import conclude
 
         requested = fraisier.roll_back(key, to=release, by=asker(), with_database=with_database)
         if requested.database:

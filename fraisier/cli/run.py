@@ -54,13 +54,9 @@ def command(
     key = session.key(fraise, environment)
     given = _pairs(parameters)
     with session.fraisier() as fraisier:
-        from fraisier.cli.run_waiting import RunWaiting, hand_over, request
+        from fraisier.cli.run_waiting import run_job
 
-        row = request(fraisier, key, job, given)
-        if wait:
-            RunWaiting(fraisier, row, as_json=as_json).to_the_end()
-        else:
-            hand_over(fraisier, row, as_json=as_json)
+        run_job(fraisier, key, job, given, wait=wait, as_json=as_json)
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

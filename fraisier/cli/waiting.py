@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from fraisier.application.find_workers import FindWorkers, Lack
+from fraisier.application.find_workers import whole_workers
+from fraisier.application.watch_worker import WorkerWatch
 from fraisier.cli.boundary import EXIT_INTERRUPTED
-from fraisier.cli.progress import progress_on
 from fraisier.cli.screen import Screen, print_json
-from fraisier.cli.session import asker
 from fraisier.cli.text import SHORT_ID
-from fraisier.domain.deployment import Deployment, Status
 from fraisier.domain.errors import EXIT_ENDED_OTHERWISE, Conflict, FraisierError, NoWorker
 from fraisier.domain.labels import may_take
 
 if TYPE_CHECKING:
-    from fraisier.application.ports import Requested, Row
+    from fraisier.application.find_workers import Lack
+    from fraisier.application.ports import Row
+    from fraisier.domain.fraise import EnvironmentKey
     from fraisier.wiring import Fraisier
     from fraisier.worker import Worker
 
-REASONS = {
-    "quarantined": (
-        "this commit failed here before and is quarantined",
-        "Deploy it all the same with --force",
-    ),
-    "already_requested": (
-        "the newest deployment already asked for this commit",
-        "See `fraisier history`; --force asks again",
-    ),
-    "refused": ("this commit was refused before", "Deploy it all the same with --force"),
-}
-
 
 class EndedOtherwise(FraisierError):
-    """A deployment that we waited for ended otherwise than `success`."""
+    """What we waited for ended otherwise than `success`."""
 
     code = "ended_otherwise"
 
@@ -49,61 +38,59 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, or SIGHUP where a terminal or a connection was closed: treated like Ctrl-C."""
 
 
-def conclude(fraisier: Fraisier, requested: Requested, *, wait: bool, as_json: bool) -> None:
-    """Do what `--wait` or `--no-wait` promises for what was requested.
-
-    Raises:
-        Conflict: nothing was requested, for a reason.
-        NoWorker: nobody lives who may perform it, and we were told not to wait, or may not either.
-        OnHold: the environment is paused, or outside of its allowed times.
-        EndedOtherwise: it ended otherwise than `success`.
-    """
-    deployment = requested.deployment
-    if deployment is None:
-        raise _nothing_requested(requested.reason)
-    if not wait:
-        _hand_over(fraisier, deployment, as_json=as_json)
-        return
-    Waiting(fraisier, deployment, as_json=as_json).to_the_end()
-
-
-def _nothing_requested(reason: str) -> Conflict:
-    why, hint = REASONS.get(reason, (reason, "See `fraisier status`"))
-    return Conflict(f"cannot deploy: {why}", hint)
-
-
-def _hand_over(fraisier: Fraisier, deployment: Deployment, *, as_json: bool) -> None:
-    if as_json:
-        print_json(fraisier.store.deployment(deployment.id))
-    else:
-        click.echo(deployment.id)
-    fraisier.holds().check(deployment.id)
-    if (lack := FindWorkers(fraisier.store).lack_of(deployment.id)) is not None:
-        raise _nobody_begins(deployment, lack)
-
-
-def _nobody_begins(deployment: Deployment, lack: Lack) -> NoWorker:
-    message = f"cannot say when deployment {deployment.id[:SHORT_ID]} begins: {lack.reason}"
+def nobody_begins(what: str, identifier: str, lack: Lack) -> NoWorker:
+    """The error of what is stored, and nobody takes."""
+    message = f"cannot say when {what} {identifier[:SHORT_ID]} begins: {lack.reason}"
     return NoWorker(message, f"It is stored. {lack.hint}")
 
 
-class Waiting:
-    """Watches one deployment, and performs it in this process where no worker that lives may take it."""
+class Waiting(ABC):
+    """Watches one row of an environment, and performs it in this process where no worker may take it."""
 
-    def __init__(self, fraisier: Fraisier, deployment: Deployment, *, as_json: bool) -> None:
+    what: ClassVar[str]  # what the row is, in a sentence
+
+    def __init__(
+        self, fraisier: Fraisier, identifier: str, environment: EnvironmentKey, *, as_json: bool
+    ) -> None:
         self._fraisier = fraisier
-        self._deployment = deployment
+        self._id = identifier
+        self._environment = environment
         self._as_json = as_json
         self._screen = Screen.of_stdout()
         self._performer: Performer | None = None
 
+    # ------------------------------------------------------------------------------- of the kind of row
+    @abstractmethod
+    def _lack(self) -> Lack | None:
+        """Why no worker that lives goes on with it; None: one does."""
+
+    @abstractmethod
+    def _perform(self, worker: Worker) -> None:
+        """Have this worker perform it, and nothing else."""
+
+    @abstractmethod
+    def _cancel(self) -> None:
+        """Ask for its end; raises Conflict where it has ended."""
+
+    @abstractmethod
+    def _follow(self, attend: Callable[[], None], *, quiet: bool) -> Row:
+        """Show what happens until it has ended, with looks at `attend` in between; its row at the end."""
+
+    @abstractmethod
+    def _tell_success(self, row: Row) -> None:
+        """The last line."""
+
+    @abstractmethod
+    def _ended_otherwise(self, row: Row) -> EndedOtherwise:
+        """Why it is no success."""
+
+    # ------------------------------------------------------------------------------- what all do
     def to_the_end(self) -> None:
-        """Watch until the deployment has ended, or somebody interrupts us; then exit accordingly."""
+        """Watch until it has ended, or somebody interrupts us; then exit accordingly."""
         with signals_interrupt() as came:
-            self._fraisier.holds().check(self._deployment.id)
-            if (lack := FindWorkers(self._fraisier.store).lack_of(self._deployment.id)) is not None:
+            if (lack := self._lack()) is not None:
                 if not self._may_perform():
-                    raise _nobody_begins(self._deployment, lack)
+                    raise nobody_begins(self.what, self._id, lack)
                 self._perform_here()
             try:
                 row = self._watch_even_unseen(came)
@@ -118,23 +105,15 @@ class Waiting:
         try:
             return self._watch(quiet=self._as_json)
         except OSError as closed:
-            if came:  # the terminal is gone, and its last picture could not be wiped off
+            if came:  # the terminal is gone, and what was last on it could not be shown, or wiped off
                 raise Terminated from closed
             if self._performer is not None:
                 self._watch(quiet=True)
             raise
 
     def _watch(self, *, quiet: bool) -> Row:
-        from fraisier.application.follow_deployment import FollowDeployment, WorkerWatch
-
-        fraisier = self._fraisier
-        watch = WorkerWatch(fraisier.store, fraisier.clock, self._deployment.id, holds=fraisier.holds)
-        row: Row = {}
-        with progress_on(self._screen, quiet=quiet) as progress:
-            follow = FollowDeployment(fraisier.store)
-            for glimpse in follow(self._deployment.id, attend=lambda: self._attend(watch)):
-                progress.show(glimpse)
-                row = glimpse.deployment
+        watch = WorkerWatch(self.what, self._lack, self._fraisier.clock)
+        row = self._follow(lambda: self._attend(watch), quiet=quiet)
         if self._performer is not None:
             self._performer.join()
         return row
@@ -148,30 +127,31 @@ class Waiting:
         except NoWorker:
             if self._performer is not None or not self._may_perform():
                 raise
-            self._screen.note("No worker lives any more that may: this process goes on with the deployment.")
+            self._screen.note(
+                f"No worker lives any more that may: this process goes on with the {self.what}."
+            )
             self._perform_here()
 
     def _may_perform(self) -> bool:
         """Whether the environment lives on this machine, as far as its labels tell."""
         fraisier = self._fraisier
-        wanted = fraisier.environment(self._deployment.environment).labels
-        if not wanted and fraisier.store.live_workers():
+        wanted = fraisier.environment(self._environment).labels
+        if not wanted and whole_workers(fraisier.store):
             return False  # all of them have labels: on which of the machines it lives, nobody has said
         return may_take(fraisier.configuration.settings.labels, wanted)
 
     def _perform_here(self) -> None:
-        deployment = self._deployment.id
-        self._performer = Performer(self._fraisier, lambda worker: worker.perform(deployment))
+        self._performer = Performer(self._fraisier, self._perform)
 
     def _interrupted(self) -> None:
-        short = self._deployment.id[:SHORT_ID]
+        short = self._id[:SHORT_ID]
         if self._performer is None:
-            self._note(f"The deployment goes on. To watch it: fraisier logs -f {short}")
+            self._note(f"The {self.what} goes on. To watch it: fraisier logs -f {short}")
             self._note(f"To stop it: fraisier cancel {short}")
             return
-        self._note(f"Cancelling deployment {short}, which this process performs …")
+        self._note(f"Cancelling {self.what} {short}, which this process performs …")
         try:
-            self._fraisier.cancel(self._deployment.id, by=asker())
+            self._cancel()
         except Conflict:
             self._note("It had already ended.")
         row = self._watch(quiet=True)
@@ -182,24 +162,15 @@ class Waiting:
             self._screen.note(text)
 
     def _conclude(self, row: Row) -> None:
+        succeeded = row["status"] == "success"  # of deployments and of runs alike
         if self._as_json:
             print_json(row)
-            if row["status"] != Status.success:
+            if not succeeded:
                 raise click.exceptions.Exit(EXIT_ENDED_OTHERWISE)
-            return
-        if row["status"] != Status.success:
-            raise _ended_otherwise(row)
-        mark = self._screen.style("✓", "green")
-        release = f", release {row['release']}" if row.get("release") else ""
-        self._screen.say(f"{mark} {self._deployment.environment} runs {row['commit'][:10]}{release}")
-
-
-def _ended_otherwise(row: Row) -> EndedOtherwise:
-    why = row.get("error_message") or "no reason was stored"
-    hint = row.get("hint") or f"See `fraisier show {row['id'][:SHORT_ID]}`"
-    status = str(row["status"]).replace("_", " ")
-    message = f"cannot bring {row['fraise_id']}/{row['environment']} to the commit ({status}):\n{why}"
-    return EndedOtherwise(message, hint)
+        elif not succeeded:
+            raise self._ended_otherwise(row)
+        else:
+            self._tell_success(row)
 
 
 class Performer:

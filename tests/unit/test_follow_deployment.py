@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fraisier.application.follow_deployment import FollowDeployment, WorkerWatch
-from fraisier.application.ports import Ending
+from fraisier.application.find_workers import FindWorkers
+from fraisier.application.follow_deployment import FollowDeployment
+from fraisier.application.ports import Ending, Store
+from fraisier.application.watch_worker import WorkerWatch
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import NotFound, NoWorker
 from fraisier.domain.plan import Phase, StepName, StepState
@@ -97,7 +99,7 @@ def test_an_unknown_deployment_is_not_found(world: World) -> None:
 def test_a_missing_worker_is_forgiven_for_a_while(world: World) -> None:
     clock = FakeClock()
     with world.store() as store:
-        watch = WorkerWatch(store, clock, request(store).id, patience=10.0)
+        watch = worker_watch(store, clock)
         clock.advance(9.0)
         watch()
         clock.advance(2.0)
@@ -106,11 +108,17 @@ def test_a_missing_worker_is_forgiven_for_a_while(world: World) -> None:
     assert "fraisier serve" in refused.value.hint
 
 
+def worker_watch(store: Store, clock: FakeClock) -> WorkerWatch:
+    """For a deployment that was just requested."""
+    deployment = request(store).id
+    return WorkerWatch("deployment", lambda: FindWorkers(store).lack_of(deployment), clock, patience=10.0)
+
+
 def test_a_living_worker_is_waited_for_for_ever(world: World) -> None:
     clock = FakeClock()
     with world.store() as store:
         store.register_worker("w1", info={"host": "here", "pid": 1, "version": "0", "digest": ""})
-        watch = WorkerWatch(store, clock, request(store).id, patience=10.0)
+        watch = worker_watch(store, clock)
         for _ in range(5):
             clock.advance(60.0)
             watch()
