@@ -34,10 +34,12 @@ class Loop:
         self._look, self._tell = look, tell
         self._at_least, self._after = at_least, after
         self._wake, self.stopping = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name)
+        self._name = name
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Begin, in a thread that is a daemon if the one that starts it is."""
+        self._thread = threading.Thread(target=self._run, name=self._name)
         self._thread.start()
 
     def wake(self) -> None:
@@ -50,13 +52,14 @@ class Loop:
         self._wake.set()
 
     def join(self) -> None:
-        """Return when the thread has ended."""
-        self._thread.join()
+        """Return when the thread has ended; at once where it never began."""
+        if self._thread is not None:
+            self._thread.join()
 
     @property
     def alive(self) -> bool:
         """Whether its thread runs."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
         self.stopping.wait(self._after)

@@ -62,13 +62,13 @@ class RunLoop:
     def stop(self, deadline: float) -> None:
         """Let runs go on until `deadline` (monotonic seconds), then end them as interrupted."""
         self.stop_claiming()
+        self._loop.join()  # what it takes at this moment is to hear what follows
         for each in self.under_way():
             each.thread.join(max(0.0, deadline - time.monotonic()))
         for each in self.under_way():
             each.control.shut_down()
         for each in self.under_way():
             each.thread.join()
-        self._loop.join()
 
     @property
     def alive(self) -> bool:

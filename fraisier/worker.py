@@ -69,7 +69,7 @@ class Worker:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._ended = threading.Event()  # nothing runs any more that a lease is needed for
-        self._renewing = threading.Thread(target=self._renew_loop, name="worker-renew")
+        self._renewing: threading.Thread | None = None
         self._claiming = Loop("worker-claim", self._claim, self._tell)
         self._loops: list[Loop] = []
         self._runs: RunLoop | None = None
@@ -94,10 +94,8 @@ class Worker:
         ]
         only = self._only_run or (LEFT if self._only else "")
         self._runs = RunLoop(self._parts, self.id, idle=self._reason_to_idle, tell=self._tell, only=only)
-        if not self._only_run:
-            self._loops = [self._claiming]
-        if self._planning is not None:
-            self._loops += self._house_loops()
+        self._loops = [self._claiming, *(self._house_loops() if self._planning is not None else ())]
+        self._renewing = threading.Thread(target=self._renew_loop, name="worker-renew")
         self._renewing.start()
         for loop in self._loops:
             loop.start()
@@ -110,6 +108,7 @@ class Worker:
         self._stopping.set()
         for loop in self._loops:
             loop.stop()
+        self._claiming.join()  # what it takes at this moment is to hear what follows
         for job in self._running():
             job.control.drain()
         if self._planning is not None:
@@ -117,16 +116,12 @@ class Worker:
         if self._runs is not None:
             self._runs.stop_claiming()
         deadline = time.monotonic() + grace
-        for job in self._running():
-            job.thread.join(max(0.0, deadline - time.monotonic()))
-        for job in self._running():
-            job.control.shut_down()
-        for job in self._running():
-            job.thread.join()
+        self._end_deployments(deadline)
         if self._runs is not None:
             self._runs.stop(deadline)
         self._ended.set()
-        self._renewing.join()
+        if self._renewing is not None:
+            self._renewing.join()
         for loop in self._loops:
             loop.join()
         for unsubscribe in self._unsubscribe:
@@ -135,6 +130,14 @@ class Worker:
             self._store.retire_worker(self.id)
         except StoreUnavailable as error:
             self._tell("worker_not_retired", {"error": str(error)})
+
+    def _end_deployments(self, deadline: float) -> None:
+        for job in self._running():
+            job.thread.join(max(0.0, deadline - time.monotonic()))
+        for job in self._running():
+            job.control.shut_down()
+        for job in self._running():
+            job.thread.join()
 
     def perform(self, deployment: str) -> None:
         """Perform one deployment, and what is before it in its environment, until it has ended or is held."""
@@ -172,7 +175,8 @@ class Worker:
     def alive(self) -> bool:
         """Whether its threads run."""
         loops = (self._runs, self._planning, *self._loops)
-        return self._renewing.is_alive() and all(loop.alive for loop in loops if loop is not None)
+        renewing = self._renewing is not None and self._renewing.is_alive()
+        return renewing and all(loop.alive for loop in loops if loop is not None)
 
     @property
     def busy(self) -> int:
@@ -224,18 +228,29 @@ class Worker:
 
     def _next_claim(self) -> Claim | None:
         # What we lost, and have not let go of yet, is not ours to take again.
-        environments = [key for key in self._parts.configuration.environments if key not in self._jobs]
-        if self._only:
-            row = self._store.deployment(self._only)
-            if row["status"] not in ("pending", "running"):
-                return None
-            only = EnvironmentKey(row["fraise_id"], row["environment"])
-            environments = [key for key in environments if key == only]
+        environments = [key for key in self._environments() if key not in self._jobs]
+        if not environments:
+            return None
         closed = self._parts.closed_windows()
         self._opens_in = min(closed.values(), default=SLOW_POLL)
         return self._store.claim(
             self.id, lease=self._lease, environments=environments, labels=self._labels, closed=closed
         )
+
+    def _environments(self) -> list[EnvironmentKey]:
+        """Where it may take deployments: of a single run's environment only what a dead worker had begun,
+        which would hold the run back for ever.
+        """
+        known = self._parts.configuration.environments
+        if self._only:
+            row = self._store.deployment(self._only)
+            return [key for key in known if key == _key(row) and row["status"] in ("pending", "running")]
+        if self._only_run == LEFT:
+            return []
+        if self._only_run:
+            begun = [_key(row) for row in self._store.unfinished() if row["status"] == "running"]
+            return [key for key in known if key in begun and key == _key(self._store.run(self._only_run))]
+        return list(known)
 
     def _begin(self, claim: Claim) -> None:
         control = Control()
@@ -348,7 +363,7 @@ class Worker:
         return not living or min(living)[1] == self.id
 
     def _keep_house(self) -> None:
-        if self._only or time.monotonic() - self._last_prune < PRUNE_EVERY:
+        if self._planning is None or time.monotonic() - self._last_prune < PRUNE_EVERY:
             return
         self._last_prune = time.monotonic()
         configuration = self._parts.configuration
@@ -375,3 +390,7 @@ class Worker:
 
     def _tell(self, event: str, fields: Row) -> None:
         self._listener(event, {"worker": self.id, **fields})
+
+
+def _key(row: Row) -> EnvironmentKey:
+    return EnvironmentKey(row["fraise_id"], row["environment"])

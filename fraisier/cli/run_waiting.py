@@ -120,7 +120,10 @@ class RunWaiting(Waiting):
         waiting = self._fraisier.store.runs(
             row["fraise_id"], row["environment"], job=row["job"], status="pending"
         )
-        if any(each["retry_of"] == first for each in waiting):
+        again = next((each["id"][:SHORT_ID] for each in waiting if each["retry_of"] == first), "")
+        if again and self._lack() is None:
             hint = f"{hint}. A worker tries it again: see `fraisier runs`"
+        elif again:
+            hint = f"{hint}. Its next try waits for `fraisier serve`; to drop it: fraisier cancel {again}"
         message = f"cannot run {row['job']!r} of {self._environment} ({row['status']}):\n{why}"
         return EndedOtherwise(message, hint)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from fraisier import wiring
+from fraisier.domain.fraise import EnvironmentKey
 from tests.unit.cli_world import World
 
 DEADLINE = 60.0  # seconds
@@ -112,3 +114,41 @@ def test_a_reader_that_goes_away_leaves_nothing_half_done(tmp_path: Path) -> Non
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert statuses(world) == ["success"]
+
+
+def test_what_a_dead_worker_had_begun_to_deploy_holds_no_run_back_for_ever(tmp_path: Path) -> None:
+    world = deployed(tmp_path, "echo loaded")
+    key = EnvironmentKey("nightly", "production")
+    with world.store() as store:
+        configuration = wiring.load(str(world.config))
+        parts = wiring.assemble(configuration, store=store)
+        parts.request_deployment(key, by="alice", force=True)
+        store.register_worker("w1", info={"host": "gone", "pid": 1, "version": "0", "digest": ""})
+        claim = store.claim("w1", lease=0.01, environments=[key])
+        assert claim is not None
+        store.begin_attempt(claim, resolved=parts.codec.dump(configuration.environments[key]))
+        store.hold_runs(claim)
+        store.retire_worker("w1")
+    run = subprocess.run(
+        world.argv("run", "nightly", "production"),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "loaded" in run.stdout
+    history = json.loads(world.run("history", "--json").stdout)
+    assert [row["status"] for row in history] == ["success", "success"]
+
+
+def test_what_is_to_be_tried_again_by_nobody_says_how_to_drop_it(tmp_path: Path) -> None:
+    world = deployed(tmp_path, "exit 7")
+    world.config.write_text(world.config.read_text().replace("smoke:", "retries: 1, smoke:"))
+    command = world.argv("run", "nightly", "production")
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "Its next try waits for `fraisier serve`" in run.stderr
+    again = run.stderr.rpartition("fraisier cancel ")[2].split()[0]
+    world.run("cancel", again)
+    assert sorted(statuses(world)) == ["cancelled", "failed"]
