@@ -5,27 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.exports import dump
-from tests.unit.cli_world import World, deploy, fail, on_a_terminal
+from tests.unit.cli_world import World, deploy, fail
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     (tmp_path / "old").mkdir()
     return World.create(tmp_path / "old")
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> World:
-    """The same with a database that is not there yet."""
-    (tmp_path / "new").mkdir()
-    return World.create(tmp_path / "new")
 
 
 def used(world: World) -> World:
@@ -93,41 +85,6 @@ def test_a_live_worker_shows_and_an_export_warns(world: World) -> None:
     assert "a worker lives" in done.stderr
     assert "stop Fraisier" in done.stderr
     assert world.run("db", "export", str(file)).stderr == ""
-
-
-def test_an_export_comes_and_goes_through_a_pipe(world: World, other: World) -> None:
-    used(world)
-    export = subprocess.run(world.argv("db", "export", "-"), capture_output=True, check=True)
-    assert b"2 deployments" in export.stderr
-    done = subprocess.run(
-        other.argv("db", "import", "-"), input=export.stdout, capture_output=True, check=True
-    )
-    assert b"imported 2 environments, 2 deployments, 0 events" in done.stdout
-    database = Path("state", "fraisier.db")
-    assert len(dump(other.folder / database)["tb_deployments"]) == 2
-    again = other.run("db", "import", "-", stdin="")
-    assert again.exit_code == 2
-    assert "no export of Fraisier" in again.stderr
-
-
-def test_a_reader_that_goes_away_is_no_error_of_ours(world: World) -> None:
-    used(world)
-    export = subprocess.Popen(world.argv("db", "export", "-"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert export.stdout is not None
-    export.stdout.close()
-    assert (export.wait(30), b"Traceback" in (export.stderr.read() if export.stderr else b"")) == (141, False)
-    if export.stderr:
-        export.stderr.close()
-
-
-def test_on_a_terminal_progress_shows_and_an_export_is_refused_there(world: World) -> None:
-    used(world)
-    status, shown = on_a_terminal(world.argv("db", "export", str(world.folder / "export")))
-    assert status == 0
-    assert "exported 2 of tb_deployments" in shown
-    status, shown = on_a_terminal(world.argv("db", "export", "-"))
-    assert status == 2
-    assert "cannot write an export to a terminal" in shown
 
 
 def test_a_file_for_its_owner_alone_replaces_an_earlier_one(world: World, tmp_path: Path) -> None:

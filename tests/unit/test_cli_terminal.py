@@ -1,12 +1,6 @@
-"""The command line as a process: on a terminal, in a pipe, and while somebody goes away."""
+"""What the command line shows: tables, durations, times, and text from outside."""
 
 from __future__ import annotations
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,107 +8,6 @@ from fraisier.cli import times
 from fraisier.cli.screen import Screen
 from fraisier.cli.tables import Column, print_table, text
 from fraisier.cli.text import output_text, printable, shorten, width
-from tests.unit.cli_world import SHA, World, deploy, fail, on_a_terminal
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World.create(tmp_path)
-
-
-def test_on_a_terminal_there_is_colour_and_names_are_short(world: World) -> None:
-    with world.store() as store:
-        identifier = deploy(store)
-    status, shown = on_a_terminal(world.argv("history"), columns=140)
-    assert status == 0
-    assert "\x1b[32msuccess\x1b[0m" in shown
-    assert identifier[:8] in shown
-    assert identifier not in shown
-    assert SHA[:10] in shown
-    assert SHA not in shown
-    assert "just now" in shown or " ago" in shown
-
-
-def test_no_color_is_respected(world: World) -> None:
-    with world.store() as store:
-        deploy(store)
-    _, shown = on_a_terminal(world.argv("history"), env={"NO_COLOR": "1"})
-    assert "success" in shown
-    assert "\x1b" not in shown
-
-
-def test_a_table_fits_the_terminal(world: World) -> None:
-    with world.store() as store:
-        fail(store)
-    _, wide = on_a_terminal(world.argv("history"), columns=200, env={"NO_COLOR": "1"})
-    _, narrow = on_a_terminal(world.argv("history"), columns=98, env={"NO_COLOR": "1"})
-    assert "cannot build: exit code 3" in wide
-    assert all(len(line) <= 98 for line in narrow.splitlines())
-    assert "…" in narrow
-
-
-def test_json_on_a_terminal_is_plain_and_whole(world: World) -> None:
-    with world.store() as store:
-        identifier = deploy(store)
-    _, shown = on_a_terminal(world.argv("history", "--json"))
-    assert json.loads(shown)[0]["id"] == identifier
-
-
-def test_an_error_on_a_terminal_is_coloured(world: World) -> None:
-    status, shown = on_a_terminal(world.argv("status", "nobody"))
-    assert status == 3
-    assert "\x1b[31m\x1b[1mfraisier:\x1b[0m cannot find" in shown
-
-
-def test_a_reader_that_goes_away_is_no_error(world: World) -> None:
-    with world.store() as store:
-        for _ in range(3):
-            deploy(store)
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run(
-        world.argv("history", "--json"), stdout=writer, stderr=subprocess.PIPE, text=True, check=False
-    )
-    os.close(writer)
-    assert done.stderr == ""
-    assert done.returncode == 141
-
-
-def test_a_closed_stdout_is_no_crash(world: World) -> None:
-    line = f"{sys.executable} -m fraisier --config {world.config} list >&-"
-    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
-
-
-def test_characters_that_a_terminal_lacks_are_replaced(world: World) -> None:
-    env = {**os.environ, "PYTHONIOENCODING": "iso8859-1"}
-    done = subprocess.run(
-        world.argv("config", "validate"), capture_output=True, text=True, check=False, env=env
-    )
-    assert done.returncode == 0
-    assert done.stdout.startswith("? ")
-
-
-def test_the_shell_completes_commands_and_names(world: World) -> None:
-    def complete(words: str, index: int) -> list[str]:
-        env = {
-            **os.environ,
-            "_FRAISIER_COMPLETE": "bash_complete",
-            "COMP_WORDS": words,
-            "COMP_CWORD": str(index),
-        }
-        program = Path(sys.executable).with_name("fraisier")
-        done = subprocess.run([program], capture_output=True, text=True, check=True, env=env)
-        return [line.partition(",")[2] for line in done.stdout.split()]
-
-    config = f"fraisier --config {world.config}"
-    assert complete("fraisier ro", 1) == ["rollback"]
-    assert complete(f"{config} deploy o", 4) == ["orders"]
-    assert complete(f"{config} deploy orders s", 5) == ["staging"]
-    assert complete("fraisier --config /nonexistent deploy o", 4) == []
-
-
-# -- the parts
 
 
 def screen(*, terminal: bool, columns: int = 40) -> Screen:

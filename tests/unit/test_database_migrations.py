@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -101,17 +99,3 @@ def test_a_gap_in_the_numbers_is_refused(tmp_path: Path) -> None:
     (tmp_path / "0002_second.sql").write_text("SELECT 1;\n")
     with pytest.raises(StoreUnavailable, match="Install Fraisier again"):
         migration_files.load_migrations(tmp_path)
-
-
-def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
-    program = (
-        f"from fraisier.database.sqlite import open_sqlite; open_sqlite({url(tmp_path)!r}, state_folder='/')"
-    )
-    started = [
-        subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    errors = [process.communicate(timeout=60)[1] for process in started]
-    assert [process.returncode for process in started] == [0] * 4, errors
-    with sqlite3.connect(tmp_path / "fraisier.db") as connection:
-        assert connection.execute("SELECT count(*) FROM tb_migrations").fetchone() == (NEWEST,)

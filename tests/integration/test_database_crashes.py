@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fraisier.database import migration_files
 from fraisier.database.sqlite import SqliteStore, open_sqlite
 from fraisier.domain.deployment import Trigger
 from tests.migrated import lay_migrated
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parent.parent.parent
 # Records without end from eight threads; prints each event's id only after its future was resolved.
 RECORDER = """
 import itertools, sys, threading
-from tests.unit.test_database_crashes import open_in
+from tests.integration.test_database_crashes import open_in
 from tests.unit.store_contract import delivery, sha, wish
 from pathlib import Path
 store, lock, numbers = open_in(Path(sys.argv[1])), threading.Lock(), itertools.count(1)
@@ -39,7 +40,7 @@ for _ in range(8):
 # Claims one environment after the other and finishes each; prints the token of each claim.
 CLAIMER = """
 import sys
-from tests.unit.test_database_crashes import open_in
+from tests.integration.test_database_crashes import open_in
 from tests.unit.store_contract import KEY, finished
 from pathlib import Path
 store, worker = open_in(Path(sys.argv[1])), sys.argv[2]
@@ -60,7 +61,7 @@ store.close()
 # Registers, claims, says so, and stays.
 HOLDER = """
 import sys, threading
-from tests.unit.test_database_crashes import open_in
+from tests.integration.test_database_crashes import open_in
 from tests.unit.store_contract import claimed
 from pathlib import Path
 store = open_in(Path(sys.argv[1]))
@@ -180,3 +181,16 @@ def test_another_process_can_write_while_the_receiver_is_saturated(folder: Path)
     assert count == (20,)
     assert store.record(delivery("after", wish(sha(10**9)))).result(10).status == "accepted"
     store.close()
+
+
+def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
+    program = f"from fraisier.database.sqlite import open_sqlite; open_sqlite({f'sqlite://{tmp_path}/fraisier.db'!r}, state_folder='/')"
+    started = [
+        subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in started]
+    assert [process.returncode for process in started] == [0] * 4, errors
+    newest = migration_files.newest_number(migration_files.migrations_folder("sqlite"))
+    with sqlite3.connect(tmp_path / "fraisier.db") as connection:
+        assert connection.execute("SELECT count(*) FROM tb_migrations").fetchone() == (newest,)
