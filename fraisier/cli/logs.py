@@ -92,6 +92,9 @@ def _found(session: Session, store: Store, what: tuple[str, ...], job: str) -> t
     key = session.key(*what)
     if job:
         raise NotFound(f"cannot show what was printed: {job!r} of {key} was never run", "See `fraisier runs`")
+    if not session.configuration.environments[key].deploys:
+        message = f"cannot show what was printed: the backup of {key} was never run"
+        raise NotFound(message, f"fraisier backup run {' '.join(what)}")
     message = f"cannot show what was printed: {key} was never deployed"
     raise NotFound(message, f"fraisier deploy {' '.join(what)}")
 

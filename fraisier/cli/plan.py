@@ -16,6 +16,7 @@ from fraisier.cli.options import (
     fraise_argument,
     json_option,
 )
+from fraisier.cli.plan_backup import document, print_backup
 from fraisier.cli.screen import Screen, print_json
 from fraisier.cli.session import Session
 from fraisier.cli.text import printable, shorten
@@ -40,6 +41,8 @@ MOST_TURNS = 20  # that are shown
 def command(session: Session, fraise: str, environment: str, *, commit: str, ref: str, as_json: bool) -> None:
     """Show what a deployment of ENVIRONMENT would do, command by command. Changes nothing.
 
+    Of a backup it shows what a run does, too: what is dumped, where it goes, and how long it is kept.
+
     \b
     Examples:
       fraisier plan api production
@@ -48,6 +51,9 @@ def command(session: Session, fraise: str, environment: str, *, commit: str, ref
     check_commit(commit, ref)
     key = session.key(fraise, environment)
     with session.fraisier() as fraisier:
+        if not fraisier.environment(key).deploys:
+            _print_backup(fraisier.environment(key), as_json=as_json)
+            return
         print_plan(fraisier, key, fraisier.plan(key, commit=commit, ref=ref), commit=commit, as_json=as_json)
 
 
@@ -62,7 +68,8 @@ def print_plan(
         held = {"held_because": hold.reason, "held_until": times.iso(hold.until)} if hold else {}
         known = {"labels": labels, "cutover": environment.cutover, "cost": cost, "hosts": environment.hosts}
         told = {"rollout": _turns(environment), "database": outlook and asdict(outlook)}
-        print_json({**_document(plan, key), **known, **held, **told})
+        backed_up = {"backup": document(environment, environment.backup)} if environment.backup else {}
+        print_json({**_document(plan, key), **known, **held, **told, **backed_up})
         return
     screen = Screen.of_stdout()
     screen.say(f"The next deployment of {screen.style(str(key), bold=True)} would do this:")
@@ -85,7 +92,23 @@ def print_plan(
             screen.say(screen.style(f"It would wait: {lack.reason}. {lack.hint}", "yellow"))
     if hold is not None:
         screen.say(screen.style(f"It would wait: {printable(hold.reason)}. {hold.hint}", "yellow"))
+    if environment.backup is not None:
+        print_backup(environment, environment.backup, screen)
+        return
     screen.say(screen.style("Nothing was changed.", dim=True))
+
+
+def _print_backup(environment: Environment, *, as_json: bool) -> None:
+    """Of what has no repository: nothing is deployed there."""
+    if environment.backup is None:
+        return
+    if as_json:
+        key = environment.key
+        steps: list[Any] = []
+        nothing = {"fraise_id": key.fraise, "environment": key.environment, "release": None, "steps": steps}
+        print_json({**nothing, "backup": document(environment, environment.backup)})
+    else:
+        print_backup(environment, environment.backup, Screen.of_stdout())
 
 
 def _turns(environment: Environment) -> list[list[str]] | None:

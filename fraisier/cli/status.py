@@ -13,7 +13,7 @@ from fraisier.cli import tables, times
 from fraisier.cli.options import environment_argument, fraise_argument, json_option, label_option
 from fraisier.cli.screen import Screen, print_rows
 from fraisier.cli.session import Session
-from fraisier.domain.fraise import EnvironmentKey
+from fraisier.domain.fraise import EnvironmentKey, FraiseType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -179,7 +179,8 @@ def _busy(store: Store, row: Row) -> str:
     if row["pending"]:
         return f"{row['pending']} waiting"
     if row["status"] is None:
-        return "" if row["paused"] or row["last_run"] else "never deployed"
+        never = "never run" if row["type"] == FraiseType.backup else "never deployed"
+        return "" if row["paused"] or row["last_run"] else never
     return _left(store, row)
 
 

@@ -138,6 +138,35 @@ def test_nothing_is_deployed_where_there_is_no_repository(world: World) -> None:
     assert done.exit_code == 2
     assert "cannot roll dumps/production back: it has no repository" in done.stderr
     assert "fraisier backup restore dumps production" in done.stderr
-    assert world.run("plan", "dumps", "production").exit_code == 2
     assert "dumps" in world.run("list").stdout
-    assert world.run("status", "dumps").exit_code == 0
+    assert "never run" in world.run("status", "dumps").stdout
+    done = world.run("logs", "dumps", "production")
+    assert done.exit_code == 3
+    assert "fraisier backup run dumps production" in done.stderr
+
+
+def test_a_plan_says_what_a_run_does(world: World) -> None:
+    done = world.run("plan", "dumps", "production")
+    assert done.exit_code == 0, done.stderr
+    for line in (
+        "There is nothing to deploy in dumps/production",
+        "  1. dump    orders: postgresql postgresql:///orders",
+        "  2. dump    uploads: folder /srv/uploads",
+        "  4. keep    vault: rsync backup@vault:/srv/kept",
+        "  6. prune   at each of them keep 7 last, and the last verified one",
+    ):
+        assert line in done.stdout
+    plan = json.loads(world.run("plan", "dumps", "production", "--json").stdout)
+    assert (plan["steps"], plan["backup"]["retention"]["keep_last"]) == ([], 7)
+
+
+def test_a_plan_has_no_password_of_a_source(world: World) -> None:
+    text = world.config.read_text().replace(
+        "postgresql:///orders", "postgresql://a:hunter2@db/orders?password=x2"
+    )
+    world.config.write_text(text)
+    for options in ((), ("--json",)):
+        done = world.run("plan", "dumps", "production", *options)
+        assert done.exit_code == 0, done.stderr
+        assert "hunter2" not in done.stdout
+        assert "x2" not in done.stdout
