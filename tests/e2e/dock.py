@@ -143,6 +143,7 @@ class Dock(Shop):
         run("git init -q --bare -b main /srv/git/shop.git && git init -q -b main /srv/work")
         self.server.write("/etc/fraisier/shop.env", f"FROM_FILE={FROM_FILE}\n", mode=0o600)
         self.server.write("/etc/environment", f"SHOP_TOKEN={TOKEN}\n")  # for commands over SSH
+        self.server.log_in_again()
         self.server.write(CONFIG, self.config(), mode=0o600)
         unit = FRAISIER_UNIT.replace("[Service]", f"[Service]\nEnvironment=SHOP_TOKEN={TOKEN}")
         self.server.write("/etc/systemd/system/fraisier.service", unit)

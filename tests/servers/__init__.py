@@ -41,7 +41,7 @@ ServerFactory = Callable[[str], "Server"]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server. Commands go over SSH, as root."""
+    """One server. Commands go over SSH, as root: all over one connection while it is known to be up."""
 
     name: str
     address: str
@@ -53,7 +53,7 @@ class Server:
         """Run a shell line, or words that are quoted for it, there."""
         line = command if isinstance(command, str) else " ".join(map(_quote, command))
         done = subprocess.run(
-            ("ssh", "-F", str(self.state / "ssh_config"), f"root@{self.address}", line),
+            self._ssh(line),
             input=stdin,
             capture_output=True,
             timeout=timeout,
@@ -88,31 +88,56 @@ class Server:
 
     def lose_power(self) -> None:
         """All its processes are gone at once; `start` boots it again."""
+        self._hang_up()
         os.kill(self.pid, signal.SIGKILL)
         _wait_for(lambda: not self._answers(), f"{self.name} to lose its power")
 
     def start(self) -> None:
         """Boot after a power loss, files kept."""
         _testhost(self.state, "start", self.name)
+        self._dial()
 
     def reboot(self) -> None:
         """An orderly reboot; returns when it is up again."""
         before = self.pid
+        self._hang_up()
         self.run("systemctl reboot", check=False)
         _wait_for(lambda: self._pid_or_none() not in {None, before}, f"{self.name} to go down")
         _wait_for(self._is_up, f"{self.name} to come up again")
+        self._dial()
 
     def cut(self) -> None:
         """Take its network away."""
+        self._hang_up()
         _testhost(self.state, "cut", self.name)
 
     def mend(self) -> None:
         """Give the network back."""
         _testhost(self.state, "mend", self.name)
+        self._dial()
 
     def down(self) -> None:
         """Stop and forget it."""
+        self._hang_up()
         _testhost(self.state, "down", self.name)
+
+    def log_in_again(self) -> None:
+        """Have the commands from now on begin with what a login reads, such as /etc/environment, as it is now."""
+        self._hang_up()
+        self._dial()
+
+    def _ssh(self, *words: str) -> tuple[str, ...]:
+        """Through the connection that `_dial` made; through one of its own if there is none."""
+        line = str(self.state / f"{self.name}.ssh")
+        return ("ssh", "-F", str(self.state / "ssh_config"), "-S", line, f"root@{self.address}", *words)
+
+    def _dial(self) -> None:
+        """Connect: to do so again for each command is most of what a short one costs, on both sides."""
+        _quietly(*self._ssh(), "-M", "-N", "-f")
+
+    def _hang_up(self) -> None:
+        """Disconnect before the server or its network goes: who cannot be reached does not answer."""
+        _quietly(*self._ssh(), "-O", "exit")
 
     def _pid_or_none(self) -> int | None:
         found = _testhost(self.state, "pid", self.name, check=False).stdout.strip()
@@ -128,6 +153,11 @@ class Server:
 
 def _quote(word: str) -> str:
     return "'" + word.replace("'", "'\\''") + "'"
+
+
+def _quietly(*argv: str) -> None:
+    nothing = subprocess.DEVNULL
+    subprocess.run(argv, stdin=nothing, stdout=nothing, stderr=nothing, timeout=30, check=False)
 
 
 def _wait_for(true: Callable[[], bool], what: str) -> None:
@@ -178,13 +208,19 @@ def _install(packages: Sequence[str]) -> None:
 def servers_in(state: Path) -> Iterator[ServerFactory]:
     """Starts servers whose files lie in the folder `state`; all are removed in the end."""
 
+    made: list[Server] = []
+
     def up(name: str) -> Server:
         address = _testhost(state, "up", name).stdout.split()[1]
-        return Server(name, address, state)
+        made.append(Server(name, address, state))
+        made[-1]._dial()
+        return made[-1]
 
     try:
         yield up
     finally:
+        for each in made:
+            each._hang_up()
         _testhost(state, "down-all", check=False)
 
 
