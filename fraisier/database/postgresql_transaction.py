@@ -60,6 +60,7 @@ SELECT 1 FROM tb_environments e
 """
 _INTO = re.compile(r"INSERT INTO (\w+) \(([^)]+)\)")
 _JSON_COLUMNS = frozenset({"changes"})  # text that is JSON already
+_NUL_IN_JSON = "\\u0000"
 
 _LOCK_PUBLISHING = "SELECT 1 FROM tb_installation FOR NO KEY UPDATE"
 _LOCK_ALL = "SELECT 1 FROM tb_environments ORDER BY fraise, name FOR NO KEY UPDATE"
@@ -248,19 +249,30 @@ def _insert_statement(into: str) -> tuple[str, tuple[str, ...]]:
 
 def _as_records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Rows as json_populate_recordset takes them; raises UnicodeEncodeError."""
-    records = [dict(zip(columns, map(_as_json_value, columns, row), strict=True)) for row in rows]
+    text = _records_text(columns, rows)
+    if _NUL_IN_JSON in text:  # or what looks like one: rare enough to write it all again
+        text = _records_text(columns, [[without_nul(value) for value in row] for row in rows])
+    return text
+
+
+def _records_text(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    records = [dict(zip(columns, row, strict=True)) for row in rows]
+    for column in _JSON_COLUMNS.intersection(columns):
+        for record in records:
+            record[column] = orjson.Fragment(record[column])
     try:
-        return orjson.dumps(records).decode()
+        return orjson.dumps(records, default=_bytea).decode()
     except orjson.JSONEncodeError:
         for value in (each for row in rows for each in row if isinstance(each, str)):
             value.encode()  # says which character it is
         raise
 
 
-def _as_json_value(column: str, value: Any) -> Any:
-    if isinstance(value, str):
-        return orjson.Fragment(value) if column in _JSON_COLUMNS else without_nul(value)
-    return f"\\x{value.hex()}" if isinstance(value, bytes) else value
+def _bytea(value: Any) -> str:
+    """What JSON has no type for: bytes, as PostgreSQL reads them."""
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    raise TypeError
 
 
 class Transactions:

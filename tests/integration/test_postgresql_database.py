@@ -127,6 +127,14 @@ def test_a_nul_in_output_is_shown_as_a_character_that_can_be_stored(store: Postg
     assert store.record(odd).result(PATIENCE).status == "ignored"
 
 
+def test_only_a_nul_itself_is_replaced_in_what_a_delivery_tells(store: PostgresqlStore) -> None:
+    told = ["a\x00b", r"\u0000", "\\\\u0000", "\\\x00"]
+    for number, remote in enumerate(told):
+        store.record(replace(delivery(f"odd-{number}"), remote=remote)).result(PATIENCE)
+    kept = [row["remote"] for row in store.events()]
+    assert kept[::-1] == [remote.replace("\x00", "\ufffd") for remote in told]
+
+
 def test_a_percent_sign_and_a_colon_are_only_text(store: PostgresqlStore) -> None:
     deployment = store.request(wish(requested_by="100%s :name ?")).deployment
     assert deployment is not None
