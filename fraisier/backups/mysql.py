@@ -175,11 +175,11 @@ class MySQL:
 
     def count(self, source: Source, to: str, *, timeout: float) -> Command:
         """The rows of every table."""
-        return _command(_ROWS, (to,), source.url, timeout, FRAISIER_SQL=_TABLES)
+        return _command(_ROWS, (to or _database(source.url),), source.url, timeout, FRAISIER_SQL=_TABLES)
 
     def ask(self, source: Source, to: str, *, timeout: float) -> Command:
         """The query's rows, columns separated by '|'."""
-        return _asked(source, source.query + ";", to, timeout)
+        return _asked(source, source.query + ";", to or _database(source.url), timeout)
 
     def problems(self, source: Source, desk: Desk) -> Sequence[Problem]:
         """Missing programs, a database that does not answer."""

@@ -84,6 +84,10 @@ class SourceContract:
     ) -> None:
         brand, source = world.brand, world.source
         told = desk.tell(brand.dump_source(source, file, timeout=LIMIT))
+        if (there := brand.count(source, "", timeout=LIMIT)) is not None:
+            assert desk.tell(there)["tables"] == told["tables"], "what is in use is counted, too"
+            asked = brand.ask(replace(source, query=self.question), "", timeout=LIMIT)
+            assert hear(desk, asked, doing="ask").strip() == self.answer
         world.change()
         changed = world.content()
         abandoned = brand.scratch(source, str(folder), "0" * 8)
