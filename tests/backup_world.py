@@ -80,6 +80,9 @@ class Shop:
     def count(self, source: Source, to: str, *, timeout: float) -> Command | None:
         return self._do("count", to or _name(source))
 
+    def beside(self, source: Source, to: str, *, timeout: float) -> Command | None:
+        return self._do("beside", to or _name(source))
+
     def ask(self, source: Source, to: str, *, timeout: float) -> Command:
         return self._do("ask", to or _name(source), source.query)
 
@@ -227,6 +230,7 @@ class World:
         self.before: Callable[[tuple[str, ...]], None] = lambda _: None
         self.desk: FakeDesk | None = None
         self.commands: list[tuple[str, ...]] = []
+        self.views = 0
         self.databases.mkdir(parents=True, exist_ok=True)
         fraise = factories.fraise(self.environment)
         self.store.publish([fraise], digest="d", documents={KEY: {"hosts": ["localhost"], "jobs": {}}})
@@ -310,6 +314,9 @@ class World:
         if tables is None:
             return 1, "there is no such database\n"
         return 0, json.dumps({"tables": {name: len(rows) for name, rows in tables.items()}})
+
+    def _beside(self, database: str) -> tuple[int, str]:
+        return 0, json.dumps({"beside": {"views": self.views, "routines": 0}})
 
     def _ask(self, database: str, query: str) -> tuple[int, str]:
         return (

@@ -113,6 +113,21 @@ class BringBack:
             raise StepFailed(Cause.database, f"cannot {what}: it does not tell them")
         return {str(name): int(rows) for name, rows in tables.items()}
 
+    def beside(self, desk: Desk, source: Source, to: str) -> Mapping[str, int]:
+        """How many things of which kind are at `to` that a restore would remove, and that have no rows.
+
+        Raises:
+            StepFailed: database, where it cannot be told.
+        """
+        command = self._tools.brands.source(source).beside(source, to, timeout=desk.job.timeout)
+        if command is None:
+            return {}
+        what = f"see what there is of {source.name}"
+        found = told(desk, command, what, cause=Cause.database).get("beside")
+        if not isinstance(found, dict):
+            raise StepFailed(Cause.database, f"cannot {what}: it does not tell")
+        return {str(kind): int(number) for kind, number in found.items() if number}
+
     def wrong_with(self, desk: Desk, source: Source, made: Artefact, to: str) -> str:
         """'' or how what is at `to` differs from what was dumped, or why the user's query is not content."""
         return self.other_rows(desk, source, made, to) or self.unanswered(desk, source, to)

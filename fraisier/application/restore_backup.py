@@ -188,6 +188,7 @@ class RestoreBackup:
                 return f"{path} is not empty"
         try:
             rows = self._bring.rows(desk, source, "")
+            others = {} if rows is None or rows else self._bring.beside(desk, source, "")
         except StepFailed as error:
             if error.cause is not Cause.database:
                 raise
@@ -196,7 +197,10 @@ class RestoreBackup:
             raise StepFailed(Cause.database, message, hint) from error
         if rows is None:
             return "something"
-        return f"{len(rows)} tables with {sum(rows.values())} rows" if rows else ""
+        if rows:
+            return f"{len(rows)} tables with {sum(rows.values())} rows"
+        named = ", ".join(f"{kind}: {number}" for kind, number in others.items())
+        return f"no tables, but {named}" if named else ""
 
     # -- bringing it back
     def _restored(

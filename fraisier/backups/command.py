@@ -74,6 +74,9 @@ class BackupCommand:
     def count(self, source: Source, to: str, *, timeout: float) -> None:
         """Nobody knows what to count."""
 
+    def beside(self, source: Source, to: str, *, timeout: float) -> None:
+        """Nor this."""
+
     def ask(self, source: Source, to: str, *, timeout: float) -> Command:
         """`query` is a shell line, performed in the folder."""
         return _command(_ASK, to or ".", source.query, timeout=timeout)

@@ -135,6 +135,11 @@ class Folder:
         text = r"""printf '{"tables": {"files": %s}}\n' "$(find "$1" ! -type d -printf x | wc -c)" """
         return _command(text.strip(), to or source.path, timeout=timeout)
 
+    def beside(self, source: Source, to: str, *, timeout: float) -> Command:
+        """Folders."""
+        text = r"""printf '{"beside": {"folders": %s}}\n' "$(find "$1" -mindepth 1 -type d | wc -l)" """
+        return _command(text.strip(), to or source.path, timeout=timeout)
+
     def ask(self, source: Source, to: str, *, timeout: float) -> Command:
         """`query` is a shell line, performed in the folder."""
         return _command(_ASK, to or source.path, source.query, timeout=timeout)

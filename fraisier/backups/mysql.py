@@ -128,6 +128,21 @@ SELECT CONCAT('SELECT CONCAT(', QUOTE(CONCAT(JSON_QUOTE(table_name), ': ')), ', 
 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE'
 ORDER BY table_name;
 """
+_BESIDE = f"""set -e
+{_TOOLS}
+found=$(printf '%s\\n' "$FRAISIER_SQL" | quietly ask_server "$1")
+printf '{{"beside": {{%s}}}}\\n' "$(printf '%s\\n' "$found" | paste -sd, -)"
+"""
+# MariaDB's sequences and versioned tables are no base tables.
+_OTHERS = """
+SELECT CONCAT(JSON_QUOTE(kind), ': ', COUNT(*)) FROM (
+    SELECT CASE table_type WHEN 'VIEW' THEN 'views' WHEN 'SEQUENCE' THEN 'sequences'
+           ELSE 'other tables' END AS kind
+    FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type <> 'BASE TABLE'
+    UNION ALL SELECT 'routines' FROM information_schema.routines WHERE routine_schema = DATABASE()
+    UNION ALL SELECT 'events' FROM information_schema.events WHERE event_schema = DATABASE()
+) AS things GROUP BY kind ORDER BY kind;
+"""
 _LOOK = f"""{_TOOLS}
 first_of mariadb-dump mysqldump >/dev/null
 if complaint=$(ask_server -e 'SELECT 1' "$1" 2>&1); then :; else printf '%s\\n' "$complaint" | tail -n 1; fi
@@ -176,6 +191,10 @@ class MySQL:
     def count(self, source: Source, to: str, *, timeout: float) -> Command:
         """The rows of every table."""
         return _command(_ROWS, (to or _database(source.url),), source.url, timeout, FRAISIER_SQL=_TABLES)
+
+    def beside(self, source: Source, to: str, *, timeout: float) -> Command:
+        """Views, routines, events, and what MariaDB has besides; triggers belong to tables."""
+        return _command(_BESIDE, (to or _database(source.url),), source.url, timeout, FRAISIER_SQL=_OTHERS)
 
     def ask(self, source: Source, to: str, *, timeout: float) -> Command:
         """The query's rows, columns separated by '|'."""

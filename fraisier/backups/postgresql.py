@@ -115,6 +115,11 @@ _COUNTED = f"""set -e
 rows=$(printf '%s\\n' "$FRAISIER_SQL" | quietly psql -qAtX -v ON_ERROR_STOP=1)
 printf '{{"tables": {{%s}}}}\\n' "$(printf '%s\\n' "$rows" | sed -e 's/^{{//' -e 's/}}$//' | paste -sd, -)"
 """
+_BESIDE = f"""set -e
+{QUIETLY}
+found=$(printf '%s\\n' "$FRAISIER_SQL" | quietly psql -qAtX -v ON_ERROR_STOP=1)
+printf '{{"beside": %s}}\\n' "$found"
+"""
 _LOOK = """
 for program in pg_dump pg_restore pg_dumpall psql; do
     command -v $program >/dev/null || { echo "missing $program"; exit; }
@@ -183,6 +188,10 @@ class PostgreSQL:
     def count(self, source: Source, to: str, *, timeout: float) -> Command:
         """The rows of every table that a dump has data of."""
         return _with(_command(_COUNTED, (), source.url, timeout, database=to), FRAISIER_SQL=sql.COUNT)
+
+    def beside(self, source: Source, to: str, *, timeout: float) -> Command:
+        """Schemas, views, sequences, routines, types, large objects; not what belongs to an extension."""
+        return _with(_command(_BESIDE, (), source.url, timeout, database=to), FRAISIER_SQL=sql.BESIDE)
 
     def ask(self, source: Source, to: str, *, timeout: float) -> Command:
         """The query's rows, columns separated by '|'."""

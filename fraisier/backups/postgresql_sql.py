@@ -75,6 +75,40 @@ ORDER BY 1
 \gexec
 """
 
+# What CLEAR drops, and what goes with a schema, but COUNT does not count: one line of JSON, by kind.
+BESIDE = r"""
+WITH owned AS (SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'),
+schemas AS (
+    SELECT oid, nspname FROM pg_catalog.pg_namespace
+    WHERE nspname <> 'information_schema' AND nspname !~ '^pg_'
+      AND ('pg_catalog.pg_namespace'::regclass, oid) NOT IN (SELECT classid, objid FROM owned)
+),
+things AS (
+    SELECT 'schemas' AS kind FROM schemas WHERE nspname <> 'public'
+    UNION ALL
+    SELECT CASE c.relkind WHEN 'v' THEN 'views' WHEN 'm' THEN 'materialized views' WHEN 'S' THEN 'sequences'
+           WHEN 'f' THEN 'foreign tables' WHEN 'c' THEN 'types' ELSE 'partitioned tables' END
+    FROM pg_catalog.pg_class c
+    WHERE c.relnamespace IN (SELECT oid FROM schemas) AND c.relkind IN ('v', 'm', 'S', 'f', 'c', 'p')
+      AND ('pg_catalog.pg_class'::regclass, c.oid) NOT IN (SELECT classid, objid FROM owned)
+    UNION ALL
+    SELECT 'routines' FROM pg_catalog.pg_proc p
+    WHERE p.pronamespace IN (SELECT oid FROM schemas)
+      AND ('pg_catalog.pg_proc'::regclass, p.oid) NOT IN (SELECT classid, objid FROM owned)
+    UNION ALL
+    SELECT 'types' FROM pg_catalog.pg_type t
+    WHERE t.typnamespace IN (SELECT oid FROM schemas) AND t.typtype IN ('d', 'e', 'r')
+      AND ('pg_catalog.pg_type'::regclass, t.oid) NOT IN (SELECT classid, objid FROM owned)
+    UNION ALL
+    SELECT 'collations' FROM pg_catalog.pg_collation l
+    WHERE l.collnamespace IN (SELECT oid FROM schemas)
+    UNION ALL
+    SELECT 'large objects' FROM pg_catalog.pg_largeobject_metadata
+)
+SELECT coalesce(json_object_agg(kind, number ORDER BY kind), '{}')
+FROM (SELECT kind, count(*) AS number FROM things GROUP BY kind) AS numbers;
+"""
+
 
 def create(name: str, prefix: str) -> str:
     """An empty database like the one that is asked. Where its name begins with `prefix`, others that do go

@@ -51,6 +51,13 @@ SELECT 'SELECT json_quote(' || quote(name) || ') || '': '' || (SELECT count(*) F
 FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL %'
     AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY name
 """
+_OTHERS = """
+SELECT '{"beside": ' || json_group_object(kind, number) || '}' FROM (
+    SELECT CASE type WHEN 'view' THEN 'views' ELSE 'virtual tables' END AS kind, count(*) AS number
+    FROM sqlite_master WHERE type = 'view' OR (type = 'table' AND sql LIKE 'CREATE VIRTUAL %')
+    GROUP BY 1 ORDER BY 1
+)
+"""
 # The programs in single quotes contain such quotes themselves.
 _PROGRAMS = "\n".join(
     f"{name}=$(cat <<'FRAISIER'\n{text.strip()}\nFRAISIER\n)"
@@ -153,6 +160,10 @@ class Sqlite:
     def count(self, source: Source, to: str, *, timeout: float) -> Command:
         """The rows of every table that is no virtual one."""
         return _command(_COUNT, to or _of(source), timeout=timeout)
+
+    def beside(self, source: Source, to: str, *, timeout: float) -> Command:
+        """Views, and tables that are virtual."""
+        return _command(_ASK, to or _of(source), _OTHERS, timeout=timeout)
 
     def ask(self, source: Source, to: str, *, timeout: float) -> Command:
         """The query's rows, columns separated by '|'."""

@@ -38,6 +38,10 @@ class World(Protocol):
         """Something is added, something removed, something altered."""
         ...
 
+    def strip(self) -> dict[str, int]:
+        """All that is counted goes. What stays and a restore would remove, by kind."""
+        ...
+
 
 class SourceContract:
     """The tests; pytest collects them through subclasses named Test…."""
@@ -108,6 +112,28 @@ class SourceContract:
         assert world.content() == changed, "what is in use was not touched"
         with pytest.raises(StepFailed):
             hear(desk, brand.ask(replace(source, query=self.question), to, timeout=LIMIT), doing="ask")
+
+    def test_what_is_not_counted_and_would_be_removed_is_told(
+        self, desk: RealDesk, world: World, dump: str, folder: Path
+    ) -> None:
+        brand, source = world.brand, world.source
+        to = brand.scratch(source, str(folder), RUN)
+        hear(desk, brand.make_scratch(source, to, timeout=LIMIT), doing="make")
+        asked, there = brand.beside(source, to, timeout=LIMIT), brand.beside(source, "", timeout=LIMIT)
+        if asked is None or there is None:
+            assert not self.counts, "what can be counted can be told"
+            return
+        assert not any(desk.tell(asked)["beside"].values()), "an empty place has nothing"
+        hear(desk, brand.drop_scratch(source, to, timeout=LIMIT), doing="drop")
+        before = world.content()
+        stays = world.strip()
+        found = desk.tell(there)["beside"]
+        assert found == stays, found
+        counting = brand.count(source, "", timeout=LIMIT)
+        assert counting is not None
+        assert not any(desk.tell(counting)["tables"].values())
+        hear(desk, brand.restore(source, dump, "", timeout=LIMIT), doing="restore")
+        assert world.content() == before
 
     def test_a_place_that_somebody_chose_leaves_what_is_tried_beside_it(
         self, desk: RealDesk, world: World, dump: str, folder: Path

@@ -55,6 +55,13 @@ class Maria:
             database=self.database,
         )
 
+    def strip(self) -> dict[str, int]:
+        self.server.sql(
+            'DROP TABLE item, customer, `odd ``na"me`, empty, log; CREATE SEQUENCE numbers;',
+            database=self.database,
+        )
+        return {"events": 1, "routines": 1, "sequences": 1, "views": 1}
+
 
 class TestMariaDB(SourceContract):
     question = "SELECT count(*), max(name) FROM customer"

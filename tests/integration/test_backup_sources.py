@@ -86,6 +86,26 @@ class Postgres:
             database=self.database,
         )
 
+    def strip(self) -> dict[str, int]:
+        """The extension is the server's, and a dump has no more of it than its name."""
+        self.server.psql(
+            f"SET ROLE {self.role};"
+            'DROP TABLE customer, "odd ""name", empty, line, parts_2026, shop.item CASCADE;'
+            "CREATE VIEW one AS SELECT 1; CREATE SEQUENCE shop.numbers; CREATE TYPE pair AS (a int, b int);"
+            "CREATE PROCEDURE nothing() LANGUAGE sql AS ''; CREATE MATERIALIZED VIEW shop.m AS SELECT 1;",
+            database=self.database,
+        )
+        return {
+            "large objects": 1,
+            "materialized views": 1,
+            "partitioned tables": 1,
+            "routines": 2,
+            "schemas": 1,
+            "sequences": 1,
+            "types": 2,
+            "views": 1,
+        }
+
 
 class TestPostgreSQL(SourceContract):
     question = "SELECT count(*), max(name) FROM customer"
@@ -168,6 +188,13 @@ class SqliteFile:
             connection.execute("DELETE FROM item WHERE id = 5")
             connection.execute("CREATE TABLE later (x)")
 
+    def strip(self) -> dict[str, int]:
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute("CREATE VIEW names AS SELECT name FROM item")
+            connection.execute("DROP TABLE item")
+            connection.execute('DROP TABLE "odd ""name"')
+        return {"views": 1}
+
 
 class TestSqlite(SourceContract):
     question = "SELECT count(*), max(id) FROM item"
@@ -239,6 +266,12 @@ class Tree:
         (self.path / "more").mkdir()
         (self.path / "run.sh").chmod(0o700)
         self.own()
+
+    def strip(self) -> dict[str, int]:
+        for path in self.path.rglob("*"):
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+        return {"folders": 2}
 
 
 def _of(path: Path) -> tuple[object, ...]:
@@ -334,6 +367,9 @@ class Stock:
 
     def change(self) -> None:
         self.path.write_text("two\n")
+
+    def strip(self) -> dict[str, int]:
+        return {}
 
 
 class TestCommand(SourceContract):

@@ -71,6 +71,17 @@ def test_a_restore_into_nothing_needs_no_force(world: World) -> None:
     assert (ending.detail["safety"], world.rows()) == ("", {"items": [1, 2, 3], "people": [1]})
 
 
+def test_a_database_without_tables_is_not_empty_for_that(world: World) -> None:
+    """It has views, routines, large objects: a restore would remove them."""
+    make(world)
+    world.write()
+    world.views = 2
+    with pytest.raises(StepFailed, match="over what is there: orders: no tables, but views: 2"):
+        world.perform("restore")
+    assert world.rows() == {}
+    assert world.perform("restore", force="yes").detail["safety"]
+
+
 def test_without_a_safety_copy_nothing_is_replaced(world: World) -> None:
     make(world)
     world.write(items=[9])

@@ -123,6 +123,12 @@ class SourceBrand(Protocol):
         """Print `{"tables": {name: rows}}` of what is at `to`; None where the kind has nothing to count."""
         ...
 
+    def beside(self, source: Source, to: str, *, timeout: float) -> Command | None:
+        """Print `{"beside": {kind: number}}` of what is at `to`, and would be removed by a restore, but is
+        nothing that `count` counts: `{"views": 2}`. None where the kind has nothing of the sort.
+        """
+        ...
+
     def ask(self, source: Source, to: str, *, timeout: float) -> Command:
         """Ask `source.query` of what is at `to`, and print the answer, and nothing else where it succeeds."""
         ...
