@@ -13,13 +13,26 @@ RESULT, CODE and STATUS are systemd's $SERVICE_RESULT, $EXIT_CODE and $EXIT_STAT
 SPARE = 10.0  # seconds from a try's end by its timeout to SIGKILL
 
 # $1: the line, $2: seconds for each try (0: systemd knows them), $3...: pauses before the next tries.
-# What started it: systemd >= 252 sets TRIGGER_UNIT, >= 251 MONITOR_UNIT.
+# What started it: systemd >= 252 sets TRIGGER_UNIT, >= 251 MONITOR_UNIT. Before, a run is its timer's if it
+# begins within a second of the last elapse. Times are printed in a zone that every date can read.
+# https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#%24TRIGGER_UNIT
 RUN = """\
 line=$1 limit=$2 n=1 stopped= f=$FRAISIER_REPORTS/$FRAISIER_JOB.$INVOCATION_ID
 shift 2
+time_of() {
+  w=$(TZ=UTC LC_ALL=C systemctl show --value -p "$1" -- "$2") && [ -n "$w" ] && date -d "$w" +%s
+}
+by_timer() (
+  v=$(systemctl --version | sed -n '1s/^systemd \\([0-9]*\\).*/\\1/p')
+  [ "${v:-252}" -lt 252 ] || return 1
+  u=$(sed -n 's|.*/\\(fraisier-.*\\)[.]service$|\\1|p' /proc/self/cgroup | head -n 1)
+  due=$(time_of LastTriggerUSec "$u.timer") && begun=$(time_of InactiveExitTimestamp "$u.service") &&
+    [ $((begun - due)) -ge -1 ] && [ $((begun - due)) -le 1 ]
+) 2>/dev/null
 t=manual
-[ -z "$TRIGGER_UNIT" ] || t=scheduled
-[ -z "$MONITOR_UNIT" ] || t=dependency
+if [ -n "$TRIGGER_UNIT" ]; then t=scheduled
+elif [ -n "$MONITOR_UNIT" ]; then t=dependency
+elif by_timer; then t=scheduled; fi
 tell() { echo "$*" >>"$f"; } 2>/dev/null
 trap 'stopped=1; tell stopped' TERM
 export FRAISIER_RUN="$INVOCATION_ID" FRAISIER_ATTEMPT
