@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 
-from fraisier.application.backup_tools import BackupTools
+from fraisier.application.backup_tools import YES, BackupTools
 from fraisier.application.ports import Desk
 from fraisier.domain import manifest as manifests
 from fraisier.domain.backup import NAME, Copy, CopyNote, CopyState, Destination, Manifest
@@ -26,11 +26,11 @@ class LookAtCopies:
         Those that nobody knew are noted as unknown, those that are missing as gone.
 
         Raises:
-            StepFailed: the destination cannot be read; or as `Desk.run`.
+            StepFailed: the destination cannot be read, or has lost all at once; or as `Desk.run`.
         """
         key, store = desk.environment.key, self._tools.store
         known = {copy.name: copy for copy in self._of(desk, place)}  # first: what comes meanwhile is not gone
-        there = {name for name in self._tools.brands.place(place).names(place, desk) if NAME.match(name)}
+        there = self._seen(desk, place, known.values())
         removed = set(store.pruned_copies(key, place.name))
         notes = [
             CopyNote(
@@ -54,6 +54,32 @@ class LookAtCopies:
             )
         store.note_copies(key, notes)
         return self._of(desk, place)
+
+    def require(self, desk: Desk, place: Destination) -> None:
+        """Nothing is to be kept where what was kept cannot be seen.
+
+        Raises:
+            StepFailed: backup, where it cannot; the destination cannot be read; or as `Desk.run`.
+        """
+        known = self._of(desk, place)
+        if _missed(known):  # else the place may have to be made yet
+            self._seen(desk, place, known)
+
+    def _seen(self, desk: Desk, place: Destination, known: Collection[Copy]) -> set[str]:
+        """Names of what is there. A disk that is not mounted, or another bucket, is as empty as one that has
+        lost everything: only a person can tell them apart, and then gives up what is gone.
+        """
+        there = {name for name in self._tools.brands.place(place).names(place, desk) if NAME.match(name)}
+        missed = _missed(known)
+        if missed and not there and desk.claim.parameters.get("damaged") != YES:
+            what = f"any of the {len(missed)} backups that should be" if len(missed) > 1 else missed[0].name
+            message = f"cannot see {what} in {place.place}: is it mounted, and the right one?"
+            key = desk.environment.key
+            hint = (
+                f"If they are gone for good: fraisier backup prune {key.fraise} {key.environment} --damaged"
+            )
+            raise StepFailed(Cause.backup, message, hint)
+        return there
 
     def _of(self, desk: Desk, place: Destination) -> list[Copy]:
         known = self._tools.store.copies(desk.environment.key)
@@ -130,6 +156,11 @@ class LookAtCopies:
         written = {each.file: (each.bytes, each.sha256) for each in manifest.artefacts}
         written[manifests.MANIFEST] = (len(content), sha256(content).hexdigest())
         return next(filter(None, (_difference(name, was, found) for name, was in written.items())), "")
+
+
+def _missed(known: Collection[Copy]) -> list[Copy]:
+    """Those that should be there."""
+    return [copy for copy in known if copy.state in (CopyState.whole, CopyState.unknown)]
 
 
 def _difference(file: str, was: tuple[int, str], found: Found) -> str:

@@ -161,6 +161,7 @@ class KeepBackup:
     def _keep(self, desk: Desk, place: Destination, folder: str, manifest: Manifest, content: bytes) -> str:
         """'' or why the destination has it not, or not whole."""
         try:
+            self._look.require(desk, place)
             self._tools.brands.place(place).store(place, manifest.name, folder, desk)
             wrong = self._look.wrong_with(desk, place, manifest, content)
         except StepFailed as error:

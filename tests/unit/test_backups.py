@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -204,6 +205,34 @@ def test_what_somebody_else_removed_is_gone_and_forgotten_when_it_would_have_gon
     assert names[0] not in [copy.name for copy in world.copies("disk")]
     assert world.perform("verify").status is RunStatus.success
     assert world.alerts() == {}
+
+
+def test_a_disk_that_is_not_mounted_has_not_lost_its_backups_and_gets_no_new_one(world: World) -> None:
+    """Its mount point is a folder, and empty."""
+    names = [make(world) for _ in range(2)]
+    shelf, aside = world.shelf.at("/kept"), world.shelf.at("/aside")
+    shelf.rename(aside)
+    shelf.mkdir()
+    ending = world.perform("main")
+    assert "cannot see any of the 2 backups that should be in /kept: is it mounted" in ending.error
+    assert (list(shelf.iterdir()), len(world.on("vault"))) == ([], 3)
+    for job in ("verify", "prune"):
+        ending = world.perform(job)
+        assert (ending.status, "is it mounted" in ending.error) == (RunStatus.failed, True)
+    assert {world.copy(name).state for name in names} == {CopyState.whole}
+    shelf.rmdir()
+    aside.rename(shelf)
+    make(world)
+    assert world.perform("verify").status is RunStatus.success
+
+
+def test_a_person_says_that_all_of_a_destinations_backups_are_lost(world: World) -> None:
+    make(world)
+    shutil.rmtree(world.shelf.at("/kept"))
+    assert world.perform("main").status is RunStatus.failed
+    assert world.perform("prune", damaged="yes").status is RunStatus.success
+    make(world)
+    assert len(world.on("disk")) == 1
 
 
 def test_prune_looks_before_it_removes(world: World) -> None:
