@@ -56,7 +56,7 @@ test: check      ## everything that has to pass
 	tests/servers/packages
 	$(BIN)/pytest tests/unit -n 4 --dist worksteal
 	$(BIN)/pytest tests/chaos -n 4 --dist worksteal
-	$(BIN)/pytest tests/integration tests/e2e -n 3 --dist loadfile
+	$(BIN)/pytest tests/e2e tests/integration -n 4 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest tests/load
 
 coverage: setup  ## a report of what the unit and integration tests reach
