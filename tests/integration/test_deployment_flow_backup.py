@@ -220,14 +220,16 @@ def test_a_dump_that_is_whole_and_cannot_be_restored_is_found(vault: Vault) -> N
 def test_a_full_destination_keeps_the_other_one_whole_and_nothing_half(vault: Vault) -> None:
     first = vault.backup()
     vault.uploads.joinpath("big").write_bytes(os.urandom(8 << 20))
-    shutil.rmtree(vault.folder / "vault")
+    (vault.folder / "vault").rename(vault.folder / "away")
     with small_disk(vault.folder / "vault", 4 << 20) as disk:
         disk.folder.chmod(0o755)
+        shutil.copytree(vault.folder / "away", disk.folder, dirs_exist_ok=True)
+        before = [each for each in disk.folder.rglob("*") if each.is_file()]
         row = vault.run("main")
         assert row["status"] == "failed"
         assert "at vault" in row["error_message"]
         assert "the disk is full" in row["error_message"]
-        assert [each for each in disk.folder.rglob("*") if each.is_file()] == []
+        assert [each for each in disk.folder.rglob("*") if each.is_file()] == before
     assert len(vault.kept("disk")) == 2
     assert first in vault.kept("disk")
 
