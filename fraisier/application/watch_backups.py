@@ -11,6 +11,9 @@ from fraisier.domain.job import JobKind
 from fraisier.domain.run import Alert, AlertKind
 
 _DAY = 86400.0
+_WATCHED = (
+    "(backups)"  # no job is called so: the time that is noted for it is when the watch began, and stays
+)
 
 
 class WatchBackups:
@@ -18,7 +21,7 @@ class WatchBackups:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
-        self._since: dict[EnvironmentKey, float] = {}  # environments that nothing is known of, and since when
+        self._since: dict[EnvironmentKey, float] = {}  # environments without a backup, and since when
 
     def __call__(self, environments: Iterable[Environment]) -> list[Alert]:
         """Raise what is to be raised, and end what has; returns alerts that are new."""
@@ -52,10 +55,20 @@ class WatchBackups:
             return f"no backup was verified for {(now - verified) / _DAY:.1f} days"
         since = min((copy.made_at for copy in copies), default=None)
         if since is None:
-            since = self._since.setdefault(environment.key, now)
+            since = self._begun(environment.key, now)
         if now - since <= within:
             return ""
         return "no backup was ever verified" if copies else "there is no backup"
+
+    def _begun(self, key: EnvironmentKey, now: float) -> float:
+        """When it was first seen without a backup, by whichever worker."""
+        if key not in self._since:
+            plan = (key.fraise, key.environment, _WATCHED)
+            known = self._store.planned_until([key]).get(plan)
+            if known is None:
+                self._store.note_planned({plan: now})
+            self._since[key] = now if known is None else known
+        return self._since[key]
 
 
 def _counts(copy: Copy) -> bool:

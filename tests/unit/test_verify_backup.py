@@ -275,6 +275,14 @@ def test_an_environment_is_unhealthy_while_nothing_was_verified_within_its_perio
     assert world.alerts() == {}
 
 
+def test_that_there_is_no_backup_is_told_however_often_workers_restart(world: World) -> None:
+    for _ in range(9):
+        assert WatchBackups(world.store, world.clock)([world.environment]) == []
+        world.clock.advance(DAY)
+    (alert,) = WatchBackups(world.store, world.clock)([world.environment])
+    assert alert.message == "there is no backup"
+
+
 def test_a_verified_backup_that_was_damaged_since_counts_no_more(world: World) -> None:
     name = make(world)
     world.perform("verify")
