@@ -5,7 +5,7 @@ The shell also is what holds an environment's lock: it lets go when it ends, and
 
 from __future__ import annotations
 
-import base64
+import secrets
 import select
 import threading
 import time
@@ -16,7 +16,7 @@ from threading import Event
 from fraisier.application.ports import Finished
 from fraisier.domain.errors import Cause, HostUnreachable, StepFailed
 from fraisier.hosts.ssh_connection import Connection, Session
-from fraisier.hosts.ssh_words import request
+from fraisier.hosts.ssh_words import marked_request
 
 _LOOK = 0.1  # seconds between two looks at what may stop the wait
 _SLACK = 20.0  # seconds beyond a command's own time, for the way there and back
@@ -64,26 +64,26 @@ class Channel:
         """
         if self.is_dead:
             raise self.connection.lost("")
-        until = time.monotonic() + patience + _SLACK
+        until, mark = time.monotonic() + patience + _SLACK, secrets.token_hex(16)
         try:
-            if not self._session.send(request(words)):
+            if not self._session.send(marked_request(mark, words)):
                 raise self.connection.lost(self._session.said())
-            code = int(self._field(b"c", until, halt))
-            out, err = (base64.b64decode(self._field(name, until, halt)) for name in (b"o", b"e"))
+            out = self._up_to(f"\n{mark} ".encode(), until, halt)
+            code = int(self._line(until, halt))
+            err = self._up_to(f"\n{mark}\n".encode(), until, halt)
         except BaseException:
             self.close()
             raise
         return Finished(code=code, stdout=out, stderr=err)
 
-    def _field(self, name: bytes, until: float, halt: Event | None) -> bytes:
-        found, _, value = self._line(until, halt).partition(b" ")
-        if found != name:
-            message = f"cannot understand host {self.connection.host}: it answered {bytes(found[:40])!r}"
-            raise HostUnreachable(Cause.host, message, "Do its login scripts write to what others run?")
-        return value
-
     def _line(self, until: float, halt: Event | None) -> bytes:
-        while b"\n" not in self._rest:
+        return self._up_to(b"\n", until, halt)
+
+    def _up_to(self, end: bytes, until: float, halt: Event | None) -> bytes:
+        """What comes before `end`, which is taken away with it."""
+        looked = 0
+        while (at := self._rest.find(end, looked)) < 0:
+            looked = max(0, len(self._rest) - len(end))
             if halt is not None and halt.is_set():
                 raise StepFailed(
                     Cause.cancelled, f"cannot wait for host {self.connection.host}: told to stop"
@@ -98,9 +98,9 @@ class Channel:
                 self._session.process.wait()
                 raise self.connection.lost(self._session.said())
             self._rest += data
-        line, _, rest = self._rest.partition(b"\n")
-        self._rest = rest
-        return bytes(line)
+        found = bytes(self._rest[:at])
+        del self._rest[: at + len(end)]
+        return found
 
     def close(self) -> None:
         """Let go of it, and of the lock that it holds."""

@@ -31,6 +31,15 @@ def request(words: Sequence[str]) -> bytes:
     return base64.b64encode(quoted(words)) + b"\n"
 
 
+def marked_request(mark: str, words: Sequence[str]) -> bytes:
+    """Words as an answering session reads them: as they are where it may, which costs the host no process."""
+    line = quoted(words)
+    if not line.isascii():
+        return f"{mark} encoded\n".encode() + request(words)
+    breaks = line.count(b"\n")
+    return f"{mark} {breaks}\n".encode() + line + b"\n"
+
+
 def session_command(nonce: str, function: Sequence[str]) -> str:
     """What the host's login shell, whichever it is, is given: it starts sh with our fixed functions.
 

@@ -21,7 +21,7 @@ from fraisier.domain.fraise import BuildCommand, BuildOn, TargetSpec
 from fraisier.domain.plan import StepName
 from fraisier.hosts.ssh import needs_rights
 from fraisier.hosts.ssh_client import ssh, unreachable
-from fraisier.hosts.ssh_words import quoted, request, session_command
+from fraisier.hosts.ssh_words import marked_request, quoted, request, session_command
 from fraisier.targets.compose import Compose
 from fraisier.targets.systemd import Systemd
 from tests.factories import environment
@@ -46,6 +46,19 @@ def test_a_shell_takes_quoted_words_for_exactly_these_words(shell: str, words: l
     line = request(words).decode().strip()
     said = subprocess.run((shell, "-c", show, "sh", line), capture_output=True, check=True).stdout
     assert said == b"".join(os.fsencode(word) + b"\0" for word in words)
+
+
+@settings(max_examples=25)
+@given(words)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_an_answering_session_takes_a_request_for_exactly_its_words(shell: str, words: list[str]) -> None:
+    line = session_command("abc123", ("agent",)).replace("exec /bin/sh", f"exec {shell}", 1)
+    asked = marked_request("m1", ("printf", "%s\\0", *words)) + marked_request("m2", ("ls", "/no\nwhere"))
+    said = subprocess.run(("sh", "-c", line), input=asked, capture_output=True, check=True).stdout
+    shown, _, rest = said.partition(b"\nm1 0\n\nm1\n")
+    assert shown == b"\nabc123\n" + b"".join(os.fsencode(word) + b"\0" for word in words or [""])
+    assert rest.startswith(b"\nm2 2\nls: ")
+    assert rest.endswith(b"\n\nm2\n")
 
 
 def test_a_word_with_a_nul_is_refused() -> None:

@@ -70,8 +70,10 @@ reach() {
 go_to_own() {
   said=
   [ -d "$1" ] || return $NEVER
-  said=$(reach "$1/x" 2>&1) || return 1
-  reach "$1/x" 2>/dev/null || return 1
+  reach "$1/x" 2>/dev/null || {
+    said=$(reach "$1/x" 2>&1)
+    return 1
+  }
   [ -n "$who" ] || [ "$(stat -c %u .)" != "$me" ] || return 0
   said="cannot use $1: it, or the way to it, belongs to uid ${who:-$(stat -c %u .)} and not to Fraisier"
   return $OWNER

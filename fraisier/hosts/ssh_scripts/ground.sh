@@ -11,12 +11,14 @@ enter() { # .fraisier, patience in seconds, token, owner
     exec 9<>./lock
     flock -w "$2" 9 || { leave && return $BUSY; }
     # The folder may have been replaced while we waited: what counts is the file that others would lock.
-    [ "$(stat -c %d:%i ./lock)" != "$(stat -Lc %d:%i /proc/self/fd/9)" ] || break
+    [ ! ./lock -ef /proc/self/fd/9 ] || break
     leave
     go_to_own "$1" || return
   done
   [ "$#" -gt 2 ] || return 0
-  said=$(cat ./token 2>/dev/null) enter_owner=$(cat ./owner 2>/dev/null)
+  said= enter_owner=
+  [ ! -r ./token ] || IFS= read -r said <./token || :
+  [ ! -r ./owner ] || IFS= read -r enter_owner <./owner || :
   if [ -z "$said" ]; then leave; return $NEVER; fi
   if [ "$said" != "$3" ] || [ "$enter_owner" != "$4" ]; then leave; return $OUTDATED; fi
 }

@@ -1,35 +1,43 @@
 # -- the sessions: what is at the other end of a connection's channels
 
-# Looks and short acts: a line with quoted words in base64 is answered by the code, the output and the errors.
+# Looks and short acts. A request is a line with its mark and its form, then quoted words. The answer: what the
+# act prints, as it is, a line with the mark and the code, the errors, and a line with the mark, which is in no
+# process table: what an act prints cannot pass for the end of it.
 agent() {
   exec 8>&1
   printf '\n%s\n' "$nonce"
-  while IFS= read -r request; do
-    eval "set -- $(decode "$request")"
+  while IFS=' ' read -r mark form && read_request; do
+    eval "set -- $request"
     case $1 in
       enter | leave)
         "$@" 2>/dev/null
         agent_code=$?
         cd /
-        printf 'c %s\no %s\ne \n' "$agent_code" "$(printf %s "${said:-}" | base64 -w0)" >&8
+        printf '%s\n%s %s\n\n%s\n' "${said:-}" "$mark" "$agent_code" "$mark" >&8
         said=
         ;;
-      *) answer "$@" ;;
+      *)
+        agent_errors=$({ "$@" 8>&- 9>&- </dev/null; } 2>&1 >&8; agent_code=$?; printf .; exit "$agent_code")
+        printf '\n%s %s\n%s\n%s\n' "$mark" "$?" "${agent_errors%.}" "$mark" >&8
+        ;;
     esac
   done
 }
 
-answer() {
-  agent_errors=$({
-    {
-      "$@" 8>&- 9>&- </dev/null
-      printf 'c %s\n' "$?" >&8
-    } | {
-      agent_out=$(base64 -w0)
-      printf 'o %s\n' "$agent_out" >&8
-    }
-  } 2>&1 | base64 -w0)
-  printf 'e %s\n' "$agent_errors" >&8
+# The words of a request: so many line breaks are in them, or, for 'encoded', one line of base64. A shell reads
+# bytes, but not each of them every byte: what is not ASCII comes encoded.
+read_request() {
+  IFS= read -r request || return
+  if [ "$form" = encoded ]; then
+    request=$(decode "$request")
+    return
+  fi
+  while [ "$form" -gt 0 ]; do
+    IFS= read -r request_line || return
+    request="$request
+$request_line"
+    form=$((form - 1))
+  done
 }
 
 # A word to whoever started us, beside the command's own output.
