@@ -60,27 +60,33 @@ _DUMP = """
 pg_dump --format=custom --no-password --file="$part" >&2
 """
 # Only a superuser may read passwords; without them a role has to be given a new one after a restore.
-_ROLES = """
+# The server is asked while the dump is read; what is to be told comes by a file.
+_BEGIN_ROLES = """
 roles() { pg_dumpall --roles-only --no-password ${PGDATABASE:+"--database=$PGDATABASE"} "$@" >"$part.roles"; }
-roles 2>/dev/null || {
-    if complaint=$(roles --no-role-passwords 2>&1); then
-        tell "the roles are kept without their passwords, which only a superuser may read"
+{
+    if roles 2>/dev/null; then :
+    elif complaint=$(roles --no-role-passwords 2>&1); then
+        echo "the roles are kept without their passwords, which only a superuser may read"
     else
         rm -f "$part.roles"
-        tell "the roles are not in the backup: $(printf '%s' "$complaint" | tail -n 1)"
+        echo "the roles are not in the backup: $(printf '%s' "$complaint" | tail -n 1)"
     fi
-}
+    [ ! -s "$part.roles" ] || sync "$part.roles"
+} >"$part.said" & asking=$!
+"""
+_END_ROLES = """
+wait $asking
+while read -r line; do tell "$line"; done <"$part.said"
 if [ -s "$part.roles" ]; then
     roles=$(sha256sum <"$part.roles"); roles=${roles%% *}
     size=$(stat -c %s "$part.roles")
-    sync "$part.roles"
     mv -fT "$part.roles" "$1.roles.sql"
     roles="\\"suffix\\": \\".roles.sql\\", \\"bytes\\": $size, \\"sha256\\": \\"$roles\\""
     also="$also, \\"more\\": [{$roles}]"
 fi
 """
 _SCRIPT = script(make=_DUMP, verify=_VERIFY)
-_WITH_ROLES = script(make=_DUMP, verify=_VERIFY + _ROLES)
+_WITH_ROLES = script(make=_DUMP, verify=_BEGIN_ROLES + _VERIFY + _END_ROLES)
 # $1: the dump; $2: '' or a scratch database. One transaction, which is committed only after the last line of
 # the dump; what an extension consists of, and says of itself, is not the database's owner's to change.
 _RESTORE = r"""

@@ -16,7 +16,7 @@ part=$1.part also= told=
 tell() {
     told="$told${told:+, }$(printf '%s' "$1" | tr -d '\\000-\\037' | sed 's/[\\\\"]/\\\\&/g; s/.*/"&"/')"
 }
-trap 'rm -f "$part" "$part".*' EXIT
+trap 'wait; rm -f "$part" "$part".*' EXIT
 rm -f "$part" "$part".*
 MAKE
 [ -s "$part" ] || { echo "the dump is empty" >&2; exit 1; }

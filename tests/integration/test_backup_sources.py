@@ -153,6 +153,27 @@ class TestPostgreSQL(SourceContract):
             f"reader_{world.database}|t|-1",
         ], "a role that is there stays as it is"
 
+    @pytest.mark.parametrize("damaged", [False, True])
+    def test_roles_are_asked_for_while_the_dump_is_read(self, desk, world, file, open_path, damaged):
+        """Neither waits for the other; where the dump is no good nothing of either stays."""
+        programs = theirs(open_path / "bin")
+        asked, pause = programs / "asked", "sleep 1; exit 1" if damaged else 'exec /usr/bin/pg_dumpall "$@"'
+        (programs / "pg_dumpall").write_text(f"#!/bin/sh\n>{asked}\n{pause}\n")
+        (programs / "pg_restore").write_text(
+            f"#!/bin/sh\nfor n in 1 2 3 4 5 6 7 8 9; do [ -e {asked} ] && break; sleep 0.3; done\n"
+            f'[ -e {asked} ] && {"! :" if damaged else "exec"} /usr/bin/pg_restore "$@"\n'
+        )
+        for program in ("pg_dumpall", "pg_restore"):
+            (programs / program).chmod(0o755)
+        desk.environment = replace(desk.environment, env={"PATH": f"{programs}:/usr/bin:/bin"})
+        if damaged:
+            with pytest.raises(StepFailed, match="the dump is damaged"):
+                desk.tell(world.brand.dump_source(world.source, file, timeout=LIMIT))
+            assert not list(Path(file).parent.iterdir())
+        else:
+            told = desk.tell(world.brand.dump_source(world.source, file, timeout=LIMIT))
+            assert [more["suffix"] for more in told["more"]] == [".roles.sql"]
+
     def test_a_scratch_database_is_never_one_that_is_in_use(self, world):
         for name in ("postgres", "fraisier_verify_x; DROP", 'fraisier_verify_"'):
             with pytest.raises(ValueError, match="not a scratch database"):
