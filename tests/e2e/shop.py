@@ -50,6 +50,7 @@ WantedBy=multi-user.target
 FRAISIER_UNIT = f"""
 [Unit]
 After=network.target
+StartLimitIntervalSec=0
 [Service]
 ExecStart={FRAISIER} serve --host 0.0.0.0
 WorkingDirectory=/
