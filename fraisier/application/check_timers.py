@@ -88,7 +88,7 @@ def changed_units(environment: Environment, host: Host, release: str) -> Iterato
         return
     act = write(environment, candidate(environment, release, marker.commit, marker.ref))
     wanted = {unit.name: unit.text for unit in act.units}
-    for name in [*wanted, *(each for each in _units_of(environment.key, host) if each not in wanted)]:
+    for name in [*wanted, *(each for each in units_of_before(environment.key, host) if each not in wanted)]:
         path = posixpath.join(FOLDER, name)
         found = (host.read(path) or b"").decode(errors="replace")
         if found != wanted.get(name, "") and (name in wanted or found.startswith(f"{HEAD} ")):
@@ -98,7 +98,8 @@ def changed_units(environment: Environment, host: Host, release: str) -> Iterato
         yield env_of(environment.key)
 
 
-def _units_of(key: EnvironmentKey, host: Host) -> Iterator[str]:
+def units_of_before(key: EnvironmentKey, host: Host) -> Iterator[str]:
+    """Files of units on the host that are called as the environment's are, whoever wrote them."""
     for name in host.list(FOLDER):
         base, _, kind = name.rpartition(".")
         if kind in ("service", "timer") and key_of(base) == key and base != name_of(key):

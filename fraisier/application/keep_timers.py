@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fraisier.application import units_program
+from fraisier.application.check_timers import units_of_before
 from fraisier.application.read_reports import Reports
 from fraisier.application.stage import Scene, Stage
 from fraisier.deployers.scheduled import install
+from fraisier.deployers.timer_units import kept_jobs
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.timer_acts import InstallUnits, QuietUnits, RemoveUnits, WriteUnits
 
@@ -44,9 +46,12 @@ class KeepTimers:
         self._call("apply", act, act.describe(), scene)
 
     def _quiet(self, act: QuietUnits, scene: Scene) -> None:
-        row = install(self._stage.environment, "")
+        environment, host = self._stage.environment, self._stage.host
+        if not kept_jobs(environment) and not any(units_of_before(environment.key, host)):
+            return  # and there may be no systemd
+        row = install(environment, "")
         self._call("pause", row, act.describe(), scene)
-        reports = Reports(self._stage.environment, self._stage.host)
+        reports = Reports(environment, host)
         if act.cancel:
             for unit in reports.under_way():
                 self._call("stop", row, f"systemctl stop {unit}", scene, unit)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from fraisier.application import units_program
 from fraisier.application.ports import Finished, Host
 from fraisier.deployers.scheduled import install
-from fraisier.deployers.timer_units import kept_jobs, service_of
+from fraisier.deployers.timer_units import is_about, kept_jobs, name_of, service_of
 from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, FraisierError, StepFailed
 from fraisier.domain.fraise import Environment
@@ -16,7 +16,7 @@ from fraisier.domain.release import Layout
 from fraisier.domain.report import LONGEST, name_of_run
 
 LINES = 400  # of the journal's end
-_SHOWN = ("Id", "InvocationID", "ActiveState")
+_SHOWN = ("Id", "Description", "InvocationID", "ActiveState")
 _OVER = frozenset({"inactive", "failed", ""})
 _QUICK = 20.0  # seconds
 LIST = 'ls -1 -- "$1" 2>/dev/null | head -n 500'
@@ -51,19 +51,22 @@ class Reports:
         return [name for name in names if (named := name_of_run(name)) is not None and named[0] in jobs]
 
     def under_way(self) -> Mapping[str, str]:
-        """The services of the environment that run, and the invocation of each.
+        """The services of the environment that run, and the invocation of each; also of jobs that are gone.
 
         Raises:
             StepFailed: host, where systemd does not answer.
         """
-        units = [service_of(self._environment.key, job) for job in self._jobs]
-        words = ("systemctl", "show", f"--property={','.join(_SHOWN)}", "--", *units)
+        key = self._environment.key
+        known = {service_of(key, job) for job in self._jobs}
+        words = ("systemctl", "show", f"--property={','.join(_SHOWN)}", "--", f"{name_of(key)}-*.service")
         shown = _answer(self._host.inspect(words, timeout=_QUICK), "ask systemd what runs")
         found: dict[str, str] = {}
         for part in shown.decode("utf-8", "replace").split("\n\n"):
             told = dict(line.split("=", 1) for line in part.splitlines() if "=" in line)
-            if told.get("ActiveState", "") not in _OVER:
-                found[told.get("Id", "")] = told.get("InvocationID", "")
+            unit = told.get("Id", "")
+            is_ours = unit in known or is_about(key, told.get("Description", ""))
+            if is_ours and told.get("ActiveState", "") not in _OVER:
+                found[unit] = told.get("InvocationID", "")
         return found
 
     def read(self, names: Sequence[str]) -> Mapping[str, bytes]:

@@ -48,8 +48,10 @@ def plan_rollback(environment: Environment, previous: str, parts: Parts) -> Plan
 
 
 def _in_quiet(environment: Environment, plan: Plan) -> Plan:
-    """Nothing runs as it is switched. From then on, whatever fails ends with units that are installed."""
-    if not kept_jobs(environment) or environment.on_running is OnRunning.new_release_next:
+    """Nothing runs as it is switched, of jobs that go with this neither. From then on, whatever fails ends
+    with units that are installed.
+    """
+    if not may_have_units(environment) or environment.on_running is OnRunning.new_release_next:
         return plan
     cancel = environment.on_running is OnRunning.cancel
     quiet = QuietUnits(name=name_of(environment.key), cancel=cancel)

@@ -21,6 +21,7 @@ from fraisier.domain.timer_acts import Unit
 STOP = 30.0  # seconds that a run has to end when it is told to
 HOOKS = 300.0  # seconds for what follows it
 HEAD = "# Written by Fraisier for"
+_BY = ", by Fraisier"
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9/_.@+,:=~-]*\Z")
 _PLAIN_USER = re.compile(r"[A-Za-z0-9_.-]*\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -57,6 +58,11 @@ def key_of(name: str) -> EnvironmentKey | None:
     if not 3 <= len(parts) <= 4 or parts[0] != "fraisier" or ":" in name:
         return None
     return EnvironmentKey(parts[1], parts[2])
+
+
+def is_about(key: EnvironmentKey, description: str) -> bool:
+    """Whether it is that of a service of the environment; somebody else's unit may be called like one."""
+    return description.startswith(f"{key}: ") and description.endswith(_BY)
 
 
 def _part(name: str) -> str:
@@ -117,7 +123,7 @@ def _service(environment: Environment, job: Job, release: Candidate) -> str:
 
 
 def _about(environment: Environment, job: Job) -> Iterator[str]:
-    yield f"Description={environment.key}: {job.name}, by Fraisier"
+    yield f"Description={environment.key}: {job.name}{_BY}"
     yield "After=network.target"
     for other in kept_jobs(environment):
         if other.depends_on == job.name:

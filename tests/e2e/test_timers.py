@@ -21,7 +21,9 @@ NAMES = "fraisier-office-production-"
 def office(server):
     made = Office(server)
     made.set_up({"tick": TICK, "after": AFTER, "year-ly": YEARLY})
-    made.server.write(f"/etc/systemd/system/{NAMES}foreign.service", "[Service]\nExecStart=/bin/true\n")
+    made.server.write(
+        f"/etc/systemd/system/{NAMES}foreign.service", "[Service]\nExecStart=/bin/sleep infinity\n"
+    )
     made.server.write("/etc/systemd/system/fraisier-office-staging-x.timer", "[Timer]\nOnCalendar=daily\n")
     return made
 
@@ -144,6 +146,25 @@ def test_a_deployment_minds_a_run_that_is_under_way(office, how):
     office.more = ""
 
 
+def test_a_deployment_waits_for_a_run_of_a_job_that_it_takes_from_systemd_and_for_nobody_elses(office):
+    office.server.run(f"rm -f /srv/said/gone /srv/said/let; systemctl start {NAMES}foreign")
+    line = "echo begun >> /srv/said/gone; until test -e /srv/said/let; do sleep 0.1; done"
+    office.configure({"gone": f'{{run: "{line}; cat $PWD/VERSION >> /srv/said/gone", schedule: "*:*:0/2"}}'})
+    office.commit("gone-1")
+    office.deploy()
+    office.says("gone", "begun")
+    office.configure({"later": YEARLY.replace("schedule:", "keeper: worker, schedule:")})
+    office.commit("gone-2")
+    deployment = office.fraisier("deploy office production --force --no-wait").stdout.split()[-1]
+    until("it to wait", lambda: "waiting for" in office.fraisier(f"logs {deployment}").stdout)
+    office.server.run("touch /srv/said/let")
+    until("its end", lambda: office.json("history office production")[0]["status"] == "success")
+    assert office.said("gone") == ["begun", "gone-1"]
+    assert office.timers() == []
+    assert f"waiting for {NAMES}foreign" not in office.fraisier(f"logs {deployment}").stdout
+    office.server.run(f"systemctl is-active {NAMES}foreign && systemctl stop {NAMES}foreign")
+
+
 def test_the_units_are_hardened_and_have_no_secret(office):
     office.configure({"tick": TICK, "after": AFTER})
     office.commit("hardened")
@@ -181,7 +202,7 @@ def test_units_of_others_are_left_alone(office):
     said = office.deploy(check=False)
     assert said.returncode == 1
     assert "was not written by Fraisier" in said.stdout + said.stderr
-    assert "/bin/true" in office.server.run(f"cat /etc/systemd/system/{NAMES}foreign.service").stdout
+    assert "/bin/sleep" in office.server.run(f"cat /etc/systemd/system/{NAMES}foreign.service").stdout
     assert office.timers() == [f"{NAMES}tick.timer"]
 
 
@@ -216,6 +237,13 @@ def test_a_timers_run_is_called_off(office):
     )
     office.fraisier(f"cancel {row['id']}")
     until("its end", lambda: _row(office, row)["status"] == "cancelled")
+    # Its timer starts it again: the next deployment would wait for ten minutes.
+    until("the next run", lambda: office.runs("long")[0]["status"] == "running")
+    office.more = "on_running: cancel"
+    office.configure({"tick": TICK})
+    office.deploy()
+    office.more = ""
+    until("its end", lambda: office.runs("long")[0]["status"] == "cancelled")
 
 
 def _row(office, row):

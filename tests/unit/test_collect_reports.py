@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
@@ -149,6 +150,7 @@ class Machine:
     reads: int = 0
     answers: bool = True
     others: dict[str, str] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
 
     @property
     def code(self) -> int:
@@ -160,8 +162,12 @@ class Machine:
             unit = "fraisier-orders-production-nightly.service"
             shown = f"Id={unit}\nInvocationID={self.active}\nActiveState={state}\n"
             for name, invocation in self.others.items():
-                shown += f"\nId={name}\nInvocationID={invocation}\nActiveState=activating\n"
-            return _said(shown if self.answers and unit in argv else "", self.code)
+                about = self.about.get(name, name)
+                shown += (
+                    f"\nId={name}\nDescription={about}\nInvocationID={invocation}\nActiveState=activating\n"
+                )
+            is_asked = any(fnmatch(unit, each) for each in argv)
+            return _said(shown if self.answers and is_asked else "", self.code)
         if argv[2] == read_reports.LIST:
             return _said("\n".join(self.files))
         assert "journal" in argv
@@ -361,3 +367,18 @@ def test_what_has_ended_is_collected_before_however_many_are_under_way(world: Wo
     world.machine.files = {f"{job}.{number:032x}": BEGUN for number, job in enumerate(jobs)} | {FILE: GOOD}
     assert world() == 1
     assert FILE not in world.machine.files
+
+
+def test_a_job_that_has_left_the_configuration_may_still_run() -> None:
+    gone, alike, foreign = (
+        f"fraisier-orders-production-{name}.service" for name in ("gone", "-x-theirs", "foreign")
+    )
+    machine = Machine(
+        others=dict.fromkeys((gone, alike, foreign), INVOCATION),
+        about={
+            gone: "orders/production: gone, by Fraisier",
+            alike: "orders/production-x: theirs, by Fraisier",
+        },
+    )
+    reports = read_reports.Reports(REPORTS, machine)  # type: ignore[arg-type]
+    assert reports.under_way() == {gone: INVOCATION}

@@ -57,6 +57,12 @@ def test_nothing_runs_as_it_is_switched_unless_that_is_wanted(how):
     assert [act.cancel for act in quiet] == {"wait": [False], "cancel": [True], "new_release_next": []}[how]
 
 
+def test_the_last_job_of_systemd_is_minded_as_it_goes():
+    kept = replace(REPORTS, jobs={"nightly": replace(NIGHTLY, keeper=Keeper.worker)})
+    for plan in (plan_deployment(kept, RELEASE, Parts()), plan_return(kept, RELEASE, Parts())):
+        assert acts_of(plan, StepName.activate)[0] == QuietUnits(name=name_of(REPORTS.key), cancel=False)
+
+
 def test_the_plan_shows_each_command_and_no_secret():
     shown = "\n".join(
         act.describe() for act in acts_of(plan_deployment(REPORTS, RELEASE, Parts()), StepName.restart)
