@@ -5,6 +5,7 @@ The rules are those of `scripts/units.sh`; here only they run, without root and 
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -254,3 +255,18 @@ def test_no_line_that_is_put_in_gets_more_rights(
     harmless = put in lines or (key == "ExecStopPost" and value.startswith('/bin/sh -c "'))
     harmless |= key == "EnvironmentFile" and value in (HERE.env_file, "")
     assert said or harmless, put
+
+
+@pytest.mark.parametrize("verb", ["apply", "remove", "pause"])
+def test_whoever_changes_units_waits_for_another_one_but_not_for_good(tmp_path: Path, verb: str) -> None:
+    stub = 'systemctl() { echo "systemctl $*"; }; mktemp() { mkdir "$lock.work"; echo "$lock.work"; }'
+    call = f'. "$1"; {stub}; units=$2 own=$2 lock=$2/lock patient=1; use_name "$3"; user=x app=/x env_file= log_file=; {verb}'
+    words = ("sh", "-c", call, "sh", SCRIPT, str(tmp_path), name_of(HERE.key))
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = subprocess.run(
+            words, input=b"fraisier-units 1\nend\n", capture_output=True, check=False, timeout=20
+        )
+    assert (done.returncode, done.stdout) == (1, b"")
+    message = f"cannot change the units of {name_of(HERE.key)}: another one has held {tmp_path}/lock for 1 s."
+    assert message in done.stderr.decode()

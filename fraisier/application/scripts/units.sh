@@ -17,6 +17,7 @@ LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
 umask 022
 units=/etc/systemd/system stamps=/var/lib/systemd/timers own=/etc/fraisier/timers most=524288 head='# Written by Fraisier for'
+lock=/run/fraisier-units.lock patient=60
 
 die() { printf 'cannot %s\n' "$*" >&2; exit 1; }
 
@@ -145,8 +146,7 @@ apply() {
     systemd-analyze verify --man=no "$@" >"$work/said" 2>&1 ||
       die "use the units of $name: systemd-analyze verify says: $(sed -n "s|$work/units/||g; 1p" "$work/said")"
   fi
-  exec 9>/run/fraisier-units.lock
-  flock 9
+  take_turn
   forget_others
   install_env
   for each; do
@@ -166,6 +166,12 @@ apply() {
     systemctl is-active --quiet -- "$timer" || die "start $timer: see systemctl status $timer"
     echo "$timer is active"
   done
+}
+
+# One at a time, whatever the environment: systemd is reloaded for all of them.
+take_turn() {
+  exec 9>$lock
+  flock -w $patient 9 || die "change the units of $name: another one has held $lock for $patient s. See: fuser -v $lock; systemctl list-jobs"
 }
 
 # A place that is not taken by somebody else's file, or link.
@@ -245,6 +251,7 @@ forget_others() {
 
 remove() {
   work=''
+  take_turn
   forget_others
   rm -f "$own/$name.env"
   rule=/etc/logrotate.d/$name
@@ -253,6 +260,7 @@ remove() {
 }
 
 pause() {
+  take_turn
   for place in "$units/$prefix"*.timer; do
     unit=${place##*/}
     if [ -f "$place" ] && is_job "${unit%.*}" && is_free "$place"; then systemctl stop -- "$unit"; fi
