@@ -15,7 +15,7 @@ from fraisier.application.check_access import can_read, mode_of, user_of
 from fraisier.application.check_backups import backup_problems
 from fraisier.application.check_database import database_problems
 from fraisier.application.check_jobs import check_jobs
-from fraisier.application.check_timers import changed_units, left_units
+from fraisier.application.check_timers import changed_units, left_units, stopped_timers
 from fraisier.application.find_holds import FindHolds
 from fraisier.application.find_holds import in_words as windows_in_words
 from fraisier.application.find_workers import FindWorkers, labels_of
@@ -401,6 +401,11 @@ class CheckEnvironments:
         if changed:
             message = f"what systemd has of its jobs is not as the configuration has them: {changed}"
             hint = f"fraisier deploy {environment.fraise} {environment.name} --force brings it up to date"
+            yield Checker(subject, "timers").problem(message, hint, fatal=False)
+        stopped = [*stopped_timers(environment, host)]
+        if stopped:
+            message = f"systemd starts no run of jobs whose timers are stopped: {', '.join(stopped)}"
+            hint = f"Where no deployment is to do so as it goes on: sudo systemctl start {' '.join(stopped)}"
             yield Checker(subject, "timers").problem(message, hint, fatal=False)
 
     def _left_units(self, host: Host) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from fraisier.application.ports import Host, Problem
 from fraisier.application.release_marker import read_marker
 from fraisier.deployers.common import candidate
 from fraisier.deployers.scheduled import install, may_have_units, write
-from fraisier.deployers.timer_units import HEAD, env_of, kept_jobs, key_of, name_of, problem_of
+from fraisier.deployers.timer_units import HEAD, env_of, kept_jobs, key_of, name_of, problem_of, timer_of
 from fraisier.domain.errors import StepFailed
 from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.release import Layout
@@ -96,6 +96,21 @@ def changed_units(environment: Environment, host: Host, release: str) -> Iterato
     written = host.read(layout.units(release)) if wanted else None
     if written is not None and _hidden(written) != _hidden(units_program.bundle(act)):
         yield env_of(environment.key)
+
+
+def stopped_timers(environment: Environment, host: Host) -> Iterator[str]:
+    """Timers that are there and start nothing: while a deployment switches, after a person has stopped them,
+    and for good where whatever deployed was stopped in between. The machine's next boot starts them.
+    """
+    key = environment.key
+    timers = [timer_of(key, job.name) for job in kept_jobs(environment) if job.schedule is not None]
+    if not timers:
+        return
+    words = ("systemctl", "show", "--property=Id,LoadState,ActiveState", "--", *timers)
+    for part in host.inspect(words, timeout=20.0).stdout.decode(errors="replace").split("\n\n"):
+        told = dict(line.split("=", 1) for line in part.splitlines() if "=" in line)
+        if told.get("LoadState", "not-found") != "not-found" and told.get("ActiveState") != "active":
+            yield told.get("Id", "")
 
 
 def units_of_before(key: EnvironmentKey, host: Host) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from fraisier.application.check_timers import changed_units
+from fraisier.application.check_timers import changed_units, stopped_timers
 from fraisier.application.instances import address_of, recorded
 from fraisier.application.ports import Host, OpenProxy, Row, Store, UnitState
 from fraisier.application.release_marker import read_marker
@@ -163,8 +163,9 @@ class VerifyEnvironments:
         """What runs the release: its own instance, or ('') the plain unit; and the files of that."""
         target, spec = self._tools.target(environment), self._tools.unit(environment, instance)
         timers = tuple(changed_units(environment, host, wanted.release))
+        stopped = tuple(stopped_timers(environment, host))
         if target is None or spec is None:
-            return {"edited": timers}
+            return {"edited": timers, "stopped": stopped}
         state = target.state(spec, host)
         current = Layout(environment.app_path).current
         unit = Unit(
@@ -176,7 +177,7 @@ class VerifyEnvironments:
             is_older=None if instance else _is_older(host, current, state),
         )
         acts = self._tools.acts(environment, wanted.release).install
-        return {"unit": unit, "edited": (*_edited(acts, host), *timers)}
+        return {"unit": unit, "edited": (*_edited(acts, host), *timers), "stopped": stopped}
 
     def _others(self, environment: Environment, host: Host, serving: str) -> Iterator[str]:
         for name in recorded(host, Layout(environment.app_path)):

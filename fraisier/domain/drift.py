@@ -58,9 +58,10 @@ class Found:
     """What there is on the host. `current` is its kind: missing, link, folder, file, other.
 
     `owner` is None where nobody's name is there. `edited` are files that a deployment puts elsewhere on the
-    host and that are otherwise there. Where the release runs as an instance of its own, `listens` is the
-    socket or port that it listens on, `dialled` what the link of the proxy leads to, or where the brand
-    `proxy` says that it sends traffic, and `others` are the instances of other releases that run beside it.
+    host and that are otherwise there, `stopped` timers of jobs that start nothing. Where the release runs as
+    an instance of its own, `listens` is the socket or port that it listens on, `dialled` what the link of the
+    proxy leads to, or where the brand `proxy` says that it sends traffic, and `others` are the instances of
+    other releases that run beside it.
     """
 
     current: str
@@ -71,6 +72,7 @@ class Found:
     token: int = 0
     unit: Unit | None = None
     edited: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
     listens: str = ""
     dialled: str = ""
     proxy: str = ""  # '' = it dials the link, and nobody has to ask it
@@ -103,6 +105,8 @@ def differences(wanted: Wanted, found: Found) -> Iterator[Difference]:
         yield Difference("instance", f"release {release} still runs beside {wanted.release}")
     for path in found.edited:
         yield Difference("file", f"{path} is not as a deployment of {wanted.release} would write it")
+    for timer in found.stopped:
+        yield Difference("timer", f"{timer} is stopped: it starts no run")
 
 
 def _foreign(wanted: Wanted, found: Found, layout: Layout) -> Difference | None:

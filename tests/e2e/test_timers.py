@@ -190,6 +190,10 @@ def test_a_new_release_and_a_new_schedule_replace_the_units(office):
     office.commit("two")
     office.deploy()
     assert office.fraisier("status office production --verify").returncode == 0
+    office.server.run(f"systemctl stop {NAMES}tick.timer")
+    told = office.fraisier("status office production --verify", check=False)
+    assert (told.returncode, told.stdout.count("tick.timer is stopped")) == (1, 1), told.stdout
+    office.server.run(f"systemctl start {NAMES}tick.timer")
     office.says("tock", "two")
     office.says("after", "two")
     assert office.timers() == [f"{NAMES}tick.timer"]

@@ -226,3 +226,17 @@ def test_timers_that_are_not_as_the_configuration_has_them_are_told(world: World
         "fraisier-nightly-production-load.service, fraisier-nightly-production-load.timer"
     )
     assert found["hint"].startswith("fraisier deploy nightly production --force")
+
+
+def test_timers_that_were_left_stopped_are_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.config.write_text(world.config.read_text() + TIMED.format(folder=world.folder))
+    timer = "fraisier-nightly-production-load.timer"
+    fake = world.folder / "bin" / "systemctl"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\nprintf 'Id={timer}\\nLoadState=loaded\\nActiveState=inactive\\n'\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    found = only(findings(world), "nightly/production", "timers")
+    assert found["verdict"] == "warning"
+    assert found["message"].endswith(f"are stopped: {timer}")
+    assert found["hint"].endswith(f"sudo systemctl start {timer}")

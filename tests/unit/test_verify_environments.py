@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from fraisier.application.ports import UnitState
+from fraisier.application.ports import Finished, UnitState
 from fraisier.application.takeover import owner_of
 from fraisier.application.verify_environments import Verdict, VerifyEnvironments
+from fraisier.deployers.timer_units import timer_of
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Cutover, Environment, ProxySpec, TargetSpec
 from fraisier.domain.job import Job, Keeper, Schedule
@@ -126,6 +127,22 @@ def test_an_instance_that_does_not_run_is_a_drift(place: Place) -> None:
 def test_units_of_jobs_that_a_deployment_would_write_otherwise_are_a_drift(place: Place) -> None:
     job = Job(name="nightly", run="x", keeper=Keeper.systemd, schedule=Schedule(expression="daily"))
     assert place.found(jobs={"nightly": job}) == [(Verdict.drift, "file")] * 2
+
+
+def test_timers_that_are_stopped_are_a_drift(place: Place) -> None:
+    jobs = {
+        name: Job(name=name, run="x", keeper=Keeper.systemd, schedule=Schedule(expression="daily"))
+        for name in ("nightly", "new", "weekly")
+    }
+    timers = [timer_of(KEY, name) for name in jobs]
+    states = (("loaded", "inactive"), ("not-found", "inactive"), ("loaded", "active"))
+    shown = (
+        f"Id={timer}\nLoadState={there}\nActiveState={runs}\n"
+        for timer, (there, runs) in zip(timers, states, strict=True)
+    )
+    words = ("systemctl", "show", "--property=Id,LoadState,ActiveState", "--", *timers)
+    place.host.answers[words] = Finished(code=0, stdout="\n".join(shown).encode(), stderr=b"")
+    assert [each for each in place.found(jobs=jobs) if each[1] != "file"] == [(Verdict.drift, "timer")]
 
 
 def test_traffic_that_goes_elsewhere_is_a_drift(place: Place) -> None:
