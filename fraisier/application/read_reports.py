@@ -19,7 +19,7 @@ LINES = 400  # of the journal's end
 _SHOWN = ("Id", "Description", "InvocationID", "ActiveState")
 _OVER = frozenset({"inactive", "failed", ""})
 _QUICK = 20.0  # seconds
-LIST = 'ls -1 -- "$1" 2>/dev/null | head -n 500'
+LIST = 'ls -1 -- "$1" 2>/dev/null | LC_ALL=C grep -aE "$2" | head -n 500'
 # As the environment's user, in their folder: whatever a file there is or leads to, they could read it.
 READ = """\
 [ -d "$1" ] || exit 0
@@ -44,10 +44,11 @@ class Reports:
         self._folder = Layout(environment.app_path).reports
 
     def names(self) -> list[str]:
-        """Files of runs of the environment's jobs."""
-        listed = self._host.inspect(("sh", "-c", LIST, "sh", self._folder)).stdout
-        names = listed.decode("utf-8", "replace").splitlines()
+        """Files of runs of the environment's jobs; of others, which nobody collects, may be any number."""
         jobs = {*self._environment.jobs, *self._jobs}
+        ours = f"^({'|'.join(sorted(jobs)).replace('.', '[.]')})[.][0-9a-f]{{32}}$"
+        listed = self._host.inspect(("sh", "-c", LIST, "sh", self._folder, ours)).stdout
+        names = listed.decode("utf-8", "replace").splitlines()
         return [name for name in names if (named := name_of_run(name)) is not None and named[0] in jobs]
 
     def under_way(self) -> Mapping[str, str]:

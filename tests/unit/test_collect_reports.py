@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +18,10 @@ from fraisier.application.ports import Finished
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import Environment, FraiseType
 from fraisier.domain.job import Job, Keeper, Schedule
+from fraisier.domain.release import Layout
 from fraisier.domain.report import name_of_run, of_environment, read_report, runs_of
 from fraisier.domain.run import Reported, RunStatus, RunTrigger
+from fraisier.hosts.local import LocalHost
 from tests.factories import KEY, environment
 from tests.fakes import FakeClock
 
@@ -382,3 +386,17 @@ def test_a_job_that_has_left_the_configuration_may_still_run() -> None:
     )
     reports = read_reports.Reports(REPORTS, machine)  # type: ignore[arg-type]
     assert reports.under_way() == {gone: INVOCATION}
+
+
+def test_reports_of_a_job_that_is_gone_hide_no_others(tmp_path: Path) -> None:
+    wanted = replace(REPORTS, app_path=str(tmp_path))
+    folder = Path(Layout(wanted.app_path).reports)
+    folder.mkdir(parents=True)
+    for number in range(600):
+        (folder / f"gone.{number:032x}").touch()
+    ours = {FILE, f"a.b-c.{INVOCATION}"}
+    for name in (*ours, f"axb-c.{INVOCATION}", f"{FILE}0", "nightly.x"):
+        (folder / name).touch()
+    (folder / os.fsdecode(b"gone\xff")).touch()
+    reports = read_reports.Reports(wanted, LocalHost(), also=("a.b-c",))
+    assert set(reports.names()) == ours
