@@ -23,7 +23,7 @@ from fraisier.git.payload import (
     parse_object,
     text_of,
 )
-from fraisier.git.shape import Shape, flags, numbers, texts
+from fraisier.git.shape import Documented, Shape, flags, numbers, texts
 from fraisier.git.signatures import check_prefixed
 
 EVENT, SIGNATURE = "x-event-key", "x-hub-signature"  # SHA-256, under the name that is SHA-1 at GitHub
@@ -77,27 +77,30 @@ PUSH: Shape = {
         }
     ]
 }
-_SHAPE: Shape = {
-    "push": PUSH,
-    "actor": _ACCOUNT,
-    "repository": {
-        **texts(
-            "type uuid name full_name slug scm website language description fork_policy created_on updated_on"
-        ),
-        **numbers("size"),
-        **flags("is_private has_issues has_wiki"),
-        "links": _LINKS,
-        "owner": _ACCOUNT,
-        "project": {
-            **texts("type uuid key name description created_on updated_on"),
-            **flags("is_private has_publicly_visible_repos"),
+_SHAPE = Documented(
+    {
+        "push": PUSH,
+        "actor": _ACCOUNT,
+        "repository": {
+            **texts(
+                "type uuid name full_name slug scm website language description fork_policy created_on"
+                " updated_on"
+            ),
+            **numbers("size"),
+            **flags("is_private has_issues has_wiki"),
             "links": _LINKS,
+            "owner": _ACCOUNT,
+            "project": {
+                **texts("type uuid key name description created_on updated_on"),
+                **flags("is_private has_publicly_visible_repos"),
+                "links": _LINKS,
+            },
+            "workspace": {**texts("type uuid name slug"), **flags("is_private"), "links": _LINKS},
+            "mainbranch": texts("type name"),
+            "parent": dict,
         },
-        "workspace": {**texts("type uuid name slug"), **flags("is_private"), "links": _LINKS},
-        "mainbranch": texts("type name"),
-        "parent": dict,
-    },
-}
+    }
+)
 
 
 def is_cloud(headers: Headers) -> bool:

@@ -24,7 +24,7 @@ from fraisier.git.payload import (
     parse_object,
     text_of,
 )
-from fraisier.git.shape import Shape, flags, numbers, texts
+from fraisier.git.shape import Documented, Shape, flags, numbers, texts
 from fraisier.git.signatures import check_prefixed
 
 _DELIVERIES = ("x-request-id", "x-request-uuid")
@@ -64,34 +64,38 @@ _REPOSITORY: Shape = {
     "origin": dict,
     "links": _LINKS,
 }
-_SHAPE: Shape = {
-    **texts("eventKey date syncType"),
-    **flags("refLimitExceeded"),
-    **numbers("refLimit"),
-    "actor": _ACCOUNT,
-    "mirrorServer": texts("id name"),
-    "repository": _REPOSITORY,
-    "changes": [
-        {
-            **texts("refId fromHash toHash type"),
-            "ref": texts("id displayId type latestCommit latestChangeset"),
-        }
-    ],
-    "commits": [_COMMIT],
-    "toCommit": _COMMIT,
-}
+_SHAPE = Documented(
+    {
+        **texts("eventKey date syncType"),
+        **flags("refLimitExceeded"),
+        **numbers("refLimit"),
+        "actor": _ACCOUNT,
+        "mirrorServer": texts("id name"),
+        "repository": _REPOSITORY,
+        "changes": [
+            {
+                **texts("refId fromHash toHash type"),
+                "ref": texts("id displayId type latestCommit latestChangeset"),
+            }
+        ],
+        "commits": [_COMMIT],
+        "toCommit": _COMMIT,
+    }
+)
 # The plugin writes links as a server does, or as the Cloud does: a list here, an object there.
-_PLUGINS_SHAPE: Shape = {
-    **flags("refLimitExceeded"),
-    "actor": {**_ACCOUNT, "links": dict},
-    "repository": {
-        **_REPOSITORY,
-        "project": {**texts("key name type description"), **numbers("id"), **flags("public")},
-        "owner": {**_ACCOUNT, "links": dict},
-        "links": dict,
-    },
-    "push": PUSH,
-}
+_PLUGINS_SHAPE = Documented(
+    {
+        **flags("refLimitExceeded"),
+        "actor": {**_ACCOUNT, "links": dict},
+        "repository": {
+            **_REPOSITORY,
+            "project": {**texts("key name type description"), **numbers("id"), **flags("public")},
+            "owner": {**_ACCOUNT, "links": dict},
+            "links": dict,
+        },
+        "push": PUSH,
+    }
+)
 
 
 class BitbucketServer:

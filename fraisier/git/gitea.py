@@ -14,7 +14,7 @@ from fraisier.git.changes import Event
 from fraisier.git.github import told_by
 from fraisier.git.headers import event_of, first
 from fraisier.git.payload import form_payload, is_form, json_text
-from fraisier.git.shape import Shape, flags, numbers, texts
+from fraisier.git.shape import Documented, Shape, flags, numbers, texts
 from fraisier.git.signatures import check_prefixed, is_signed, mismatch, present, usable
 
 # The youngest first: each sends the headers of those that it descends from, too.
@@ -74,16 +74,18 @@ _REPOSITORY: Shape = {
     "topics": [str],
     "licenses": [str],
 }
-_SHAPE: Shape = {
-    **texts("secret ref before after compare_url"),
-    **flags("created deleted forced"),  # of the family's kin; `told_by` reads them
-    **numbers("total_commits"),
-    "commits": [_COMMIT],
-    "head_commit": _COMMIT,
-    "repository": _REPOSITORY,
-    "pusher": _ACCOUNT,
-    "sender": _ACCOUNT,
-}
+_SHAPE = Documented(
+    {
+        **texts("secret ref before after compare_url"),
+        **flags("created deleted forced"),  # of the family's kin; `told_by` reads them
+        **numbers("total_commits"),
+        "commits": [_COMMIT],
+        "head_commit": _COMMIT,
+        "repository": _REPOSITORY,
+        "pusher": _ACCOUNT,
+        "sender": _ACCOUNT,
+    }
+)
 
 
 class Gitea:

@@ -22,7 +22,7 @@ from fraisier.git.payload import (
     parse_object,
     text_of,
 )
-from fraisier.git.shape import Shape, flags, numbers, texts
+from fraisier.git.shape import Documented, Shape, flags, numbers, texts
 from fraisier.git.signatures import check_prefixed
 
 EVENT, DELIVERY, SIGNATURE = "x-github-event", "x-github-delivery", "x-hub-signature-256"
@@ -80,27 +80,29 @@ _REPOSITORY: Shape = {
     "topics": [str],
     "custom_properties": dict,
 }
-_SHAPE: Shape = {
-    **texts("ref before after base_ref compare"),
-    **flags("created deleted forced"),
-    "repository": _REPOSITORY,
-    "pusher": _PERSON,
-    "sender": _ACCOUNT,
-    "organization": {
-        **texts(
-            "login node_id url repos_url events_url hooks_url issues_url members_url public_members_url"
-            " avatar_url description"
-        ),
-        **numbers("id"),
-    },
-    "enterprise": {
-        **texts("slug name node_id avatar_url description website_url html_url created_at updated_at"),
-        **numbers("id"),
-    },
-    "installation": {**texts("node_id"), **numbers("id")},
-    "commits": [_COMMIT],
-    "head_commit": _COMMIT,
-}
+_SHAPE = Documented(
+    {
+        **texts("ref before after base_ref compare"),
+        **flags("created deleted forced"),
+        "repository": _REPOSITORY,
+        "pusher": _PERSON,
+        "sender": _ACCOUNT,
+        "organization": {
+            **texts(
+                "login node_id url repos_url events_url hooks_url issues_url members_url public_members_url"
+                " avatar_url description"
+            ),
+            **numbers("id"),
+        },
+        "enterprise": {
+            **texts("slug name node_id avatar_url description website_url html_url created_at updated_at"),
+            **numbers("id"),
+        },
+        "installation": {**texts("node_id"), **numbers("id")},
+        "commits": [_COMMIT],
+        "head_commit": _COMMIT,
+    }
+)
 
 
 class GitHub:
@@ -131,10 +133,10 @@ class GitHub:
         return told_by(event, json_text(headers, body), _SHAPE)
 
 
-def told_by(event: Event, text: bytes, shape: Shape) -> Push:
+def told_by(event: Event, text: bytes, documented: Documented) -> Push:
     """What the JSON `text` of an event tells, in the words that GitHub, Gitea, Forgejo and Gogs share.
 
-    `shape` has the types of a push's documented fields (`check_push`).
+    `documented` has the types of a push's fields (`check_push`).
 
     Raises:
         MalformedDelivery: it is no object, or a push that is not as documented.
@@ -144,7 +146,7 @@ def told_by(event: Event, text: bytes, shape: Shape) -> Push:
         return event.ping()
     if event.type != "push":
         return event.other()
-    check_push(text, payload, shape)
+    check_push(text, payload, documented)
     return event.push(
         repository=full_name(object_of(payload, "repository")),
         sender=_sender(payload),

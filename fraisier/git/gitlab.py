@@ -28,7 +28,7 @@ from fraisier.git.payload import (
     parse_object,
     text_of,
 )
-from fraisier.git.shape import Shape, flags, numbers, texts
+from fraisier.git.shape import Documented, flags, numbers, texts
 from fraisier.git.signatures import mismatch, present, usable
 
 EVENT, TOKEN = "x-gitlab-event", "x-gitlab-token"
@@ -42,35 +42,37 @@ _PUSHES = ("push", "tag_push")
 _SYSTEM_HOOK = "System Hook"
 # What a hook sends where the payload does not say so: pushes of old have no object_kind.
 _HOOKS = {"Push Hook": "push", "Tag Push Hook": "tag_push", _SYSTEM_HOOK: _SYSTEM_HOOK}
-_SHAPE: Shape = {
-    **texts(
-        "object_kind event_name before after ref checkout_sha message user_name user_username user_email"
-        " user_avatar"
-    ),
-    **flags("ref_protected"),
-    **numbers("user_id project_id total_commits_count"),
-    "push_options": (dict, list),  # a list before 11.10
-    "project": {
+_SHAPE = Documented(
+    {
         **texts(
-            "name description web_url avatar_url git_ssh_url git_http_url namespace path_with_namespace"
-            " default_branch ci_config_path homepage url ssh_url http_url"
+            "object_kind event_name before after ref checkout_sha message user_name user_username user_email"
+            " user_avatar"
         ),
-        **numbers("id visibility_level"),
-    },
-    "repository": {
-        **texts("name url description homepage git_http_url git_ssh_url"),
-        **numbers("visibility_level"),
-    },
-    "commits": [
-        {
-            **texts("id message title timestamp url"),
-            "author": texts("name email"),
-            "added": [str],
-            "modified": [str],
-            "removed": [str],
-        }
-    ],
-}
+        **flags("ref_protected"),
+        **numbers("user_id project_id total_commits_count"),
+        "push_options": (dict, list),  # a list before 11.10
+        "project": {
+            **texts(
+                "name description web_url avatar_url git_ssh_url git_http_url namespace path_with_namespace"
+                " default_branch ci_config_path homepage url ssh_url http_url"
+            ),
+            **numbers("id visibility_level"),
+        },
+        "repository": {
+            **texts("name url description homepage git_http_url git_ssh_url"),
+            **numbers("visibility_level"),
+        },
+        "commits": [
+            {
+                **texts("id message title timestamp url"),
+                "author": texts("name email"),
+                "added": [str],
+                "modified": [str],
+                "removed": [str],
+            }
+        ],
+    }
+)
 _URLS = ("git_http_url", "git_ssh_url", "homepage", "url")
 
 

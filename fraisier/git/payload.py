@@ -18,7 +18,7 @@ import orjson
 from fraisier.application.ports import Headers
 from fraisier.domain.errors import MalformedDelivery, UnsupportedMediaType
 from fraisier.git.headers import single
-from fraisier.git.shape import Shape, first_wrong, surely_fits
+from fraisier.git.shape import Documented, first_wrong
 
 Object = Mapping[str, Any]
 
@@ -126,8 +126,8 @@ def parse_object(text: bytes) -> Object:
     return parsed
 
 
-def check_push(text: bytes, parsed: Object, shape: Shape) -> None:
-    """Refuse a push whose `text` has a key twice, or whose documented fields have other types than `shape`.
+def check_push(text: bytes, parsed: Object, documented: Documented) -> None:
+    """Refuse a push whose `text` has a key twice, or whose fields have other types than documented.
 
     Only pushes are held to this: they deploy, and real payloads of other events do have keys twice
     (GitLab's notes).
@@ -137,9 +137,9 @@ def check_push(text: bytes, parsed: Object, shape: Shape) -> None:
     """
     if _may_have_lost_keys(text, parsed):
         _search_twice(text)
-    if surely_fits(parsed, shape):
+    if documented.surely_fits(parsed):
         return
-    where = first_wrong(parsed, shape)
+    where = first_wrong(parsed, documented.shape)
     if where is not None:
         raise _wrong(where.removeprefix("."), "value of the documented type")
 

@@ -27,6 +27,7 @@ from fraisier.git.payload import (
     parse_object,
     text_of,
 )
+from fraisier.git.shape import Documented
 
 JSON_TYPE = (b"application/json",)
 FORM_TYPE = (b"application/x-www-form-urlencoded",)
@@ -36,7 +37,7 @@ def read(body: bytes, *content_type: bytes) -> Any:
     headers = {"content-type": content_type} if content_type else {}
     text = json_text(headers, body)
     parsed = parse_object(text)
-    check_push(text, parsed, {})
+    check_push(text, parsed, Documented({}))
     return parsed
 
 
@@ -222,18 +223,18 @@ def test_a_push_is_refused_if_and_only_if_a_key_is_there_twice(spelled: tuple[st
     parsed = parse_object(text.encode())
     if twice:
         with pytest.raises(MalformedDelivery, match="twice"):
-            check_push(text.encode(), parsed, {})
+            check_push(text.encode(), parsed, Documented({}))
     else:
-        check_push(text.encode(), parsed, {})
+        check_push(text.encode(), parsed, Documented({}))
         assert parsed == json.loads(text)
 
 
 def test_documented_fields_have_their_types_or_are_null() -> None:
     holders: list[dict[str, Any]] = [{}, {"commits": None}, {"commits": []}]
     for fitting in holders:
-        check_push(json.dumps(fitting).encode(), fitting, {"commits": [str]})
+        check_push(json.dumps(fitting).encode(), fitting, Documented({"commits": [str]}))
     with pytest.raises(MalformedDelivery, match="`commits`"):
-        check_push(b'{"commits":{}}', {"commits": {}}, {"commits": [str]})
+        check_push(b'{"commits":{}}', {"commits": {}}, Documented({"commits": [str]}))
 
 
 @pytest.mark.parametrize("holder", [b"{}", b"[]", b"[{}]"])
