@@ -15,6 +15,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fraisier.application.plugins import plugins
 from fraisier.application.verbs import Verbs
 from fraisier.domain.errors import UsageError
 from fraisier.domain.extras import how_to_install
@@ -111,9 +112,7 @@ class SystemClock:
 
 def brands(group: str) -> dict[str, Callable[[], Any]]:
     """Every brand of a group, ours and third parties', as something that loads it."""
-    from importlib.metadata import entry_points  # slow to import, and needed by few commands
-
-    found: dict[str, Callable[[], Any]] = {point.name: point.load for point in entry_points(group=group)}
+    found: dict[str, Callable[[], Any]] = {name: point.load for name, point in plugins(group).items()}
     return found | {name: _loader(reference) for name, reference in GROUPS.get(group, {}).items()}
 
 

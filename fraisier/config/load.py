@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from hashlib import sha256
 
+from fraisier.application.plugins import plugins
 from fraisier.application.settings import Configuration
 from fraisier.config import build, checks, document
 from fraisier.config.codec import canonical
@@ -44,7 +45,7 @@ def load_configuration(
 
     def brands(group: str) -> Collection[str]:
         names = given.get(group)
-        return _installed(group) if names is None else names
+        return plugins(group) if names is None else names
 
     reader = Reader(path, os.environ if environ is None else environ, brands=brands)
     try:
@@ -59,12 +60,6 @@ def load_configuration(
     if reader.problems:
         raise InvalidConfig(sorted(set(reader.problems), key=lambda each: (each.line, each.column)))
     return _configuration(path, root, labels, systemd=systemd)
-
-
-def _installed(group: str) -> Collection[str]:
-    from importlib.metadata import entry_points  # slow to import, and needed for plugins only
-
-    return {point.name for point in entry_points(group=group)}
 
 
 def _content(path: str) -> bytes:
