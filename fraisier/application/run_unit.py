@@ -106,11 +106,11 @@ class _Unit:
         tries = runs_of(report, about, runs=False)
         ending = tries[-1].ending
         assert ending is not None  # noqa: S101 - of what is not under way
-        self._reports.remove([file])
         found: tuple[str, ...] = ()
         if ending.status is RunStatus.success:
             folder = Layout(desk.environment.app_path).release(tries[-1].release or desk.claim.release)
             found = artefacts(desk, folder, time.time() - tries[-1].started_at)
+        self._reports.remove([file])  # as late as can be: where we die before, it is collected, and told
         return replace(ending, artefacts=found, detail={"unit": self._name, "tries": len(tries)})
 
     def _file(self, invocation: str) -> str:
