@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fraisier.application import instances
 from fraisier.application.ports import Finished, UnitState
+from fraisier.application.put_file import write_there
 from fraisier.application.release_marker import running_release
 from fraisier.domain.acts import RemoveFile, UnitCommand, WriteFile
 from fraisier.domain.cutover_acts import Allot, Retire, Route
@@ -172,10 +173,7 @@ class CutOver:
         for each in act.before:
             self._perform(each, scene)
         with stage.host.guard(stage.ground):
-            folder = act.destination.rpartition("/")[0]
-            if stage.host.kind(folder) == "missing":
-                stage.host.make_folder(folder)
-            stage.host.write(act.destination, act.content.encode())
+            write_there(stage.host, act.destination, act.content.encode())
         scene.output.line(f"wrote {act.destination}")
 
     def remove_file(self, act: RemoveFile, _: Scene) -> None:

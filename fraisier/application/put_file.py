@@ -5,7 +5,7 @@ It is read as the environment's user: a link in the release must not make root r
 
 from __future__ import annotations
 
-from fraisier.application.ports import Job
+from fraisier.application.ports import Host, Job
 from fraisier.application.stage import Scene, Stage
 from fraisier.domain.acts import Command, InstallFile
 from fraisier.domain.errors import Cause, StepFailed
@@ -44,5 +44,13 @@ class PutFile:
             raise StepFailed(Cause.restart, message, hint)
         with stage.host.guard(stage.ground):
             if stage.host.read(act.destination) != bytes(found):
-                stage.host.write(act.destination, bytes(found))
+                write_there(stage.host, act.destination, bytes(found))
                 scene.output.line(f"installed {act.destination}")
+
+
+def write_there(host: Host, path: str, data: bytes) -> None:
+    """Write a file whose folder may be missing yet, as that of a user's units is where they never had one."""
+    folder = path.rpartition("/")[0]
+    if host.kind(folder) == "missing":
+        host.make_folder(folder)
+    host.write(path, data)
