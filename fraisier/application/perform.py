@@ -269,7 +269,7 @@ class Perform:
             finished = stage.host.act(act.argv, timeout=act.timeout)
         scene.output.line(f"$ {shlex.join(act.argv)}")
         scene.job.output(finished.stdout + finished.stderr)
-        if finished.code != 0 and not act.allow_failure:
+        if finished.code not in act.fine and not act.allow_failure:
             said = finished.stderr.decode(errors="replace").strip().splitlines()
             message = f"cannot restart: `{shlex.join(act.argv)}` exited with {finished.code}"
             raise StepFailed(Cause.restart, message + (f": {said[0]}" if said else ""), self._unit_hint())

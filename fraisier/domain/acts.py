@@ -180,11 +180,12 @@ class InstallFile:
 class UnitCommand:
     """A short command to the process manager, given under the environment's lock and token.
 
-    Not where `unless`, a command that only looks, ends well.
+    Not where `unless`, a command that only looks, ends well. `fine`: exit codes that say it is as wanted.
     """
 
     argv: tuple[str, ...]
     allow_failure: bool = False
+    fine: tuple[int, ...] = (0,)
     timeout: float = 90.0
     unless: tuple[str, ...] = ()
 

@@ -12,11 +12,15 @@ from fraisier.domain.release import Layout
 from fraisier.targets import systemd_units as units
 from fraisier.targets.systemd_names import QUICK, systemctl, unit_folder, unit_name
 
+# What `systemctl stop` exits with where there is no such unit, as when a release failed before its unit was
+# written: EXIT_NOTINSTALLED of https://github.com/systemd/systemd/blob/main/src/systemctl/systemctl-util.c
+_UNKNOWN = 5
+
 
 def plain_acts(environment: Environment, spec: TargetSpec, release_folder: str) -> TargetActs:
     """The commands for the unit that is restarted, and runs from `current`."""
     unit, ctl, patience = unit_name(spec), systemctl(spec), _patience(environment)
-    stop = UnitCommand(argv=(*ctl, "stop", unit), timeout=patience)
+    stop = _stop(ctl, unit, timeout=patience)
     socket = f"{units.prefix_of(spec)}.socket"
     before: tuple[UnitCommand, ...] = ()
     close: tuple[UnitCommand, ...] = ()
@@ -24,7 +28,7 @@ def plain_acts(environment: Environment, spec: TargetSpec, release_folder: str) 
         # systemd opens no socket for a service that runs without it.
         is_open = (*ctl, "is-active", "--quiet", socket)
         before = (replace(stop, unless=is_open), UnitCommand(argv=(*ctl, "start", socket)))
-        close = (UnitCommand(argv=(*ctl, "stop", socket), timeout=QUICK),)  # or it starts the service again
+        close = (_stop(ctl, socket, timeout=QUICK),)  # or it starts the service again
     return TargetActs(
         install=_install(environment, spec, release_folder),
         release_failure=(_reset(ctl, unit),),
@@ -34,7 +38,7 @@ def plain_acts(environment: Environment, spec: TargetSpec, release_folder: str) 
         keep=(UnitCommand(argv=(*ctl, "enable", unit), timeout=QUICK),),
         retire=(
             UnitCommand(argv=(*ctl, "stop", socket), allow_failure=True, timeout=QUICK),
-            UnitCommand(argv=(*ctl, "stop", "--no-block", unit), timeout=QUICK),
+            _stop(ctl, "--no-block", unit, timeout=QUICK),
         ),
         forget=(UnitCommand(argv=(*ctl, "disable", socket, unit), allow_failure=True, timeout=QUICK),),
         listen=units.plain_listen(environment),
@@ -59,9 +63,9 @@ def instance_acts(environment: Environment, instance: TargetSpec, spec: TargetSp
         release_failure=(_reset(ctl, unit),),
         restart=(start,),
         start=(start,),
-        stop=(UnitCommand(argv=(*ctl, "stop", unit), timeout=_patience(environment)),),
+        stop=(_stop(ctl, unit, timeout=_patience(environment)),),
         keep=(UnitCommand(argv=(*ctl, "enable", unit), timeout=QUICK),),
-        retire=(UnitCommand(argv=(*ctl, "stop", "--no-block", unit), timeout=QUICK),),
+        retire=(_stop(ctl, "--no-block", unit, timeout=QUICK),),
         forget=(
             UnitCommand(argv=(*ctl, "disable", unit), allow_failure=True, timeout=QUICK),
             _reset(ctl, unit),
@@ -74,6 +78,10 @@ def instance_acts(environment: Environment, instance: TargetSpec, spec: TargetSp
 def _patience(environment: Environment) -> float:
     """Seconds that a unit has to stop (its requests in flight have `drain_timeout` of them) and to start."""
     return environment.restart_timeout + (environment.drain_timeout if environment.run else 0.0)
+
+
+def _stop(ctl: tuple[str, ...], *words: str, timeout: float) -> UnitCommand:
+    return UnitCommand(argv=(*ctl, "stop", *words), timeout=timeout, fine=(0, _UNKNOWN))
 
 
 def _reset(ctl: tuple[str, ...], unit: str) -> UnitCommand:
