@@ -17,6 +17,7 @@ class Command:
     `argv` goes to the system as it is; a user's shell line is `Command.shell(...)`. `user` '' = Fraisier's
     own. `env` is the whole environment of the process besides PATH, HOME and LANG. `timeout` in seconds.
     One in the `background` leaves the processor to whatever else wants it: services, and Fraisier itself.
+    `shown` stands for what nobody would read, as a program of ours.
     """
 
     argv: tuple[str, ...]
@@ -27,6 +28,7 @@ class Command:
     timeout: float | None = None
     background: bool = False
     here: bool = False  # on Fraisier's own machine, where the release is built for its host
+    shown: str = ""
 
     @classmethod
     def shell(
@@ -46,6 +48,7 @@ class Command:
     def describe(self) -> str:
         """The command as typed by a person, without values of the environment."""
         line = self.argv[2] if self.argv[:2] == ("/bin/sh", "-c") else shlex.join(self.argv)
+        line = self.shown or line
         prefix = f"sudo -u {self.user} " if self.user else ""
         where = f"in {self.cwd}" if self.cwd else ""
         where += (", " if where else "") + "on Fraisier's own machine" if self.here else ""

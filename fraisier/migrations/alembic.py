@@ -13,12 +13,14 @@ is atomic where the database has transactional DDL and it opens no `autocommit_b
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fraisier.application.ports import Answer, CommandEnv
 from fraisier.domain.acts import Command
 from fraisier.domain.fraise import Environment
-from fraisier.domain.migration import Pending, WayDown
+from fraisier.domain.migration import BASE, Pending, WayDown
 from fraisier.migrations.lines import database_of, line, revision, words
-from fraisier.migrations.readers import ALEMBIC, answer_in, pending_of
+from fraisier.migrations.readers import ALEMBIC, ALEMBIC_DOWN, answer_in, pending_of
 
 
 class Alembic:
@@ -51,12 +53,15 @@ class Alembic:
     ) -> tuple[Command, ...]:
         """https://alembic.sqlalchemy.org/en/latest/tutorial.html#downgrading
 
-        Several heads are gone back to one after the other: each downgrade takes back what is above its own.
+        To anything but `base` by a program of ours: what was migrated may have begun a line of its own, which
+        is above none of the heads of before.
         """
-        heads = revision(way.to).split(",")
-        return tuple(
-            line(environment, release_folder, env, _alembic(environment, "downgrade", head)) for head in heads
-        )
+        heads = revision(way.to)
+        plain = _alembic(environment, "downgrade", heads)
+        if heads == BASE:
+            return (line(environment, release_folder, env, plain),)
+        text = f"{_python(environment)} -c {words(ALEMBIC_DOWN, _config(environment), heads)}"
+        return (replace(line(environment, release_folder, env, text), shown=plain),)
 
 
 def _python(environment: Environment) -> str:

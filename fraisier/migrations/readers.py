@@ -17,16 +17,16 @@ ANSWER = "fraisier-answer: "  # begins the line with the document: a project's o
 # SQL that removes what no way down brings back.
 _DESTROYS = r"(?i)\b(DROP\s+(TABLE|COLUMN|SCHEMA|DATABASE)|TRUNCATE|DELETE\s+FROM)\b"
 
-# argv: the configuration's path, `current` or `pending`.
-ALEMBIC = f"""
+# What both of Alembic's programs begin with. argv: the configuration's path, and what is wanted.
+_ALEMBIC = """
 import ast, inspect, json, re, sys, textwrap
-from alembic.config import Config
+from alembic.config import Config, main
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 path, what = sys.argv[1:]
 config = Config(toml_file=path) if path.endswith(".toml") else Config(path)
 script = ScriptDirectory.from_config(config)
-found = {{}}
+found = {}
 def look(heads, context):
     several = heads if isinstance(heads, (tuple, list, set)) else [heads] if heads else []
     found["heads"] = tuple(sorted(several))
@@ -39,6 +39,36 @@ except Exception as error:
     print(type(error).__name__ + ": " + str(error), file=sys.stderr)
     names = [each.__name__ for each in type(error).__mro__]
     sys.exit(75 if "OperationalError" in names or "InterfaceError" in names else 1)
+def parents(revision):
+    for several in (revision.down_revision, getattr(revision, "dependencies", None)):
+        for each in (several if isinstance(several, (tuple, list)) else [several]):
+            if each:
+                yield script.get_revision(each)
+def up_to(heads):
+    below, waiting = {}, [script.get_revision(each) for each in heads]
+    while waiting:
+        revision = waiting.pop()
+        if revision.revision not in below:
+            below[revision.revision] = revision
+            waiting.extend(parents(revision))
+    return below
+"""
+
+# Wanted are the heads to go back to, joined by commas. `alembic downgrade` takes back what is above one
+# revision, so it is told of each that grows out of what is to stay, and of its line: b1@a1 is a1, but of what
+# is above only b1 and what is above that.
+ALEMBIC_DOWN = f"""{_ALEMBIC}
+stays, applied = up_to(what.split(",")), up_to(found["heads"])
+for name, revision in applied.items():
+    below = [each.revision for each in parents(revision)]
+    if name not in stays and all(each in stays for each in below):
+        lines = revision.down_revision or "base"
+        line = lines if isinstance(lines, str) else lines[0]
+        main(argv=["-c", path, "downgrade", name + "@" + line])
+"""
+
+# Wanted is `current` or `pending`.
+ALEMBIC = f"""{_ALEMBIC}
 def body(module, name):
     function = getattr(module, name, None)
     if function is None:
@@ -51,11 +81,6 @@ def names_in(nodes):
     constants = [each.value for each in walked if isinstance(each, ast.Constant)]
     texts = " ".join(each for each in constants if isinstance(each, str))
     return {{each.attr for each in walked if isinstance(each, ast.Attribute)}}, texts
-def parents(revision):
-    for several in (revision.down_revision, getattr(revision, "dependencies", None)):
-        for each in (several if isinstance(several, (tuple, list)) else [several]):
-            if each:
-                yield script.get_revision(each)
 def describe(revision):
     up, down = body(revision.module, "upgrade"), body(revision.module, "downgrade")
     called, texts = names_in(up)
@@ -67,12 +92,7 @@ def describe(revision):
     }}
 answer = {{"current": ",".join(found["heads"]) or "base"}}
 if what == "pending":
-    applied, waiting = set(), [script.get_revision(each) for each in found["heads"]]
-    while waiting:
-        revision = waiting.pop()
-        if revision.revision not in applied:
-            applied.add(revision.revision)
-            waiting.extend(parents(revision))
+    applied = up_to(found["heads"])
     every = reversed(list(script.walk_revisions()))
     answer["pending"] = [describe(each) for each in every if each.revision not in applied]
 print("\\n{ANSWER}" + json.dumps(answer))

@@ -58,6 +58,16 @@ class Project:
         }
         return {**wrappers, **make[self.framework](self, kinds)}
 
+    def branched(self, **revisions: str) -> dict[str, str]:
+        """Alembic's files of revisions that are no line: each with its parents and its kind, as `b2="a1 b1 plain"`.
+
+        The table of each is called t and its name.
+        """
+        files = self.files()
+        for name, (*parents, kind) in ((name, text.split()) for name, text in revisions.items()):
+            files[f"migrations/versions/{name}.py"] = _revision(self, name, tuple(parents), kind)
+        return files
+
     def names(self, *kinds: str) -> Sequence[str]:
         """What the framework calls these migrations, without what it adds."""
         numbers = range(1, len(kinds) + 1)
@@ -71,12 +81,13 @@ class Project:
             return "base"
         return f"shop.{number:04}_step" if self.framework == "django" else f"{number:04}"
 
-    def sql(self, kind: str, n: int) -> tuple[str, str | None]:
+    def sql(self, kind: str, n: int | str) -> tuple[str, str | None]:
         """Up and down."""
         create, drop = f"CREATE TABLE t{n} (id int)", f"DROP TABLE t{n}"
         if kind == "irreversible":
             return create, None
         if kind == "destroys":
+            assert isinstance(n, int)
             return f"DROP TABLE t{n - 1}", f"CREATE TABLE t{n - 1} (id int)"
         if kind == "broken":
             return f"{create}; SELECT 1/0", drop
@@ -100,14 +111,20 @@ with create_engine(url, poolclass=pool.NullPool).connect() as connection:
 """
     files = {"alembic.ini": "[alembic]\nscript_location = migrations\n", "migrations/env.py": env}
     for n, kind in enumerate(kinds, 1):
-        up, down = project.sql(kind, n)
-        body = f"op.execute({down!r})" if down else "raise NotImplementedError"
-        previous = f"{n - 1:04}" if n > 1 else None
-        files[f"migrations/versions/{n:04}.py"] = (
-            f'"""step"""\nfrom alembic import op\nrevision = "{n:04}"\ndown_revision = {previous!r}\n'
-            f"def upgrade():\n    op.execute({up!r})\ndef downgrade():\n    {body}\n"
-        )
+        previous = (f"{n - 1:04}",) if n > 1 else ()
+        files[f"migrations/versions/{n:04}.py"] = _revision(project, f"{n:04}", previous, kind, table=n)
     return files
+
+
+def _revision(
+    project: Project, name: str, parents: tuple[str, ...], kind: str, *, table: int | None = None
+) -> str:
+    up, down = project.sql(kind, name if table is None else table)
+    body = f"op.execute({down!r})" if down else "raise NotImplementedError"
+    return (
+        f'"""step"""\nfrom alembic import op\nrevision = "{name}"\ndown_revision = {parents or None!r}\n'
+        f"def upgrade():\n    op.execute({up!r})\ndef downgrade():\n    {body}\n"
+    )
 
 
 def _django(project: Project, kinds: Sequence[str]) -> dict[str, str]:

@@ -41,6 +41,11 @@ class Shop:
         extra = {"bad": "x"} if bad else {}
         return self.site.push({"VERSION": str(len(kinds)), **self.project.files(*kinds), **extra})
 
+    def push_branched(self, version: str, *, bad: bool = False, **revisions: str) -> str:
+        """Alembic's revisions that are no line; see `Project.branched`."""
+        extra = {"bad": "x"} if bad else {}
+        return self.site.push({"VERSION": version, **self.project.branched(**revisions), **extra})
+
     def reconfigure(self, more: str, lines: str = HEALTH) -> None:
         """Other lines in the environment."""
         self.site.write_config(f"{lines}\n{self.project.config(more)}")
@@ -65,7 +70,7 @@ class Shop:
 
     @property
     def tables(self) -> list[str]:
-        listed = "SELECT relname FROM pg_class WHERE relname ~ '^t[0-9]+$' ORDER BY 1"
+        listed = "SELECT relname FROM pg_class WHERE relname ~ '^t[a-z]?[0-9]+$' ORDER BY 1"
         return self.psql(listed).split()
 
     def psql(self, sql: str) -> str:
@@ -161,6 +166,93 @@ def test_what_every_framework_does(tmp_path, framework, postgresql_url, postgres
         assert "The database was taken back" in broken["error_message"]
 
         assert shop.site.version == "1"
+
+
+# ------------------------------------------------------------------------------- Alembic with several heads
+
+ROOT = {"r1": "plain"}
+FORK = {"r1": "plain", "a1": "r1 plain", "b1": "r1 plain"}
+APART = {"a1": "plain", "b1": "plain"}  # two lines that have nothing in common
+HEADS = {  # what was there, what is pending, where the database is before and after
+    "two heads": (ROOT, {"a1": "r1 plain", "b1": "r1 plain"}, "r1", "a1,b1"),
+    "the next of both heads": (FORK, {"a2": "a1 plain", "b2": "b1 plain"}, "a1,b1", "a2,b2"),
+    "the next of one head": (FORK, {"b2": "b1 plain", "b3": "b2 plain"}, "a1,b1", "a1,b3"),
+    "the next of one line": (APART, {"b2": "b1 plain"}, "a1,b1", "a1,b2"),
+    "what joins both heads": (FORK, {"m1": "a1 b1 plain"}, "a1,b1", "m1"),
+    "a second head": ({"r1": "plain", "a1": "r1 plain"}, {"b1": "r1 plain"}, "a1", "a1,b1"),
+    "a second line": ({"a1": "plain"}, {"b1": "plain", "b2": "b1 plain"}, "a1", "a1,b2"),
+    "a second head, joined": (
+        {"r1": "plain", "b1": "r1 plain"},
+        {"a1": "r1 plain", "m1": "a1 b1 plain"},
+        "b1",
+        "m1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_several_heads_are_migrated_and_taken_back_to_exactly_those_of_before(
+    tmp_path, case, postgresql_url, postgresql_server
+):
+    there, pending, before, after = HEADS[case]
+    refusing = "on_irreversible: refuse"
+    with (
+        a_shop(tmp_path, "alembic", postgresql_url, postgresql_server, refusing) as shop,
+        shop.site.working(),
+    ):
+        shop.push_branched("1", **there)
+        first = shop.deploy()
+        assert (first["status"], shop.notes(first["id"])[-1]) == ("success", ("migrated", before)), first
+        tables = shop.tables
+
+        shop.push_branched("2", bad=True, **there, **pending)
+        row = shop.deploy()
+        assert row["status"] == "rolled_back", (row, shop.site.output(row["id"]))
+        assert shop.notes(row["id"]) == [("planned", before), ("migrated", after), ("taken_back", before)]
+        told = shop.detail(row["id"], "planned")
+        assert told["verdict"] == "reversible"
+        assert {each["name"] for each in told["pending"]} == {f"{name}_step" for name in pending}
+        assert (shop.tables, shop.site.version) == (tables, "1")
+
+
+def test_one_head_of_several_without_a_way_down_or_broken_stops_the_deployment(
+    tmp_path, postgresql_url, postgresql_server
+):
+    refusing = "on_irreversible: refuse"
+    with (
+        a_shop(tmp_path, "alembic", postgresql_url, postgresql_server, refusing) as shop,
+        shop.site.working(),
+    ):
+        shop.push_branched("1", **FORK)
+        assert shop.deploy()["status"] == "success"
+        shop.push_branched("2", **FORK, a2="a1 plain", b2="b1 irreversible")
+        refused = shop.deploy()
+        assert (refused["status"], refused["cause"]) == ("failed", "irreversible"), refused
+        assert "b2_step" in refused["error_message"]
+
+        shop.push_branched("3", **FORK, a2="a1 plain", b2="b1 broken")
+        broken = shop.deploy()
+        assert (broken["status"], broken["cause"]) == ("failed", "migration"), broken
+        assert shop.notes(broken["id"])[-1] == ("taken_back", "a1,b1")
+        assert "is as it was" in broken["error_message"] or "was taken back" in broken["error_message"]
+        assert (shop.tables, shop.site.version) == (["ta1", "tb1", "tr1"], "1")
+
+
+def test_a_person_goes_back_to_several_heads(tmp_path, postgresql_url, postgresql_server):
+    with a_shop(tmp_path, "alembic", postgresql_url, postgresql_server) as shop, shop.site.working():
+        releases: list[str] = []
+        revisions = dict(FORK)
+        for version, more in (("1", {}), ("2", {"b2": "b1 plain"}), ("3", {"m1": "a1 b2 plain"})):
+            revisions |= more
+            shop.push_branched(version, **revisions)
+            row = shop.deploy()
+            assert row["status"] == "success", (row, shop.site.output(row["id"]))
+            releases.append(row["release"])
+        requested = shop.site.fraisier.roll_back(KEY, to=releases[0], by="alice", with_database=True)
+        assert "from revision m1 to a1,b1" in requested.database
+        row = shop.site.ended(requested.deployment.id)
+        assert (row["status"], shop.site.version, shop.tables) == ("success", "1", ["ta1", "tb1", "tr1"]), row
+        assert shop.notes(row["id"])[-1] == ("migrated", "a1,b1")
 
 
 # ---------------------------------------------------------------------------------------- killed in the middle
