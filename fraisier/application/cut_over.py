@@ -177,10 +177,11 @@ class CutOver:
         scene.output.line(f"wrote {act.destination}")
 
     def remove_file(self, act: RemoveFile, _: Scene) -> None:
-        """Missing is fine."""
+        """Missing is fine, also in a folder that is read-only: a unit that Fraisier did not write."""
         stage = self._stage
         with stage.host.guard(stage.ground):
-            stage.host.remove(act.destination)
+            if stage.host.kind(act.destination) != "missing":
+                stage.host.remove(act.destination)
 
     def is_needless(self, act: UnitCommand) -> bool:
         """Whether what a command would bring about is so already."""

@@ -149,7 +149,10 @@ def _problems(
     if brought and not host.writable(at_home(host, words.unit_folder(spec))):
         message = f"cannot install {unit}: {words.unit_folder(spec)} is not writable for Fraisier"
         key = "run" if environment.run else "unit_file"
-        yield Problem(message, f"Run Fraisier as root, or install the unit yourself and drop `{key}:`")
+        path = f"{words.unit_folder(spec)}/{unit}"
+        more = " (docs/zero-downtime.md shows one)" if environment.is_blue_green else ""
+        hint = f"Run Fraisier as root, or install {path} yourself{more} and drop `{key}:`"
+        yield Problem(message, hint)
     if environment.run and (secrets := _secret_names(environment)):
         message = f"{', '.join(secrets)} of `env:` are secrets, which are not written into a unit"
         yield Problem(message, "The service gets them from `env_file:`", fatal=False)
