@@ -279,12 +279,17 @@ class SSHHost:
                     self._connection.close()
                 self._connection = Connection(self.name, self._options)
                 self._accounts.forget()
-                if lacks := self._connection.facts.lacks:
-                    message = f"cannot use host {self.name}: it lacks {lacks}"
-                    hint = "Install coreutils, util-linux and tar there"
-                    raise StepFailed(Cause.preflight, message, hint)
+            if lacks := self._connection.facts.lacks:
+                self._connection.close()  # the next look finds what was installed meanwhile
+                raise self._lacking(lacks)
             self._connection.use(0)
             return self._connection
+
+    def _lacking(self, lacks: str) -> StepFailed:
+        hint = "Install coreutils, util-linux and tar there"
+        if "busybox" in lacks:
+            hint += ", before busybox's in PATH, and a /bin/sh that is not busybox's (dash)"
+        return StepFailed(Cause.preflight, f"cannot use host {self.name}: it lacks {lacks}", hint)
 
     @property
     def _facts(self) -> Facts:

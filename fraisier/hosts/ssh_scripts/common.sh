@@ -155,9 +155,16 @@ facts() {
   [ ! -e "${XDG_RUNTIME_DIR:-/nowhere}/systemd/private" ] || facts_user=1
   [ ! -r /proc/sys/kernel/random/boot_id ] || IFS= read -r facts_boot </proc/sys/kernel/random/boot_id
   facts_lacks=
-  for facts_tool in base64 env flock head mv setsid stat sync tar timeout; do
+  for facts_tool in base64 env flock head mv $([ "$me" != 0 ] || echo setpriv) setsid stat sync tar timeout; do
     command -v "$facts_tool" >/dev/null || facts_lacks="$facts_lacks $facts_tool"
   done
+  # Of busybox, base64 says nothing of a full disk, flock waits for ever or not at all, setpriv knows no users,
+  # timeout leaves behind what a program started.
+  facts_less=
+  for facts_tool in base64 flock timeout $([ "$me" != 0 ] || echo setpriv); do
+    case $("$facts_tool" --help 2>&1 </dev/null) in BusyBox*) facts_less="$facts_less $facts_tool" ;; esac
+  done
+  [ -z "$facts_less" ] || facts_lacks="$facts_lacks$facts_less (busybox's do less than is needed)"
   printf '\n%s %s\n' "$nonce" "$(printf '%s\n' "$me" "$(id -un)" "${HOME:-/}" "$PATH" "${LANG:-C.UTF-8}" \
     "$facts_systemd" "$facts_user" "$facts_boot" "$(command -v nice)" "$facts_lacks" | base64 -w0)"
 }
