@@ -231,6 +231,9 @@ def _hosts(found: Mapping[str, Any]) -> Iterator[Figure]:
     name = f"{found['hosts']} real servers deployed at once, against one of them"
     beside = f"{found['all_seconds']:g} s, one alone {found['one_seconds']:g} s"
     yield Figure(name, found["times"], "times", 3, beside=beside)
+    bare = found["one_pass"]
+    beside = f"{bare['all_seconds']:g} s, one alone {bare['one_seconds']:g} s"
+    yield Figure("the same where one pass is enough", bare["times"], "times", beside=beside)
 
 
 def as_text(found: Mapping[str, Any], figures: Sequence[Figure]) -> str:
