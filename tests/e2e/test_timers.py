@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -41,18 +42,19 @@ def test_a_deployment_installs_timers_that_fire_in_the_release_as_the_user(offic
 
 
 def test_each_run_is_in_the_history_with_what_it_printed(office):
-    found = until(
-        "runs of both", lambda: office.runs("after") and [*office.runs("tick"), *office.runs("after")]
-    )
-    ended = [row for row in found if row["status"] != "running"]
+    def both() -> list[dict[str, Any]]:
+        found = [[row for row in office.runs(job) if row["status"] != "running"] for job in ("tick", "after")]
+        return [*found[0], *found[1]] if all(found) else []
+
+    ended = until("runs of both to have ended", both)
     assert {(row["job"], row["trigger"], row["status"], row["exit_code"]) for row in ended} == {
         ("tick", "scheduled", "success", 0),
         ("after", "dependency", "success", 0),
     }
-    assert {row["release"] for row in found} == {
+    assert {row["release"] for row in ended} == {
         office.server.run(f"basename $(readlink {APP}/current)").stdout.strip()
     }
-    assert len({row["invocation"] for row in found}) == len(found)
+    assert len({row["invocation"] for row in ended}) == len(ended)
 
 
 def test_a_run_that_fails_is_tried_again_and_both_tries_are_told(office):
