@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -36,6 +37,7 @@ def gone(pid: int, within: float = 2.0) -> bool:
 
 
 def open_descriptors() -> int:
+    gc.collect()  # what other tests of this process have left open is closed now, and not in between
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -118,4 +120,4 @@ def test_no_descriptor_stays_open() -> None:
     for _ in range(5):
         processes.capture(shell("true", stdin=b"x"))
         processes.capture(Program(argv=("no-such-program",), env=ENV, stdin=b"x"))
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
