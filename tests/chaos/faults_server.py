@@ -18,6 +18,7 @@ from tests.chaos.world import World
 from tests.disks import Machine, machine
 from tests.e2e.shop import APP, DATABASE, Shop
 from tests.integration.site import until
+from tests.processes import alive
 from tests.servers import Server, no_servers_because, servers_in
 from tests.servers.postgresql import programs_folder
 
@@ -66,7 +67,7 @@ def lose_power(server: Server, made: Machine) -> None:
     pid = server.pid
     made.lose_unsynced()
     os.kill(pid, signal.SIGKILL)
-    until("the power to be gone", lambda: not Path(f"/proc/{pid}").exists())
+    until("the power to be gone", lambda: not alive(pid))
     made.unplug()
     made.plug_in()
     server.start()

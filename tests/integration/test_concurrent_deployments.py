@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from itertools import count, pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from fraisier.domain.deployment import Trigger
 from fraisier.domain.errors import StoreUnavailable
 from fraisier.worker import Worker
 from tests.integration.site import Site, until
+from tests.processes import alive
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_killed_worker_is_succeeded_by_another_and_its_build_is_ended(site, tm
         row = site.ended(deployment, 40)
     assert row["status"] == "success", row
     build = int(note.read_text())
-    until("the end of the dead worker's build", lambda: not Path(f"/proc/{build}").exists())
+    until("the end of the dead worker's build", lambda: not alive(build))
     assert row["attempts"] == 2
 
 

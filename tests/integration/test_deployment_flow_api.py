@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from fraisier.domain.deployment import Trigger
 from tests.integration.site import KEY, Site, service, until
+from tests.processes import alive
 
 
 @contextmanager
@@ -157,14 +156,6 @@ def test_a_cancel_ends_the_whole_process_tree(site, tmp_path):
     assert time.monotonic() - begun < 10
     for pid in map(int, note.read_text().split()):
         until(f"the end of {pid}", lambda pid=pid: not alive(pid))
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_build_that_takes_too_long_is_ended(site):

@@ -16,6 +16,7 @@ import pytest
 from fraisier import wiring
 from fraisier.domain.run import RunStatus
 from tests.integration.site import KEY, Site, until
+from tests.processes import alive
 
 JOB = "command: sh ./load.sh\nparameters: {day: today}"
 
@@ -77,13 +78,6 @@ def pipeline(folder: Path, lines: str = "") -> Iterator[Pipeline]:
 def site(tmp_path: Path) -> Iterator[Pipeline]:
     with pipeline(tmp_path) as made, made.working():
         yield made
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def test_a_pipeline_is_deployed_and_not_run_until_somebody_asks(site: Pipeline) -> None:

@@ -13,6 +13,7 @@ import pytest
 from fraisier.application.ports import Job, Program
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.hosts.processes import LocalProcesses
+from tests.processes import alive
 
 ENV = {"PATH": os.environ["PATH"]}
 
@@ -21,19 +22,11 @@ def shell(line: str, **changes: object) -> Program:
     return Program(argv=("sh", "-c", line), env=ENV, **changes)  # type: ignore[arg-type]
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
 def gone(pid: int, within: float = 2.0) -> bool:
     deadline = time.monotonic() + within
-    while is_alive(pid) and time.monotonic() < deadline:
+    while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return not is_alive(pid)
+    return not alive(pid)
 
 
 def open_descriptors() -> int:
@@ -100,7 +93,7 @@ def test_a_stream_that_is_left_ends_the_program() -> None:
     job, _ = listening()
     with LocalProcesses().stream(shell("echo $$; exec yes"), job) as chunks:
         pid = int(next(chunks).split(b"\n")[0])
-        assert is_alive(pid)
+        assert alive(pid)
     assert gone(pid)
 
 
