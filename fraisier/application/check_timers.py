@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from fraisier.application import units_program
 from fraisier.application.ports import Host, Problem
 from fraisier.application.release_marker import read_marker
 from fraisier.deployers.common import candidate
 from fraisier.deployers.scheduled import install, may_have_units, write
-from fraisier.deployers.timer_units import HEAD, env_of, kept_jobs, key_of, name_of, problem_of, timer_of
+from fraisier.deployers.timer_units import (
+    HEAD,
+    env_of,
+    files_of,
+    kept_jobs,
+    key_of,
+    name_of,
+    problem_of,
+    timer_of,
+)
 from fraisier.domain.errors import StepFailed
 from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.release import Layout
@@ -19,6 +28,14 @@ from fraisier.domain.release import Layout
 FOLDER = "/etc/systemd/system"
 CHAINS = 249  # the version since which a unit is started after another's success: systemd.unit(5), OnSuccess=
 _OTHERWISE = "say `keeper: worker`, then Fraisier's own worker keeps the schedule"
+# $1: how a unit of ours begins; then where ours are to be.
+FOREIGN = """\
+head=$1
+shift
+for place; do
+  { [ -e "$place" ] || [ -L "$place" ]; } || continue
+  [ -f "$place" ] && [ ! -L "$place" ] && [ "$(head -n 1 -- "$place")" = "$head" ] || printf '%s\\n' "$place"
+done"""
 _WRITTEN = "cd {folder} 2>/dev/null && grep -lsm 1 '^{head} ' fraisier-*-*-*.service || :"
 
 
@@ -39,6 +56,7 @@ def timer_problems(environment: Environment, host: Host) -> Iterator[Problem]:
         message = f"cannot start a job after another one: systemd {version} of {host.name} does not know how"
         yield Problem(message, f"It takes version {CHAINS}; or {_OTHERWISE}")
     yield from _program(environment, host)
+    yield from _taken(environment, host)
     if environment.log_file and host.inspect(("sh", "-c", "command -v logrotate")).code != 0:
         message = f"{environment.log_file} will grow without end: there is no logrotate on {host.name}"
         yield Problem(message, "sudo apt-get install logrotate", fatal=False)
@@ -60,6 +78,21 @@ def _program(environment: Environment, host: Host) -> Iterator[Problem]:
         said = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.code}"])[-1]
         message = f"cannot write units on {host.name}: {said.removeprefix('cannot ')}"
         yield Problem(message, f"{units_program.hint(name_of(environment.key))}. Or {_OTHERWISE}")
+
+
+def _taken(environment: Environment, host: Host) -> Iterator[Problem]:
+    """Names that units of somebody else have: one of ours would replace theirs, or be waited for in vain."""
+    names = files_of(environment)
+    places = [posixpath.join(FOLDER, name) for name in names]
+    told = zip(places, _shown(host, ("Id", "FragmentPath"), names), strict=False)
+    taken = {path for place, each in told if (path := each.get("FragmentPath", "")) not in ("", place)}
+    head = f"{HEAD} {environment.key}"
+    found = host.inspect(("sh", "-c", FOREIGN, "sh", head, *places), timeout=20.0).stdout
+    for path in sorted(taken | set(found.decode(errors="replace").splitlines())):
+        name = posixpath.basename(path)
+        message = f"cannot write {name} on {host.name}: there is {path}, which Fraisier did not write"
+        hint = f"Rename the job in fraises.yaml, or remove that unit: sudo systemctl disable --now {name}"
+        yield Problem(message, f"{hint} && sudo rm {path} && sudo systemctl daemon-reload")
 
 
 def left_units(host: Host, wanted: Collection[EnvironmentKey]) -> Iterator[Problem]:
@@ -106,11 +139,16 @@ def stopped_timers(environment: Environment, host: Host) -> Iterator[str]:
     timers = [timer_of(key, job.name) for job in kept_jobs(environment) if job.schedule is not None]
     if not timers:
         return
-    words = ("systemctl", "show", "--property=Id,LoadState,ActiveState", "--", *timers)
-    for part in host.inspect(words, timeout=20.0).stdout.decode(errors="replace").split("\n\n"):
-        told = dict(line.split("=", 1) for line in part.splitlines() if "=" in line)
+    for told in _shown(host, ("Id", "LoadState", "ActiveState"), timers):
         if told.get("LoadState", "not-found") != "not-found" and told.get("ActiveState") != "active":
             yield told.get("Id", "")
+
+
+def _shown(host: Host, properties: Sequence[str], units: Sequence[str]) -> Iterator[dict[str, str]]:
+    """What systemd says of each, in their order; nothing where it does not answer."""
+    words = ("systemctl", "show", f"--property={','.join(properties)}", "--", *units)
+    for part in host.inspect(words, timeout=20.0).stdout.decode(errors="replace").split("\n\n"):
+        yield dict(line.split("=", 1) for line in part.splitlines() if "=" in line)
 
 
 def units_of_before(key: EnvironmentKey, host: Host) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from fraisier.application import units_program
 from fraisier.application.ports import Finished, Host
 from fraisier.deployers.scheduled import install
-from fraisier.deployers.timer_units import is_about, kept_jobs, name_of, service_of
+from fraisier.deployers.timer_units import HEAD, is_about, kept_jobs, name_of, service_of
 from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, FraisierError, StepFailed
 from fraisier.domain.fraise import Environment
@@ -16,7 +16,7 @@ from fraisier.domain.release import Layout
 from fraisier.domain.report import LONGEST, name_of_run
 
 LINES = 400  # of the journal's end
-_SHOWN = ("Id", "Description", "InvocationID", "ActiveState")
+_SHOWN = ("Id", "Description", "FragmentPath", "InvocationID", "ActiveState")
 _OVER = frozenset({"inactive", "failed", ""})
 _QUICK = 20.0  # seconds
 LIST = 'ls -1 -- "$1" 2>/dev/null | LC_ALL=C grep -aE "$2" | head -n 500'
@@ -65,10 +65,19 @@ class Reports:
         for part in shown.decode("utf-8", "replace").split("\n\n"):
             told = dict(line.split("=", 1) for line in part.splitlines() if "=" in line)
             unit = told.get("Id", "")
-            is_ours = unit in known or is_about(key, told.get("Description", ""))
-            if is_ours and told.get("ActiveState", "") not in _OVER:
+            if told.get("ActiveState", "") in _OVER:
+                continue
+            is_ours = is_about(key, told.get("Description", ""))
+            if is_ours or (unit in known and self._wrote(told.get("FragmentPath", ""))):
                 found[unit] = told.get("InvocationID", "")
         return found
+
+    def _wrote(self, path: str) -> bool:
+        """Whether a unit with the name of ours, and another description, is ours: who waits for somebody
+        else's waits for ever. Without a file it is what is left of one that was removed as it ran.
+        """
+        head = f"{HEAD} {self._environment.key}\n"
+        return not path or (self._host.read(path) or b"").startswith(head.encode())
 
     def read(self, names: Sequence[str]) -> Mapping[str, bytes]:
         """What is in those that are there.

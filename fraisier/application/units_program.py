@@ -11,20 +11,22 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
+from fraisier.deployers.timer_units import HEAD, key_of
 from fraisier.domain.secret import Secret
 from fraisier.domain.timer_acts import PROGRAM, InstallUnits, WriteUnits
 
 LIST = "/etc/fraisier/units.list"
 PATIENCE = 90.0  # seconds for systemd to verify and start them
 
-# $1: what root runs, $2: the bundle ('' = none), $3: verb, $4: environment, $5-$8: what its row would be.
+# $1: what root runs, $2: how units of the environment begin, $3: the bundle ('' = none), $4: verb,
+# $5: environment, $6-$9: what its row would be.
 _CALL = """\
-script=$1 source=$2 verb=$3 name=$4 user=$5 app=$6 env_file=$7 log=$8
-shift 8
+script=$1 head=$2 source=$3 verb=$4 name=$5 user=$6 app=$7 env_file=$8 log=$9
+shift 9
 if [ "$verb" = apply ] && [ ! -e "$source" ]; then verb=remove; fi
 [ "$verb" = apply ] || source=
 if [ "$verb" = remove ] || [ "$verb" = pause ]; then
-  ls -d "/etc/systemd/system/$name-"* >/dev/null 2>&1 || exit 0
+  grep -qsxFe "$head" /etc/systemd/system/"$name"-*.service || exit 0
 fi
 if [ "$(id -u)" = 0 ]; then
   set -- /bin/sh -c "$script" fraisier-units "$verb" "$name" "$user" "$app" "$env_file" "$log" "$@"
@@ -42,7 +44,8 @@ exec "$@"
 def call(verb: str, row: InstallUnits, *words: str) -> tuple[str, ...]:
     """The command for `verb`, about the units of the environment that `row` names."""
     about = (row.name, row.user, row.app_path, row.env_file, row.log_file)
-    return ("/bin/sh", "-c", _CALL, "fraisier-units", _given(), row.source, verb, *about, *words)
+    head = f"{HEAD} {key_of(row.name)}"
+    return ("/bin/sh", "-c", _CALL, "fraisier-units", _given(), head, row.source, verb, *about, *words)
 
 
 def hint(name: str) -> str:

@@ -70,7 +70,7 @@ def _first(target: TargetActs, acts: tuple[Act, ...]) -> TargetActs:
 
 def may_have_units(environment: Environment) -> bool:
     """Whether there are units of it, or may be some of before."""
-    return environment.type is FraiseType.scheduled or bool(kept_jobs(environment))
+    return environment.type in (FraiseType.scheduled, FraiseType.etl)
 
 
 def install(environment: Environment, release: str) -> InstallUnits:

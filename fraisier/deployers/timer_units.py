@@ -74,6 +74,13 @@ def kept_jobs(environment: Environment) -> list[Job]:
     return [job for job in environment.jobs.values() if job.keeper is Keeper.systemd]
 
 
+def files_of(environment: Environment) -> list[str]:
+    """The names of all its units."""
+    key, jobs = environment.key, kept_jobs(environment)
+    timers = [timer_of(key, job.name) for job in jobs if job.schedule is not None]
+    return [*(service_of(key, job.name) for job in jobs), *timers]
+
+
 def units_of(environment: Environment, release: Candidate) -> tuple[Unit, ...]:
     """All units of an environment, as they are while `release` is its current one.
 

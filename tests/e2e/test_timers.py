@@ -202,14 +202,37 @@ def test_a_new_release_and_a_new_schedule_replace_the_units(office):
     assert not [name for name in office.units() if "year" in name]
 
 
-def test_units_of_others_are_left_alone(office):
+def test_units_of_others_are_left_alone_and_nobody_waits_for_them(office):
     assert {f"{NAMES}foreign.service", "fraisier-office-staging-x.timer"} <= set(office.units())
-    office.configure({"tick": TICK, "foreign": YEARLY})
-    said = office.deploy(check=False)
-    assert said.returncode == 1
-    assert "was not written by Fraisier" in said.stdout + said.stderr
+    office.server.write(f"/run/systemd/system/{NAMES}hidden.service", "[Service]\nExecStart=/bin/sleep 600\n")
+    office.server.run(f"systemctl daemon-reload; systemctl start {NAMES}foreign {NAMES}hidden")
+    for job, place in (("foreign", "/etc/systemd/system"), ("hidden", "/run/systemd/system")):
+        office.configure({"tick": TICK, job: YEARLY})
+        said = office.deploy(check=False)
+        assert said.returncode == 1
+        assert f"there is {place}/{NAMES}{job}.service, which Fraisier did not write" in said.stderr
+        assert f"{place}/{NAMES}{job}.service" in office.fraisier("doctor", check=False).stdout
     assert "/bin/sleep" in office.server.run(f"cat /etc/systemd/system/{NAMES}foreign.service").stdout
     assert office.timers() == [f"{NAMES}tick.timer"]
+    office.server.run(f"systemctl is-active {NAMES}foreign {NAMES}hidden")
+
+
+def test_root_itself_refuses_to_hide_a_unit_of_another_folder(office):
+    bundle = (
+        f"fraisier-units 1\nunit {NAMES}hidden.service\n# Written by Fraisier for office/production\n[Service]\n"
+        'Type=oneshot\nUser=office\nNoNewPrivileges=true\nExecStart=/bin/sh -c "true"\n.\nend\n'
+    )
+    office.server.write("/srv/bundle", bundle)
+    apply = "import os; from fraisier.application import units_program as p; from fraisier.domain.timer_acts import InstallUnits as I; "
+    apply += "words = p.call('apply', I(name='fraisier-office-production', source='/srv/bundle', user='office', app_path='/var/www/office'))"
+    done = office.server.run([PYTHON, "-c", f"{apply}; os.execv(words[0], words)"], check=False)
+    assert done.returncode == 1
+    assert f"it would hide /run/systemd/system/{NAMES}hidden.service" in done.stderr
+    assert office.timers() == [f"{NAMES}tick.timer"]
+    office.server.run(
+        f"systemctl stop {NAMES}foreign {NAMES}hidden; rm /run/systemd/system/{NAMES}hidden.service"
+    )
+    office.server.run("systemctl daemon-reload")
 
 
 def test_a_deployment_that_fails_brings_the_old_units_back(office):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fraisier.application import units_program
-from fraisier.application.check_timers import changed_units
+from fraisier.application import check_timers, units_program
+from fraisier.application.check_timers import changed_units, timer_problems
+from fraisier.application.ports import Finished, Problem
 from fraisier.deployers.common import candidate
 from fraisier.deployers.scheduled import write
 from fraisier.domain.fraise import Environment, FraiseType
@@ -98,3 +101,57 @@ def test_units_of_others_are_none_of_ours(deployed: Deployed) -> None:
 
 def test_where_no_release_runs_nothing_is_otherwise(deployed: Deployed) -> None:
     assert list(changed_units(REPORTS, deployed.host, "")) == []
+
+
+# ------------------------------------------------------------------------------ units of somebody else
+class Systemd(FakeHost):
+    """A host with systemd, whose folder of units is a real one; `loaded` are units from other folders."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(root=str(folder))
+        self.loaded: dict[str, str] = {}
+
+    def inspect(self, argv: Sequence[str], *, timeout: float = 10.0) -> Finished:
+        if argv[0] == "systemctl":
+            shown = "249" if "--property=Version" in argv else "\n".join(map(self._shown, argv[4:]))
+            return Finished(code=0, stdout=shown.encode(), stderr=b"")
+        if argv[2] != check_timers.FOREIGN:
+            return Finished(code=0, stdout=b"", stderr=b"")
+        places = (f"{self.root}{each}" for each in argv[5:])
+        done = subprocess.run([*argv[:5], *places], capture_output=True, check=True)
+        return Finished(code=0, stdout=done.stdout.replace(self.root.encode(), b""), stderr=b"")
+
+    def _shown(self, unit: str) -> str:
+        return f"Id={unit}\nFragmentPath={self.loaded.get(unit, '')}\n"
+
+
+def problems_of(deployed: Deployed, **loaded: str) -> list[Problem]:
+    host = Systemd(deployed.root)
+    host.loaded = {f"fraisier-orders-production-{name}.service": path for name, path in loaded.items()}
+    return [*timer_problems(REPORTS, host)]
+
+
+def test_units_that_fraisier_wrote_are_no_hindrance(deployed: Deployed) -> None:
+    assert problems_of(deployed, nightly=f"{UNITS}nightly.service") == []
+
+
+@pytest.mark.parametrize(
+    "text", ["[Service]\n", "# Written by Fraisier for orders/staging\n[Timer]\n", "", "link"]
+)
+def test_a_job_with_the_name_of_somebody_elses_unit_is_refused(deployed: Deployed, text: str) -> None:
+    if text == "link":
+        (deployed.root / f"{UNITS}other.timer"[1:]).unlink()
+        (deployed.root / f"{UNITS}other.timer"[1:]).symlink_to("/dev/null")
+    else:
+        deployed.put(f"{UNITS}other.timer", text)
+    (problem,) = problems_of(deployed)
+    assert problem.fatal
+    assert f"{UNITS}other.timer, which Fraisier did not write" in problem.message
+    assert "Rename the job" in problem.hint
+
+
+def test_so_is_one_that_would_hide_a_unit_of_another_folder(deployed: Deployed) -> None:
+    theirs = "/usr/lib/systemd/system/fraisier-orders-production-nightly.service"
+    (problem,) = problems_of(deployed, nightly=theirs)
+    assert problem.fatal
+    assert theirs in problem.message

@@ -143,6 +143,9 @@ REPORTS = environment(
 )
 
 
+UNITS = "/etc/systemd/system/"
+
+
 @dataclass
 class Machine:
     """A host with a folder of reports; `active` is the invocation of the service that is under way."""
@@ -155,6 +158,7 @@ class Machine:
     answers: bool = True
     others: dict[str, str] = field(default_factory=dict)
     about: dict[str, str] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)  # by name, with a file
 
     @property
     def code(self) -> int:
@@ -170,6 +174,7 @@ class Machine:
                 shown += (
                     f"\nId={name}\nDescription={about}\nInvocationID={invocation}\nActiveState=activating\n"
                 )
+                shown += f"FragmentPath={UNITS}{name}\n" if name in self.units else ""
             is_asked = any(fnmatch(unit, each) for each in argv)
             return _said(shown if self.answers and is_asked else "", self.code)
         if argv[2] == read_reports.LIST:
@@ -189,8 +194,9 @@ class Machine:
         there = [name for name in names if name in self.files and self.answers]
         return _said("".join(f"\n/{name}\n{self.files[name]}" for name in there), self.code)
 
-    def read(self, _: str) -> None:
-        return None
+    def read(self, path: str) -> bytes | None:
+        text = self.units.get(path.removeprefix(UNITS))
+        return None if text is None else text.encode()
 
 
 def _said(text: str, code: int = 0) -> Finished:
@@ -386,6 +392,22 @@ def test_a_job_that_has_left_the_configuration_may_still_run() -> None:
     )
     reports = read_reports.Reports(REPORTS, machine)  # type: ignore[arg-type]
     assert reports.under_way() == {gone: INVOCATION}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_ours"),
+    [
+        ("# Written by Fraisier for orders/production\n[Service]\n", True),
+        ("# Written by Fraisier for orders/production-x\n[Service]\n", False),
+        ("[Service]\nExecStart=/bin/sleep infinity\n", False),
+    ],
+)
+def test_somebody_elses_unit_with_a_jobs_name_is_no_run_of_ours(text: str, is_ours: bool) -> None:
+    """A deployment would wait for its end, which may never come."""
+    name = "fraisier-orders-production-load.service"
+    machine = Machine(others={name: INVOCATION}, about={name: "something"}, units={name: text})
+    reports = read_reports.Reports(REPORTS, machine, also=("load",))  # type: ignore[arg-type]
+    assert (name in reports.under_way()) is is_ours
 
 
 def test_reports_of_a_job_that_is_gone_hide_no_others(tmp_path: Path) -> None:

@@ -102,11 +102,19 @@ def test_where_a_worker_keeps_all_schedules_units_of_before_go():
     ]
 
 
-def test_a_pipeline_has_units_only_where_systemd_keeps_its_schedule():
+def test_a_pipelines_units_of_before_go_with_its_schedule_and_come_back_with_its_release():
     etl = replace(REPORTS, type=FraiseType.etl, jobs={"main": replace(NIGHTLY, keeper=Keeper.worker)})
-    assert not acts_of(by_type.deployer_of(etl).plan_deployment(etl, RELEASE, Parts()), StepName.restart)
+    deployer = by_type.deployer_of(etl)
+    for wanted in (etl, replace(etl, jobs={})):
+        plan = deployer.plan_deployment(wanted, RELEASE, Parts())
+        assert acts_of(plan, StepName.activate)[0] == QuietUnits(name=name_of(etl.key), cancel=False)
+        assert acts_of(plan, StepName.restart) == [RemoveUnits(name=name_of(etl.key))]
+        (back,) = acts_of(deployer.plan_rollback(wanted, "6-bbbbbbbbbb", Parts()), StepName.restart)
+        assert back.source.endswith("/timers/6-bbbbbbbbbb")
     etl = replace(etl, jobs={"main": NIGHTLY})
-    assert acts_of(by_type.deployer_of(etl).plan_deployment(etl, RELEASE, Parts()), StepName.restart)
+    assert isinstance(
+        acts_of(deployer.plan_deployment(etl, RELEASE, Parts()), StepName.restart)[0], WriteUnits
+    )
 
 
 def test_a_timer_says_when_where_and_whether_missed_runs_count():

@@ -141,6 +141,7 @@ apply() {
   for each; do
     place=$units/${each##*/}
     is_free "$place" || die "write $place: it was not written by Fraisier. Remove it, or rename the job"
+    [ -e "$place" ] || hides_none "$place"
   done
   if [ $# -gt 0 ]; then
     systemd-analyze verify --man=no "$@" >"$work/said" 2>&1 ||
@@ -179,6 +180,13 @@ is_free() {
   [ ! -L "$1" ] || return 1
   [ -e "$1" ] || return 0
   [ -f "$1" ] && [ "$(head -n 1 -- "$1")" = "$head $label" ]
+}
+
+# A unit in this folder would hide one of the same name that a package, or a program, has elsewhere.
+hides_none() {
+  other=$(systemctl show --property=FragmentPath --value -- "${1##*/}")
+  [ -z "$other" ] || [ "$other" = "$1" ] ||
+    die "write $1: it would hide $other, which was not written by Fraisier. Remove that, or rename the job"
 }
 
 # Whether nobody but root can change what a path leads to.
