@@ -1,5 +1,5 @@
 -- The functions of the PostgreSQL store.
--- Made by `make schema` from db/postgresql/*.sql (0008_backups is the newest). Do not edit, do not apply.
+-- Made by `make schema` from db/postgresql/*.sql (0009_step_causes is the newest). Do not edit, do not apply.
 
 SET check_function_bodies = off;  -- they name tables, which come with schema.sql
 

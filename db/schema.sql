@@ -1,5 +1,5 @@
 -- Tables, triggers and views of the PostgreSQL store.
--- Made by `make schema` from db/postgresql/*.sql (0008_backups is the newest). Do not edit, do not apply.
+-- Made by `make schema` from db/postgresql/*.sql (0009_step_causes is the newest). Do not edit, do not apply.
 
 CREATE TABLE tb_installation (
     pk           integer PRIMARY KEY CHECK (pk = 1),
@@ -196,10 +196,6 @@ CREATE TRIGGER tr_steps_kept BEFORE DELETE ON tb_deployment_steps
 
 CREATE TRIGGER tr_steps_all_kept BEFORE TRUNCATE ON tb_deployment_steps
     EXECUTE FUNCTION fn_refuse('cannot delete a step: steps are append-only');
-
-CREATE TRIGGER tr_steps_completed_once BEFORE UPDATE OF state, ended_at, duration, tail, error
-    ON tb_deployment_steps FOR EACH ROW WHEN (OLD.state <> 'running')
-    EXECUTE FUNCTION fn_refuse('cannot change a step that has ended');
 
 -- What steps printed: the beginning and the end of each, and between them a row that says what is missing.
 CREATE TABLE tb_step_output (
@@ -970,3 +966,12 @@ SELECT s.*,
                b.pruned_at
           FROM tb_backups b) s
  ORDER BY s.fraise_id, s.environment, s.made_at DESC, s.name DESC, s.destination;
+
+ALTER TABLE tb_deployment_steps ADD cause text;
+
+ALTER TABLE tb_deployment_steps ADD hint text NOT NULL DEFAULT '';
+
+CREATE TRIGGER tr_steps_completed_once
+    BEFORE UPDATE OF state, ended_at, duration, tail, error, cause, hint ON tb_deployment_steps
+    FOR EACH ROW WHEN (OLD.state <> 'running')
+    EXECUTE FUNCTION fn_refuse('cannot change a step that has ended');

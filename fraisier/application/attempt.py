@@ -119,7 +119,10 @@ class Attempt(Conclude):
         self._resume_at(resumption)
         if resumption.course is Course.ask:
             return self._after_an_interrupted_migration(resumption)
-        failure = StepFailed(resumption.cause or Cause.interrupted, resumption.error)
+        self._step = self._failed_at = resumption.failed_at or self._step
+        failure = StepFailed(resumption.cause or Cause.interrupted, resumption.error, resumption.hint)
+        if resumption.course is Course.retry:
+            return self._failed(failure)
         if resumption.course is Course.conclude:
             cancelled = failure.cause is Cause.interrupted and self._claim.deployment.cancel_requested_by
             return self._give_up(self._cancelled() if cancelled else failure)

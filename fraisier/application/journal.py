@@ -82,13 +82,16 @@ class Journal:
         """`text` without secrets."""
         return self._redactor.text(text)
 
+    def _redacted(self, failure: StepFailed) -> StepFailed:
+        return StepFailed(failure.cause, self.redact(failure.message), self.redact(failure.hint))
+
     def _end(self, number: int, step: Step, output: StepOutput, failure: Exception | None, host: str) -> None:
-        error = self.redact(explain(failure).message) if failure else ""
-        if error:
-            output.line(error)
+        told = self._redacted(explain(failure)) if failure else None
+        if told:
+            output.line(told.message)
         state = self._state(failure)
-        self._store.end_step(self._claim, number, state=state, tail=output.close(), error=error)
-        self._tell("step_ended", step, state=state.value, error=error, **_named(host))
+        self._store.end_step(self._claim, number, state=state, tail=output.close(), failure=told)
+        self._tell("step_ended", step, state=state.value, error=told.message if told else "", **_named(host))
 
     def _state(self, failure: Exception | None) -> StepState:
         if failure is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +41,7 @@ def claim_of(
     current_commit, current_deployment and quarantine; `attempts` (number, resolved, started_at, outcome) and
     `steps` are its journal so far, oldest first.
     """
-    retried = {each["number"] for each in attempts if each["outcome"] == "retry"}
+    retried = [each["number"] for each in attempts if each["outcome"] == "retry"]
     tx.tell(News.claim)  # followers see it running, and other workers wait for this lease from now on
     return Claim(
         environment=EnvironmentKey(row["fraise"], row["environment"]),
@@ -51,7 +51,7 @@ def claim_of(
         current_release=row["current_release"],
         current_commit=row["current_commit"],
         current_deployment=row["current_deployment"] or "",
-        journal=tuple(_journaled(step, retried) for step in steps),
+        journal=tuple(_journaled(step, max(retried, default=0)) for step in steps),
         changes=notes_of(tx, row["id"]) if attempts else (),
         resolved=attempts[-1]["resolved"] if attempts else "",
         attempts=len(attempts),
@@ -77,7 +77,8 @@ def _started(tx: Transaction, deployment: Deployment) -> Deployment:
     return running
 
 
-def _journaled(row: Mapping[str, Any], retried: Collection[int]) -> JournaledStep:
+def _journaled(row: Mapping[str, Any], last_retried: int) -> JournaledStep:
+    """Who decides on another try has brought to an end what those before had left, too."""
     return JournaledStep(
         id=row["pk"],
         attempt=row["attempt"],
@@ -88,7 +89,9 @@ def _journaled(row: Mapping[str, Any], retried: Collection[int]) -> JournaledSte
         ended_at=unix_or_none(row["ended_at"]),
         release=row["release"],
         error=row["error"],
-        retried=row["attempt"] in retried,
+        cause=Cause(row["cause"]) if row["cause"] else None,
+        hint=row["hint"],
+        retried=row["attempt"] <= last_retried,
         host=row["host"],
     )
 

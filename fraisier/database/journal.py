@@ -27,7 +27,7 @@ from fraisier.database.hosts import note
 from fraisier.database.runs import follow
 from fraisier.database.transaction import DatabaseRow, Transaction
 from fraisier.domain.deployment import REPLACEABLE, Deployment, Status, Trigger
-from fraisier.domain.errors import Cause, Conflict
+from fraisier.domain.errors import Cause, Conflict, StepFailed
 from fraisier.domain.plan import Phase, StepName, StepState
 from fraisier.domain.rollout import Standing
 
@@ -61,7 +61,9 @@ VALUES (?, ?, ?, ?, ?, 'running', ?, ?) RETURNING pk
 """
 _STEP = "SELECT state, started_at FROM tb_deployment_steps WHERE pk = ? AND deployment = ?"
 _END_STEP = """
-UPDATE tb_deployment_steps SET state = ?, ended_at = ?, duration = ?, tail = ?, error = ? WHERE pk = ?
+UPDATE tb_deployment_steps
+   SET state = ?, ended_at = ?, duration = ?, tail = ?, error = ?, cause = ?, hint = ?
+ WHERE pk = ?
 """
 
 _OUTPUT = OutputTable(
@@ -169,8 +171,10 @@ def begin_step(
     return int(tx.execute(_BEGIN_STEP, row).fetchone()[0])
 
 
-def end_step(tx: Transaction, claim: Claim, step: int, *, state: StepState, tail: str, error: str) -> None:
-    """Journal how a step ended.
+def end_step(
+    tx: Transaction, claim: Claim, step: int, *, state: StepState, tail: str, failure: StepFailed | None
+) -> None:
+    """Journal how a step ended, and why.
 
     Raises:
         Conflict: it has ended already, or is none of this deployment.
@@ -180,7 +184,8 @@ def end_step(tx: Transaction, claim: Claim, step: int, *, state: StepState, tail
         message = f"cannot end step {step}: it does not run"
         raise Conflict(message, "Begin a new step; the journal keeps what was written")
     duration = max(0.0, round(tx.now - unix(row["started_at"]), 6))
-    tx.later(_END_STEP, (state.value, tx.at, duration, tail, error, step))
+    why = (failure.message, failure.cause.value, failure.hint) if failure else ("", None, "")
+    tx.later(_END_STEP, (state.value, tx.at, duration, tail, *why, step))
     tx.tell(News.step)
 
 

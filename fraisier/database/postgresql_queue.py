@@ -73,8 +73,8 @@ SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, 
           FROM tb_deployment_attempts a WHERE a.deployment = d.id) AS attempts,
        (SELECT coalesce(json_agg(json_build_object(
                    'pk', s.pk, 'attempt', s.attempt, 'phase', s.phase, 'step', s.step, 'state', s.state,
-                   'host', s.host, 'release', s.release, 'error', s.error, 'started_at', fn_iso(s.started_at),
-                   'ended_at', fn_iso(s.ended_at)) ORDER BY s.pk), '[]')
+                   'host', s.host, 'release', s.release, 'error', s.error, 'cause', s.cause, 'hint', s.hint,
+                   'started_at', fn_iso(s.started_at), 'ended_at', fn_iso(s.ended_at)) ORDER BY s.pk), '[]')
           FROM tb_deployment_steps s WHERE s.deployment = d.id) AS steps
        {_FREE_AND_DUE}
    AND e.fraise = CAST(nullif(current_setting('fraisier.next', true), '') AS jsonb) ->> 0

@@ -24,7 +24,7 @@ from fraisier.database.prepared_delivery import prepared_early
 from fraisier.database.run_store import SqlRuns
 from fraisier.database.transaction import Connection, Statements, Transaction
 from fraisier.domain.deployment import Deployment, Wish
-from fraisier.domain.errors import Cause
+from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import EnvironmentKey, Fraise
 from fraisier.domain.migration import DatabaseChange
 from fraisier.domain.plan import Phase, StepName, StepState
@@ -166,9 +166,11 @@ class SqlStore(SqlRuns, BackupVerbs):
         """Where these hosts stand from now on."""
         self._held(claim, lambda tx: hosts.note(tx, claim, standings))
 
-    def end_step(self, claim: Claim, step: int, *, state: StepState, tail: str, error: str = "") -> None:
+    def end_step(
+        self, claim: Claim, step: int, *, state: StepState, tail: str, failure: StepFailed | None = None
+    ) -> None:
         """Journal how it ended, with the end of its output."""
-        end = partial(journal.end_step, state=state, tail=tail, error=error)
+        end = partial(journal.end_step, state=state, tail=tail, failure=failure)
         self._held(claim, lambda tx: end(tx, claim, step))
 
     def write_output(self, claim: Claim, step: int, text: str) -> None:

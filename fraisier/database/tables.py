@@ -105,7 +105,7 @@ TABLES = (
         "pk",
         integer="pk attempt",
         uuid="deployment",
-        text="phase step state release tail error host",
+        text="phase step state release tail error host cause hint",
         real="duration",
         time="started_at ended_at",
     ),

@@ -82,7 +82,8 @@ _UNFINISHED = "SELECT * FROM v_unfinished_deployment ORDER BY position"
 
 _STEPS = """
 SELECT s.pk AS id, s.deployment AS deployment_id, s.attempt, s.phase, s.step, s.host, s.state, s.release,
-       s.started_at, s.ended_at, s.duration AS duration_seconds, s.tail, s.error
+       s.started_at, s.ended_at, s.duration AS duration_seconds, s.tail, s.error,
+       s.cause, s.hint
   FROM tb_deployment_steps s WHERE s.deployment = ? ORDER BY s.pk
 """
 

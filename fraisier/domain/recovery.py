@@ -27,10 +27,22 @@ class Journaled(Protocol):
     @property
     def release(self) -> str: ...
     @property
+    def host(self) -> str:
+        """Which of several it was about; '' = the only one, or the deployment as a whole."""
+        ...
+
+    @property
     def error(self) -> str: ...
     @property
+    def cause(self) -> Cause | None:
+        """Why it failed; None: nobody noted it."""
+        ...
+
+    @property
+    def hint(self) -> str: ...
+    @property
     def retried(self) -> bool:
-        """Whether its attempt had ended, to be tried again: then it says nothing of how to go on."""
+        """Whether its attempt, or a later one, had ended to be tried again: then it tells no way on."""
         ...
 
 
@@ -41,7 +53,8 @@ class Course(StrEnum):
     go_on = "go_on"  # the release is whole: switch to it (again), restart, check
     roll_back = "roll_back"  # the way back had begun, or the release had failed after the switch
     ask = "ask"  # a migration was interrupted whose framework tells how far it came
-    conclude = "conclude"  # the migration had failed, or somebody stopped it: only the ending is missing
+    retry = "retry"  # a step had failed that blames no commit: only the end of its attempt is missing
+    conclude = "conclude"  # a step had failed, or somebody stopped it: only the ending is missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +63,24 @@ class Resumption:
 
     `migrated`: this deployment's migration has been done, so it must not be done again. `undone`: the way
     back had already taken the database back, or had begun to (`torn`), which is never repeated either.
-    `switched`: the new release may serve, so that what fails from here on is rolled back.
+    `switched`: the new release may serve, so that what fails from here on is rolled back. `hint` and
+    `failed_at` are of the step that had failed.
     """
 
     course: Course
     release: str = ""
     cause: Cause | None = None
     error: str = ""
+    hint: str = ""
+    failed_at: StepName | None = None
     migrated: bool = False
     undone: bool = False
     torn: bool = False
     switched: bool = False
 
 
-CAUSE_OF_STEP = {
+# Of a step of which nobody has noted why it failed.
+_CAUSE_OF_STEP = {
     StepName.preflight: Cause.preflight,
     StepName.fetch: Cause.repository,
     StepName.build: Cause.build,
@@ -72,8 +89,8 @@ CAUSE_OF_STEP = {
     StepName.check_health: Cause.unhealthy,
     StepName.finish: Cause.unhealthy,  # it fails only where the release did not stand its bake
 }
-# The journal does not tell why a step has failed. A full disk, or a network that was away, is tried again and
-# blames no commit: what leaves nothing behind is done once more, and finds out by itself.
+# What leaves nothing behind is done once more where no commit is to blame, or where nobody has noted why it
+# failed: then it finds out by itself.
 _REPEATABLE = (
     StepName.preflight,
     StepName.fetch,
@@ -143,10 +160,9 @@ def _way_on(
     failed = next((step for step in last if step.state in _BAD), None)
     if any(step.phase is Phase.rollback for step in steps):
         return _back(failed, steps, forward, switched)
-    if failed is not None and not (failed.state is StepState.failed and failed.name in _REPEATABLE):
-        course = Course.roll_back if switched else Course.conclude
-        error = failed.error + _torn_by(failed)
-        return Resumption(course, failed.release, _cause(failed), error, switched=switched)
+    if failed is not None and not _is_done_again(failed, database):
+        found = _failed(failed, switched=switched, lost=failed.name is StepName.migrate)
+        return replace(found, error=found.error + _torn_by(failed))
     cut = next((s for s in last if s.name is StepName.migrate and s.state in _UNFINISHED), None)
     if cut is not None:
         return _in_the_migration(cut, database)
@@ -187,7 +203,40 @@ def _back(
     if why is None:
         error = "cannot tell why the way back had begun: its worker died in the middle"
         return Resumption(course, steps[-1].release, Cause.interrupted, error, switched=switched)
-    return Resumption(course, why.release, _cause(why), why.error, switched=switched)
+    # The database is taken back only where there is no other try.
+    is_final = any(step.name is StepName.migrate and step.phase is Phase.rollback for step in steps)
+    return _failed(why, switched=switched, lost=is_final)
+
+
+def _is_done_again(step: Journaled, database: Story | None) -> bool:
+    """Whether a failed step left nothing behind, and blames nobody: then all is begun again."""
+    if step.state is not StepState.failed:
+        return False
+    is_retried = step.cause is not None and step.cause.is_retried
+    if step.name is StepName.migrate:
+        return is_retried and database is not None and not database.is_open
+    # That it failed on one host of several ends nothing.
+    return step.name in _REPEATABLE and (is_retried or step.cause is None or bool(step.host))
+
+
+def _failed(step: Journaled, *, switched: bool, lost: bool) -> Resumption:
+    """As whoever performed it would have gone on. `lost`: whatever the cause is, it is not tried again."""
+    cause = _cause(step)
+    course = Course.retry if cause.is_retried and not lost else Course.conclude
+    return Resumption(
+        Course.roll_back if switched else course,
+        step.release,
+        cause,
+        step.error,
+        step.hint,
+        step.name,
+        switched=switched,
+    )
+
+
+def cause_of(step: Journaled) -> Cause | None:
+    """Why a step has failed, or what usually is to blame for it; None: nobody knows."""
+    return step.cause or _CAUSE_OF_STEP.get(step.name)
 
 
 def _torn_by(step: Journaled) -> str:
@@ -199,4 +248,4 @@ def _torn_by(step: Journaled) -> str:
 def _cause(step: Journaled) -> Cause:
     if step.state is StepState.cancelled:
         return Cause.cancelled
-    return CAUSE_OF_STEP.get(step.name, Cause.interrupted)
+    return cause_of(step) or Cause.interrupted

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import Cutover
 from fraisier.domain.migration import Story
 from fraisier.domain.plan import SWITCHED, Phase, StepName, StepState
 from fraisier.domain.recovery import (
-    CAUSE_OF_STEP,
     INTERRUPTED_TOO_OFTEN,
     MOST_INTERRUPTIONS,
     Course,
     Journaled,
     Resumption,
+    cause_of,
     resume,
 )
 from fraisier.domain.rollout import LOST, HostState, Standing
 
 
-class JournaledOnHost(Journaled, Protocol):
-    """A step in the journal, with the host that it was about ('' = the deployment as a whole)."""
-
-    @property
-    def host(self) -> str: ...
-
-
 def resume_rollout(
-    journal: Sequence[JournaledOnHost],
+    journal: Sequence[Journaled],
     standings: Sequence[Standing],
     cutover: Cutover = Cutover.restart,
     database: Story | None = None,
@@ -68,7 +60,7 @@ def _switches(step: Journaled, cutover: Cutover) -> bool:
     return step.name in SWITCHED[cutover] and step.phase is Phase.deploy and not step.retried
 
 
-def as_journaled(standing: Standing, journal: Sequence[JournaledOnHost], new: Standing) -> Standing:
+def as_journaled(standing: Standing, journal: Sequence[Journaled], new: Standing) -> Standing:
     """A host whose worker died in its turn, with what the journal adds: whether it had failed, what it runs.
 
     `new` is the same host with the release that it was to get.
@@ -82,5 +74,5 @@ def as_journaled(standing: Standing, journal: Sequence[JournaledOnHost], new: St
     last = forward[-1] if forward else None
     if last is None or last.state is not StepState.failed:
         return standing
-    cause = CAUSE_OF_STEP.get(last.name, Cause.host)
+    cause = cause_of(last) or Cause.host
     return replace(standing, state=HostState.failed, cause=cause, detail=last.error)

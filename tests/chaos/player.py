@@ -60,6 +60,10 @@ class Player:
         self._copy_database(store, saved.name, site.folder.name)
         return site
 
+    def site(self, store: str) -> ChaosSite:
+        """Where was played last."""
+        return self._sites[store]
+
     def _saved_at(self, store: str, before: tuple[str, ...]) -> Path:
         return self._folder / "-".join((store, "after", *(before or ("nothing",))))
 

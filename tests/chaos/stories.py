@@ -200,6 +200,20 @@ def _retry(scene: Scene) -> None:
     kept.rename(mirrors)
 
 
+def _block(scene: Scene) -> None:
+    """The host lets nobody switch (a folder is where the link has to be) until somebody has seen it fail."""
+    scene.push("new", "slow")
+    scene.sees(lambda: scene.begun("build"))
+    link = scene.site.app / "current"
+    kept = link.with_name("kept")
+    link.rename(kept)
+    link.mkdir()
+    query = "SELECT pk FROM tb_deployment_steps WHERE step = 'activate' AND state = 'failed'"
+    scene.sees(lambda: scene.site.rows(query))
+    link.rmdir()
+    kept.rename(link)
+
+
 def _shut_down(scene: Scene) -> None:
     """Told to stop in the middle of a build that takes longer than the grace: it is handed on."""
     scene.push("new", "slow")
@@ -217,6 +231,7 @@ STORIES = (
     Story("rollback", _roll_back, ("success",), before=("one", "two")),
     Story("cancel", _cancel, ("cancelled (cancelled)",), extra=_cancel_after_all),
     Story("retry", _retry, ("success",)),
+    Story("blocked", _block, ("rolled_back (host)",)),
     Story("shutdown", _shut_down, ("success",)),
     Story("adopt", _adopt, ("success",)),
 )

@@ -26,7 +26,7 @@ from fraisier.database.postgresql_connection import (
 from fraisier.database.postgresql_migrate import is_current, migrate
 from fraisier.database.postgresql_watch import GRACE
 from fraisier.domain.deployment import Status
-from fraisier.domain.errors import StoreTooNew, StoreUnavailable, UsageError
+from fraisier.domain.errors import Cause, StepFailed, StoreTooNew, StoreUnavailable, UsageError
 from fraisier.domain.plan import Phase, StepName, StepState
 from fraisier.domain.secret import Secret
 from tests.integration.postgresql_stores import *  # noqa: F403 - its fixtures
@@ -121,7 +121,8 @@ def test_a_nul_in_output_is_shown_as_a_character_that_can_be_stored(store: Postg
     attempt = store.begin_attempt(claim, resolved="{}")
     step = store.begin_step(claim, attempt, phase=Phase.deploy, name=StepName.build, release="")
     store.write_output(claim, step, "a\x00b\n")
-    store.end_step(claim, step, state=StepState.failed, tail="a\x00b", error="\x00")
+    failure = StepFailed(Cause.build, "\x00", "\x00")
+    store.end_step(claim, step, state=StepState.failed, tail="a\x00b", failure=failure)
     assert [piece.text for piece in store.output(claim.deployment.id)] == ["a\ufffdb\n"]
     odd = replace(delivery("nul"), remote="\x00")
     assert store.record(odd).result(PATIENCE).status == "ignored"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.integration.postgresql_stores import *  # noqa: F403 - its fixtures
 from tests.unit.backup_contract import BackupContract
 from tests.unit.database_contract import DatabaseContract
+from tests.unit.failure_contract import FailureContract
 from tests.unit.hold_contract import HoldContract
 from tests.unit.label_contract import LabelContract
 from tests.unit.run_contract import ReportContract, RunContract, RunHoldContract, WatchContract
@@ -39,6 +40,10 @@ class TestLabels(LabelContract):
 
 
 class TestBackups(BackupContract):
+    pass
+
+
+class TestFailures(FailureContract):
     pass
 
 

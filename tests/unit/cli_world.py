@@ -18,7 +18,7 @@ from fraisier import wiring
 from fraisier.application.ports import Claim, Ending, Serving, Store
 from fraisier.cli.main import main
 from fraisier.domain.deployment import Deployment, Status, Trigger, Wish
-from fraisier.domain.errors import Cause
+from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.plan import Phase, StepName, StepState
 from tests.migrated import lay_migrated
@@ -104,7 +104,8 @@ def step(
     if output:
         store.write_output(claim, number, output)
     state = StepState.failed if error else StepState.success
-    store.end_step(claim, number, state=state, tail=output, error=error)
+    failure = StepFailed(Cause.build, error) if error else None
+    store.end_step(claim, number, state=state, tail=output, failure=failure)
 
 
 def deploy(store: Store, key: EnvironmentKey = PRODUCTION, commit: str = SHA) -> str:

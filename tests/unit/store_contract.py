@@ -16,7 +16,7 @@ import pytest
 
 from fraisier.application.ports import Claim, Delivery, Ending, News, Serving, Store
 from fraisier.domain.deployment import Status, Trigger, Wish
-from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated
+from fraisier.domain.errors import Cause, Conflict, NotFound, StepFailed, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey, Fraise
 from fraisier.domain.plan import Phase, StepName, StepState
 from fraisier.domain.push import Change, EventKind, Push, RefKind
@@ -547,11 +547,40 @@ class JournalContract:
         attempt = store.begin_attempt(claim, resolved="{}")
         step = store.begin_step(claim, attempt, phase=Phase.deploy, name=StepName.fetch, release="")
         assert store.steps(claim.deployment.id)[0]["state"] == "running"
-        store.end_step(claim, step, state=StepState.failed, tail="last words", error="cannot fetch")
+        failure = StepFailed(Cause.network, "cannot fetch", "See the network")
+        store.end_step(claim, step, state=StepState.failed, tail="last words", failure=failure)
         (row,) = store.steps(claim.deployment.id)
         assert (row["step"], row["state"], row["tail"]) == ("fetch", "failed", "last words")
+        assert (row["cause"], row["hint"], row["error"]) == ("network", "See the network", "cannot fetch")
         with pytest.raises(Conflict):
             store.end_step(claim, step, state=StepState.success, tail="")
+
+    def test_another_try_closes_what_was_left_before_it_too(self, store: Store, advance: Advance) -> None:
+        store.request(wish())
+        for outcome in ("interrupted", "retry", "interrupted"):
+            claim = claimed(store)
+            attempt = store.begin_attempt(claim, resolved="{}")
+            store.begin_step(claim, attempt, phase=Phase.deploy, name=StepName.build, release="1-a")
+            if outcome == "retry":
+                store.retry_later(claim, attempt, delay=1, cause=Cause.disk, error="full")
+            else:
+                store.hand_back(claim)
+            advance(2)
+        again = claimed(store)
+        assert [each.retried for each in again.journal] == [True, True, False]
+        assert (again.attempts, again.interruptions) == (3, 2)
+
+    def test_who_takes_over_knows_why_a_step_failed(self, store: Store) -> None:
+        store.request(wish())
+        claim = claimed(store)
+        attempt = store.begin_attempt(claim, resolved="{}")
+        for failure in (None, StepFailed(Cause.disk, "cannot build", "Make room")):
+            step = store.begin_step(claim, attempt, phase=Phase.deploy, name=StepName.build, release="1-a")
+            state = StepState.failed if failure else StepState.success
+            store.end_step(claim, step, state=state, tail="", failure=failure)
+        store.hand_back(claim)
+        known = [(each.cause, each.error, each.hint) for each in claimed(store).journal]
+        assert known == [(None, "", ""), (Cause.disk, "cannot build", "Make room")]
 
     def test_what_an_attempt_left_running_was_interrupted(self, store: Store) -> None:
         store.request(wish())

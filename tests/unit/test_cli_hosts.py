@@ -11,7 +11,7 @@ import pytest
 from fraisier.application.ports import Ending, Serving, Store
 from fraisier.cli.host_steps import Folding, in_few_words
 from fraisier.domain.deployment import Status
-from fraisier.domain.errors import Cause
+from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.plan import Phase, StepName, StepState
 from fraisier.domain.rollout import HostState, Standing
 from tests.unit.cli_world import SHA, World, begin, request
@@ -47,7 +47,8 @@ def deployed(store: Store, *lost: Standing) -> str:
         store.write_output(claim, number, f"built on {name}\n")
         failed = standings[name].state is not HostState.current
         state = StepState.failed if failed else StepState.success
-        store.end_step(claim, number, state=state, tail="", error=standings[name].detail)
+        failure = StepFailed(Cause.host, standings[name].detail) if failed else None
+        store.end_step(claim, number, state=state, tail="", failure=failure)
     serving = Serving(release=RELEASE, commit=SHA, healthy=not lost)
     store.finish(
         claim, attempt, Ending(status=Status.success, serving=serving, hosts=tuple(standings.values()))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import time
+
 import pytest
 
 from fraisier.application.control import Control
+from fraisier.application.tools import Retries
 from fraisier.domain.deployment import Status, Trigger
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import Cutover, Database, HealthCheck, TargetSpec
 from tests.factories import SHA_A, SHA_B, SHA_C
 from tests.fake_instances import Death, InstanceTarget, Manager, MortalHost
+from tests.unit.test_run_deployment import Death as Killed
 from tests.unit.test_run_deployment import World
 
 ONE, TWO, THREE = "1-aaaaaaaaaa", "2-bbbbbbbbbb", "3-cccccccccc"
@@ -204,6 +209,34 @@ def test_an_environment_changes_to_blue_green_and_back(street):
     assert street.deploy(SHA_C).status is Status.success
     assert (set(street.manager.running), street.link) == ({"orders"}, "plain")
     assert street.manager.enabled == {"orders"}
+
+
+@pytest.mark.parametrize("dies_when", ["step_ended", "step_started"])
+def test_a_full_disk_beside_is_tried_again_although_the_worker_died(street, dies_when):
+    """Right after the instance could not be started, or while it is stopped for the next try."""
+    street.retries = Retries(first=0.01, longest=0.02)
+    street.deploy(SHA_A)
+    deployment = street.wish(SHA_B)
+
+    def fill() -> None:
+        street.host.look_after, street.dies = street.look, (dies_when, "restart")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def begins(step: str, phase: str) -> None:
+        if (step, phase) == ("restart", "deploy"):
+            street.host.look_after, street.on_step = fill, lambda *_: None
+
+    street.on_step = begins
+    claim = street.claim()
+    with pytest.raises(Killed):
+        street.run(claim, Control())
+    street.dies = ("", "")
+    street.store.hand_back(claim)
+    assert street.run(street.claim(), Control()).cause is Cause.disk
+    assert street.has_one_serving() == ONE
+    time.sleep(0.1)
+    assert street.go_on(deployment) is Status.success
+    assert street.has_one_serving().endswith(SHA_B[:10])
 
 
 @pytest.mark.parametrize("to", [Cutover.blue_green, Cutover.restart])

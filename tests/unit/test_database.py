@@ -31,6 +31,7 @@ from tests import factories
 from tests.migrated import lay_migrated
 from tests.unit.backup_contract import BackupContract
 from tests.unit.database_contract import DatabaseContract
+from tests.unit.failure_contract import FailureContract
 from tests.unit.hold_contract import HoldContract
 from tests.unit.label_contract import LabelContract
 from tests.unit.run_contract import ReportContract, RunContract, RunHoldContract, WatchContract
@@ -122,6 +123,10 @@ class TestLabels(LabelContract):
 
 
 class TestBackups(BackupContract):
+    pass
+
+
+class TestFailures(FailureContract):
     pass
 
 

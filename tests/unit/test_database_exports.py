@@ -25,7 +25,14 @@ from fraisier.database.sqlite_database import SqliteDatabase
 from fraisier.database.tables import STAYS, TABLES
 from fraisier.domain.backup import CopyNote, CopyState
 from fraisier.domain.deployment import Status
-from fraisier.domain.errors import Cause, Conflict, StoreTooNew, StoreUnavailable, UnusableExport
+from fraisier.domain.errors import (
+    Cause,
+    Conflict,
+    StepFailed,
+    StoreTooNew,
+    StoreUnavailable,
+    UnusableExport,
+)
 from fraisier.domain.migration import DatabaseChange, Kind
 from fraisier.domain.plan import Phase, StepName, StepState
 from fraisier.domain.rollout import HostState, Standing
@@ -64,9 +71,11 @@ def fill(store: SqliteStore) -> None:
     finished(store, claimed(store), Status.failed, cause=Cause.build, error="no", quarantine=True)
     store.request(wish(sha(3)))
     claim = claimed(store)
-    store.retry_later(
-        claim, store.begin_attempt(claim, resolved="{}"), delay=900, cause=Cause.disk, error="full"
-    )
+    attempt = store.begin_attempt(claim, resolved="{}")
+    step = store.begin_step(claim, attempt, phase=Phase.deploy, name=StepName.fetch, release="1-a")
+    failure = StepFailed(Cause.disk, "full", "Make room")
+    store.end_step(claim, step, state=StepState.failed, tail="", failure=failure)
+    store.retry_later(claim, attempt, delay=900, cause=Cause.disk, error="full")
     store.record(delivery("d2", wish(sha(4), environment=STAGING))).result(PATIENCE)
     claim = claimed(store)
     attempt = store.begin_attempt(claim, resolved="{}")

@@ -106,6 +106,7 @@ def test_every_type_has_a_deployer():
 
 class Journaled:
     attempt, phase, release, error, retried = 1, Phase.deploy, RELEASE.name, "", False
+    cause, hint, host = None, "", ""
 
     def __init__(self, name, state=StepState.interrupted):
         self.name, self.state = name, state

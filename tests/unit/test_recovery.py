@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraisier.domain.errors import Cause
+from fraisier.domain.fraise import Cutover
+from fraisier.domain.migration import Story
 from fraisier.domain.plan import Phase, StepName, StepState
 from fraisier.domain.recovery import MOST_INTERRUPTIONS, Course, resume
 
@@ -24,6 +26,9 @@ class Entry:
     attempt: int = 1
     release: str = "7-abc"
     error: str = ""
+    cause: Cause | None = None
+    hint: str = ""
+    host: str = ""
     retried: bool = False
 
 
@@ -82,9 +87,66 @@ def test_a_migration_that_failed_only_lacks_its_ending():
 
 @pytest.mark.parametrize("name", FORWARD[:5])
 def test_a_failure_before_the_migration_whose_cause_nobody_noted_is_tried_again(name):
-    """The journal tells a full disk from a bad commit no more than a network that was away from a wrong URL."""
     assert resume(until(name, StepState.failed)).course is Course.start_over
     assert resume(until(name, StepState.cancelled)).course is Course.conclude
+
+
+def failed(name: StepName, cause: Cause, **fields: str) -> list[Entry]:
+    """A journal whose last entry failed for a cause that was noted."""
+    *before, last = until(name, StepState.failed)
+    return [*before, replace(last, cause=cause, error="cannot", hint="Do", **fields)]
+
+
+RETRIED = [cause for cause in Cause if cause.is_retried]
+
+
+@pytest.mark.parametrize("name", [*FORWARD[:5], StepName.migrate])
+@pytest.mark.parametrize("cause", RETRIED)
+def test_what_blames_no_commit_and_left_nothing_is_begun_again(name, cause):
+    assert resume(failed(name, cause), database=Story()).course is Course.start_over
+
+
+@pytest.mark.parametrize("name", FORWARD[:6])
+@pytest.mark.parametrize("cause", [Cause.build, Cause.timeout, Cause.commit_not_found, Cause.backup])
+def test_what_blames_somebody_only_lacks_its_ending(name, cause):
+    resumption = resume(failed(name, cause), database=Story())
+    assert (resumption.course, resumption.cause, resumption.failed_at) == (Course.conclude, cause, name)
+    assert (resumption.error, resumption.hint) == ("cannot", "Do")
+
+
+@pytest.mark.parametrize("database", [None, Story(planned=True)], ids=["no notes", "planned"])
+@pytest.mark.parametrize("cause", RETRIED)
+def test_a_migration_that_had_begun_is_not_repeated_whatever_stopped_it(cause, database):
+    resumption = resume(failed(StepName.migrate, cause), database=database)
+    assert (resumption.course, resumption.cause) == (Course.conclude, cause)
+
+
+@pytest.mark.parametrize("cause", [*RETRIED, Cause.restart])
+def test_behind_the_switch_the_cause_is_the_one_that_was_noted(cause):
+    resumption = resume(failed(StepName.restart, cause))
+    assert (resumption.course, resumption.cause) == (Course.roll_back, cause)
+
+
+@pytest.mark.parametrize(("cause", "course"), [(Cause.disk, Course.retry), (Cause.restart, Course.conclude)])
+def test_an_instance_beside_is_stopped_before_its_release_is_tried_again(cause, course):
+    """Also where that had begun already."""
+    beside = [*until(StepName.migrate, StepState.success), *failed(StepName.restart, cause)[-1:]]
+    stopping = [*beside, Entry(StepName.finish, StepState.running, Phase.rollback)]
+    for journal in (beside, stopping):
+        assert resume(journal, Cutover.blue_green).course is course
+
+
+def test_who_takes_the_database_back_does_not_try_again():
+    journal = [
+        *until(StepName.migrate, StepState.success),
+        *failed(StepName.restart, Cause.disk)[-1:],
+        Entry(StepName.migrate, StepState.running, Phase.rollback),
+    ]
+    assert resume(journal, Cutover.blue_green).course is Course.conclude
+
+
+def test_what_failed_on_one_host_of_several_ends_nothing():
+    assert resume(failed(StepName.build, Cause.build, host="web1")).course is Course.start_over
 
 
 def test_a_way_back_that_had_begun_is_gone_to_its_end():
@@ -161,6 +223,8 @@ _entries = st.builds(
     st.sampled_from(StepState),
     st.sampled_from(Phase),
     st.integers(1, 3),
+    cause=st.none() | st.sampled_from(Cause),
+    host=st.sampled_from(["", "web1"]),
     retried=st.booleans(),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -721,6 +722,35 @@ def test_who_is_lost_in_its_turn_together_with_the_worker_blames_no_commit(make:
     fleet.store.hand_back(claim)
     waiting = fleet.perform()
     assert (waiting.status, waiting.cause) == (Status.pending, Cause.network)
+    assert fleet.store.fraise_status()[0]["quarantined_commits"] == []
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_full_disk_in_a_hosts_turn_bars_no_commit_also_after_a_kill(fleet: Fleet, killed: bool) -> None:
+    fleet.deploy(SHA_A)
+    fleet.wish(SHA_B)
+    claim = fleet.claim()
+
+    def fill(act: str) -> None:
+        if act == "point":
+            fleet[1].on_act = lambda _: None
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def hear(event: str, told: Any) -> None:
+        if killed and (event, told.get("state")) == ("step_ended", "failed"):
+            raise Death
+
+    fleet[1].on_act, fleet.on_event = fill, hear
+    if killed:
+        with pytest.raises(Death):
+            fleet.run(claim, Control())
+        fleet.on_event = lambda *_: None
+        fleet.store.hand_back(claim)
+        claim = fleet.claim()
+    ended = fleet.run(claim, Control())
+    assert ended is not None
+    assert (ended.status, ended.cause) == (Status.rolled_back, Cause.disk)
+    assert fleet.runs == ["a", "a", "a"]
     assert fleet.store.fraise_status()[0]["quarantined_commits"] == []
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,7 @@ class World:
     """One environment of one machine, and what it takes to deploy to it."""
 
     folder: Path
+    store: Any = None  # one of its own, unless a test gives another
 
     def __post_init__(self) -> None:
         self.app = self.folder / "app"
@@ -71,8 +73,7 @@ class World:
         self.clock = SystemClock()
         self.retries = Retries()
         self.codec = Codec()
-        lay_migrated(self.folder / "db" / "f.db")
-        self.store = open_sqlite(f"sqlite://{self.folder}/db/f.db", state_folder=str(self.folder / "db"))
+        self.store = self.store or self._own_store()
         self.environment = environment(
             app_path=str(self.app),
             target=TargetSpec(kind="fake", unit="orders.service"),
@@ -85,6 +86,10 @@ class World:
         self.events: list[tuple[str, str]] = []
         self.on_step = lambda name, phase: None
         self.dies = ("", "")
+
+    def _own_store(self) -> Any:
+        lay_migrated(self.folder / "db" / "f.db")
+        return open_sqlite(f"sqlite://{self.folder}/db/f.db", state_folder=str(self.folder / "db"))
 
     def configure(self, **changes: object) -> None:
         self.environment = replace(self.environment, **changes)  # type: ignore[arg-type]

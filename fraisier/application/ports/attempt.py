@@ -17,7 +17,7 @@ from fraisier.domain.run import RunWish
 class JournaledStep:
     """A step of an attempt as the journal has it. Times are Unix seconds.
 
-    `retried`: its attempt ended by itself, and the deployment waited to be tried again.
+    `retried`: its attempt, or a later one, ended by itself, and the deployment waited to be tried again.
     """
 
     id: int
@@ -29,6 +29,8 @@ class JournaledStep:
     ended_at: float | None = None
     release: str = ""  # the release that the attempt was bringing in when the step began
     error: str = ""
+    cause: Cause | None = None  # why it failed; None: it did not, or nobody noted it
+    hint: str = ""
     retried: bool = False
     host: str = ""  # '' where the environment has one host, and for what is done once for all
 

@@ -11,7 +11,7 @@ from fraisier.application.ports.news import News
 from fraisier.application.ports.receiving import Delivery, Received, Requested
 from fraisier.application.ports.runs import Runs
 from fraisier.domain.deployment import Deployment, Wish
-from fraisier.domain.errors import Cause
+from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import EnvironmentKey, Fraise
 from fraisier.domain.migration import DatabaseChange
 from fraisier.domain.plan import Phase, StepName, StepState
@@ -165,8 +165,10 @@ class Store(Runs, BackupNotes, Protocol):
         """Where these hosts of the environment stand from now on. Durable when it returns."""
         ...
 
-    def end_step(self, claim: Claim, step: int, *, state: StepState, tail: str, error: str = "") -> None:
-        """Journal how it ended, with the end of its output.
+    def end_step(
+        self, claim: Claim, step: int, *, state: StepState, tail: str, failure: StepFailed | None = None
+    ) -> None:
+        """Journal how it ended, with the end of its output, and why, if it failed: all of it or nothing.
 
         Raises:
             Conflict: it has ended already, or is none of this deployment.
