@@ -14,7 +14,7 @@ from fraisier.application.takeover import owner_of
 from fraisier.application.verify_environments import Verdict, VerifyEnvironments
 from fraisier.deployers.timer_units import timer_of
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.domain.fraise import Cutover, Environment, ProxySpec, TargetSpec
+from fraisier.domain.fraise import Cutover, Environment, FraiseType, ProxySpec, TargetSpec
 from fraisier.domain.job import Job, Keeper, Schedule
 from fraisier.domain.rollout import Rollout
 from fraisier.wiring import SystemClock
@@ -126,7 +126,7 @@ def test_an_instance_that_does_not_run_is_a_drift(place: Place) -> None:
 
 def test_units_of_jobs_that_a_deployment_would_write_otherwise_are_a_drift(place: Place) -> None:
     job = Job(name="nightly", run="x", keeper=Keeper.systemd, schedule=Schedule(expression="daily"))
-    assert place.found(jobs={"nightly": job}) == [(Verdict.drift, "file")] * 2
+    assert place.found(type=FraiseType.etl, jobs={"nightly": job}) == [(Verdict.drift, "file")] * 2
 
 
 def test_timers_that_are_stopped_are_a_drift(place: Place) -> None:
@@ -142,7 +142,9 @@ def test_timers_that_are_stopped_are_a_drift(place: Place) -> None:
     )
     words = ("systemctl", "show", "--property=Id,LoadState,ActiveState", "--", *timers)
     place.host.answers[words] = Finished(code=0, stdout="\n".join(shown).encode(), stderr=b"")
-    assert [each for each in place.found(jobs=jobs) if each[1] != "file"] == [(Verdict.drift, "timer")]
+    assert [each for each in place.found(type=FraiseType.etl, jobs=jobs) if each[1] != "file"] == [
+        (Verdict.drift, "timer")
+    ]
 
 
 def test_traffic_that_goes_elsewhere_is_a_drift(place: Place) -> None:
