@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 
-from fraisier.application.conclude import Conclude, with_consequence
+from fraisier.application.conclude import UNJOURNALED, Conclude, with_consequence
 from fraisier.application.control import Control, Reason, Stopped
 from fraisier.application.hold_runs import HoldBack, releases_in_use, runs_after
 from fraisier.application.journal import Journal, explain
@@ -25,20 +25,16 @@ from fraisier.application.way_back import has_leftovers, way_back
 from fraisier.deployers.by_type import deployer_of
 from fraisier.deployers.common import Candidate, Parts, candidate
 from fraisier.deployers.cutover import plan_clean_up
+from fraisier.deployers.scheduled import wake
 from fraisier.domain.deployment import Deployment, Status, Trigger
-from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
+from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.fraise import Environment
 from fraisier.domain.job_acts import HoldRuns
 from fraisier.domain.migration import Standing
 from fraisier.domain.plan import BRING_IN, Phase, Plan, Step, StepName
-from fraisier.domain.recovery import STOPPED_MIGRATION, Course, Resumption, torn_between
+from fraisier.domain.recovery import STOPPED_MIGRATION, TORN, Course, Resumption, torn_between
 from fraisier.domain.release import release_name, release_number
-
-TORN = (
-    ". The way down of its migration was interrupted and is not repeated: "
-    "the database may be between two states"
-)
-_UNJOURNALED = (TokenOutdated, StoreUnavailable)  # nothing can, or may, be written any more
+from fraisier.domain.timer_acts import QuietUnits
 
 
 class Attempt(Conclude):
@@ -83,6 +79,7 @@ class Attempt(Conclude):
             step.name is StepName.migrate and step.phase is Phase.deploy and not step.retried
             for step in claim.journal
         )
+        self._quieted = any(s.name is StepName.backup and s.phase is Phase.deploy for s in claim.journal)
         self._standing = Standing.between, ""
         self._torn = False  # the way down was interrupted: it is not taken again
         self._step = StepName.preflight
@@ -106,7 +103,7 @@ class Attempt(Conclude):
             if stopped.reason is Reason.shutdown:
                 self._store.hand_back(self._claim)
             return None
-        except _UNJOURNALED:
+        except UNJOURNALED:
             raise
         except Exception as defect:  # noqa: BLE001 - the last boundary: no deployment stays in limbo
             status = Status.rollback_failed if self._switched else Status.failed
@@ -135,7 +132,7 @@ class Attempt(Conclude):
         self._step = StepName.migrate
         try:
             self._patience.insist(self._ask_how_far)
-        except (Stopped, *_UNJOURNALED):
+        except (Stopped, *UNJOURNALED):
             raise
         except Exception as failed:  # noqa: BLE001 - a boundary: the deployment has to end
             self._control.check_halt()
@@ -164,7 +161,7 @@ class Attempt(Conclude):
             go()
         except Refused as refused:
             return self._refuse(refused.refusal)
-        except (Stopped, *_UNJOURNALED):
+        except (Stopped, *UNJOURNALED):
             raise
         except Exception as failure:
             if self._control.reason in (Reason.shutdown, Reason.lost):
@@ -285,6 +282,7 @@ class Attempt(Conclude):
         (self._control.check_halt if back else self._control.check)()
         self._step = step.name
         self._begun_to_migrate |= step.name is StepName.migrate and not back
+        self._quieted |= any(isinstance(act, QuietUnits) for act in step.acts)
         if step.name is StepName.activate and not back:
             self._switched = True
         stop = self._control.halt if back else self._control.stop
@@ -311,6 +309,9 @@ class Attempt(Conclude):
         return self._tools.parts(self._environment, release)
 
     # ------------------------------------------------------------------------------------ endings
+    def _finish(self, ending: Ending) -> Deployment:
+        return super()._finish(replace(ending, error=ending.error + self._wake()))
+
     def _succeed(self) -> Deployment:
         release = self._stage.candidate
         serving = Serving(release=release.name, commit=release.commit, healthy=True)
@@ -331,6 +332,7 @@ class Attempt(Conclude):
         # A migration that failed may have done half its work: like an interrupted one it is not repeated.
         if failure.cause.is_retried and not self._is_migrating and self._patience.lasts():
             self._clean_up()
+            self._wake()
             return self._retry(failure)
         return self._give_up(failure)
 
@@ -344,32 +346,33 @@ class Attempt(Conclude):
 
     def _clean_up(self) -> str:
         """Before the switch: an instance that was started beside the one that serves is stopped."""
-        stage = self._stage
         if not self._adopted or not self._environment.is_blue_green:
             return ""
-        try:
-            if has_leftovers(stage):
-                self._insist_on(plan_clean_up())
-        except (Stopped, *_UNJOURNALED):
-            raise
-        except Exception as failed:  # noqa: BLE001 - a boundary: the deployment has to end
-            self._control.check_halt()
-            return f". Its instance could not be stopped: {explain(failed).message}"
-        return ""
+        return self._try_to(self._stop_instance, "Its instance could not be stopped")
+
+    def _stop_instance(self) -> None:
+        if has_leftovers(self._stage):
+            self._insist_on(plan_clean_up())
+
+    def _wake(self) -> str:
+        """Before the switch, when the database is where it stays: systemd goes on with its schedules."""
+        previous = self._stage.previous or self._claim.deployment.previous_release
+        step = wake(self._environment, previous) if self._quieted and not self._switched else None
+        trouble = "Its timers could not be started again"
+        return self._try_to(partial(self._insist_on_host, step), trouble) if step else ""
+
+    def _insist_on_host(self, step: Step) -> None:
+        if not self._adopted:
+            self._patience.insist(self._perform.adopt)
+        self._insist_on(step)
 
     def _undo_migration(self) -> str:
         back, said = self._database.way_back()
         if back is None:
             return said
         step = Step(name=StepName.migrate, acts=(back,), phase=Phase.rollback)
-        try:
-            self._insist_on(step)
-        except (Stopped, *_UNJOURNALED):
-            raise
-        except Exception as failed:  # noqa: BLE001 - a boundary: the deployment has to end
-            self._control.check_halt()
-            return f". The database could not be taken back: {explain(failed).message}"
-        return ". The database was taken back"
+        trouble = self._try_to(partial(self._insist_on, step), "The database could not be taken back")
+        return trouble or ". The database was taken back"
 
     def _go_back(self, failure: StepFailed) -> Deployment | None:
         """The code comes back even where the database does not; what failed on the way is said."""
@@ -385,7 +388,7 @@ class Attempt(Conclude):
             stage.candidate = new if step.name is StepName.migrate else old
             try:
                 self._insist_on(step)
-            except (Stopped, *_UNJOURNALED):
+            except (Stopped, *UNJOURNALED):
                 raise
             except Exception as failed:  # noqa: BLE001 - whatever it is, the code has to come back
                 self._control.check_halt()

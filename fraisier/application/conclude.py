@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from fraisier.application.control import Control
-from fraisier.application.journal import Journal
+from fraisier.application.control import Control, Stopped
+from fraisier.application.journal import Journal, explain
 from fraisier.application.patience import Patience
 from fraisier.application.ports import Claim, Ending, Serving, Store
 from fraisier.domain.deployment import Deployment, Status, Trigger
-from fraisier.domain.errors import Cause, StepFailed
+from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
 from fraisier.domain.lineage import Refusal
 from fraisier.domain.plan import QUARANTINING, StepName
 from fraisier.domain.rollout import Standing
 
+UNJOURNALED = (TokenOutdated, StoreUnavailable)  # nothing can, or may, be written any more
 _BLAMED = {Cause.build, Cause.migration, Cause.migration_interrupted, Cause.restart, Cause.unhealthy}
 
 
@@ -64,6 +65,17 @@ class Conclude:
                 quarantine=self._blames_the_commit(failure),
             )
         )
+
+    def _try_to(self, act: Callable[[], None], trouble: str) -> str:
+        """Do what the end of the deployment must not depend on; what is said where it did not work."""
+        try:
+            act()
+        except (Stopped, *UNJOURNALED):
+            raise
+        except Exception as failed:  # noqa: BLE001 - a boundary: the deployment has to end
+            self._control.check_halt()
+            return f". {trouble}: {explain(failed).message}"
+        return ""
 
     def _went_back(
         self, failure: StepFailed, troubles: list[StepFailed], serving: Serving | None

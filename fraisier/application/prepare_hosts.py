@@ -51,6 +51,7 @@ class PrepareHosts(Attempt):
         known = {each.host: each for each in store.standings(environment.key)}
         members = [self._member(name, known) for name in environment.hosts]
         self._crew = self._everybody = Crew(members, journal, control, at_once=tools.at_once)
+        self._quieted = False  # before its turn nothing is paused on any host
         self._begun = False  # the first host's turn, though perhaps nowhere was anything switched yet
         self._troubles: list[StepFailed] = []
         self._only_away: frozenset[str] = frozenset()  # have the release already, and nobody changed them

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from fraisier.application.attempt import TORN
 from fraisier.application.conclude import with_consequence
 from fraisier.application.control import Stopped
 from fraisier.application.crew import Member, is_away
@@ -23,7 +22,7 @@ from fraisier.domain.database_acts import TakeDatabaseBack
 from fraisier.domain.deployment import Deployment, Trigger
 from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable, TokenOutdated
 from fraisier.domain.plan import Phase, Step, StepName
-from fraisier.domain.recovery import Course, Resumption
+from fraisier.domain.recovery import TORN, Course, Resumption
 from fraisier.domain.rollout import (
     BringIn,
     Done,

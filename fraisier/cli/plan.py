@@ -20,7 +20,7 @@ from fraisier.cli.plan_backup import document, print_backup
 from fraisier.cli.screen import Screen, print_json
 from fraisier.cli.session import Session
 from fraisier.cli.text import printable, shorten
-from fraisier.domain.cutover_cost import cost_of
+from fraisier.domain.cutover_cost import cost_of, risk_of
 from fraisier.domain.labels import in_words
 from fraisier.domain.rollout import planned_turns
 
@@ -67,6 +67,7 @@ def print_plan(
     if as_json:
         held = {"held_because": hold.reason, "held_until": times.iso(hold.until)} if hold else {}
         known = {"labels": labels, "cutover": environment.cutover, "cost": cost, "hosts": environment.hosts}
+        known["risk"] = risk_of(environment, plan)
         told = {"rollout": _turns(environment), "database": outlook and asdict(outlook)}
         backed_up = {"backup": document(environment, environment.backup)} if environment.backup else {}
         print_json({**_document(plan, key), **known, **held, **told, **backed_up})
@@ -81,8 +82,7 @@ def print_plan(
             screen.say("       " + command.replace("\n", "\n       ") + remark)
     if len(environment.hosts) > 1:
         _print_rollout(environment, screen)
-    if cost:
-        screen.say(f"What it costs: {cost}.")
+    _print_cost(cost, risk_of(environment, plan), screen)
     if outlook is not None:
         for line in outlook.in_words():
             screen.say(printable(line))
@@ -109,6 +109,13 @@ def _print_backup(environment: Environment, *, as_json: bool) -> None:
         print_json({**nothing, "backup": document(environment, environment.backup)})
     else:
         print_backup(environment, environment.backup, Screen.of_stdout())
+
+
+def _print_cost(cost: str, risk: str, screen: Screen) -> None:
+    if cost:
+        screen.say(f"What it costs: {cost}.")
+    if risk:
+        screen.say(screen.style(f"{risk}.", "yellow"))
 
 
 def _turns(environment: Environment) -> list[list[str]] | None:

@@ -145,7 +145,7 @@ FLAT = {
     "run_on_deploy": Key(Flag(), "etl: a deployment is followed by a run", default=False),
     "on_running": Key(
         Choice("wait", "cancel", "new_release_next"),
-        "what a deployment does where a run is under way as it comes to the switch",
+        "what a deployment does where a run is under way as it comes to the migration, else to the switch",
         default="wait",
     ),
     "log_file": Key(

@@ -29,8 +29,7 @@ def plan_deployment(environment: Environment, release: Candidate, parts: Parts) 
             (StepName.preflight, (Preflight(),)),
             (StepName.fetch, (fetch,)),
             *made(environment, release, parts.target.build),
-            (StepName.backup, parts.backup),
-            (StepName.migrate, parts.migrate_up),
+            *_migrated(environment, parts.backup, parts.migrate_up),
             (StepName.check_health, (*trial(environment, release), *_hold(environment))),
             *_switched(environment, release.name, parts, prune),
         ),
@@ -44,7 +43,7 @@ def plan_return(environment: Environment, release: Candidate, parts: Parts) -> P
         steps=steps(
             Phase.deploy,
             (StepName.preflight, (Preflight(),)),
-            (StepName.migrate, parts.migrate_down),
+            *_migrated(environment, (), parts.migrate_down),
             (StepName.check_health, _hold(environment)),
             *_switched(environment, release.name, parts),
         ),
@@ -84,6 +83,18 @@ def _hold(environment: Environment) -> tuple[Act, ...]:
     if not environment.jobs or environment.on_running is OnRunning.new_release_next:
         return ()
     return (HoldRuns(on_running=environment.on_running),)
+
+
+def _migrated(
+    environment: Environment, backup: tuple[Act, ...], migration: tuple[Act, ...]
+) -> tuple[tuple[StepName, tuple[Act, ...]], ...]:
+    """A run stands on its database as on its release, so it has ended before that is changed; and before it
+    is backed up, so that what it has written is not missing there. The waiting is no part of `migrate`: once
+    that has begun, no rollback cuts a deployment short. Runs are held back once more before the switch, for
+    another try, which does not migrate again.
+    """
+    hold = _hold(environment) if migration else ()
+    return ((StepName.backup, (*hold, *backup)), (StepName.migrate, migration))
 
 
 def _switched(

@@ -14,7 +14,8 @@ from fraisier.deployers.timer_units import hidden_of, kept_jobs, name_of, timer_
 from fraisier.domain.acts import UnitCommand
 from fraisier.domain.fraise import Environment, FraiseType
 from fraisier.domain.job import OnRunning
-from fraisier.domain.plan import Act, Plan, StepName, TargetActs
+from fraisier.domain.job_acts import HoldRuns
+from fraisier.domain.plan import Act, Phase, Plan, Step, StepName, TargetActs
 from fraisier.domain.release import Layout
 from fraisier.domain.timer_acts import InstallUnits, QuietUnits, RemoveUnits, WriteUnits
 
@@ -48,20 +49,30 @@ def plan_rollback(environment: Environment, previous: str, parts: Parts) -> Plan
 
 
 def _in_quiet(environment: Environment, plan: Plan) -> Plan:
-    """Nothing runs as it is switched, of jobs that go with this neither. From then on, whatever fails ends
-    with units that are installed.
+    """Nothing runs as the database is migrated, nor as it is switched, of jobs that go with this neither.
+    Whatever fails from then on ends with units that are installed: on the way back, or by `wake`.
     """
     if not may_have_units(environment) or environment.on_running is OnRunning.new_release_next:
         return plan
     cancel = environment.on_running is OnRunning.cancel
     quiet = QuietUnits(name=name_of(environment.key), cancel=cancel)
-    return replace(
-        plan,
-        steps=tuple(
-            replace(step, acts=(quiet, *step.acts)) if step.name is StepName.activate else step
-            for step in plan.steps
-        ),
-    )
+    return replace(plan, steps=tuple(_with_quiet(quiet, step) for step in plan.steps))
+
+
+def _with_quiet(quiet: QuietUnits, step: Step) -> Step:
+    if step.name is StepName.activate:
+        return replace(step, acts=(quiet, *step.acts))
+    if step.name is StepName.backup and isinstance(step.acts[0], HoldRuns):
+        hold, *others = step.acts
+        return replace(step, acts=(hold, quiet, *others))
+    return step
+
+
+def wake(environment: Environment, previous: str) -> Step | None:
+    """After a failure before the switch: systemd goes on with the schedules that it kept; None: with none."""
+    if not previous or not may_have_units(environment):
+        return None
+    return Step(name=StepName.restart, acts=(install(environment, previous),), phase=Phase.rollback)
 
 
 def _first(target: TargetActs, acts: tuple[Act, ...]) -> TargetActs:

@@ -1,8 +1,10 @@
-"""What each way of cutting over costs those who ask meanwhile, in words."""
+"""What each way of cutting over costs those who ask meanwhile, or run, in words."""
 
 from __future__ import annotations
 
 from fraisier.domain.fraise import Cutover, Environment
+from fraisier.domain.job import OnRunning
+from fraisier.domain.plan import Plan, StepName
 
 _COSTS = {
     Cutover.restart: (
@@ -21,3 +23,14 @@ BETTER = "cutover: socket makes them wait instead, cutover: blue_green drops non
 def cost_of(environment: Environment) -> str:
     """One sentence; '' where nothing is restarted."""
     return _COSTS.get(environment.cutover, "") if environment.target else ""
+
+
+def risk_of(environment: Environment, plan: Plan) -> str:
+    """What a plan may do to runs that are under way; '' = nothing."""
+    is_migrated = any(step.name is StepName.migrate for step in plan.steps)
+    if not is_migrated or not environment.jobs or environment.on_running is not OnRunning.new_release_next:
+        return ""
+    return (
+        "on_running: new_release_next: runs of the old release go on while the database is migrated, and"
+        " begin until the switch. on_running: wait or cancel spares them"
+    )

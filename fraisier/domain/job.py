@@ -24,11 +24,11 @@ class JobKind(StrEnum):
 
 
 class OnRunning(StrEnum):
-    """What a deployment does where a run is under way as it comes to the switch."""
+    """What a deployment does where a run is under way as it comes to its migration, else to the switch."""
 
     wait = "wait"  # until it has ended; none is begun meanwhile
     cancel = "cancel"  # end it, then go on
-    new_release_next = "new_release_next"  # switch: it ends on the old release, the next has the new one
+    new_release_next = "new_release_next"  # go on: it ends on the old release, the next has the new one
 
 
 class Keeper(StrEnum):

@@ -110,6 +110,10 @@ INTERRUPTED_MIGRATION = (
 STOPPED_MIGRATION = (
     ". Its migration was stopped in the middle and is not repeated: the database may be between two states"
 )
+TORN = (
+    ". The way down of its migration was interrupted and is not repeated: "
+    "the database may be between two states"
+)
 
 
 def torn_between(before: str, now: str) -> str:

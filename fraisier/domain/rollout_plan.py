@@ -8,6 +8,7 @@ from dataclasses import replace
 from fraisier.domain.acts import Command, Prove, Prune, Unpack
 from fraisier.domain.cutover_acts import Retire
 from fraisier.domain.plan import Act, Plan, Step, StepName
+from fraisier.domain.timer_acts import QuietUnits
 
 _FOR_ALL = (StepName.prepare, StepName.link_shared, StepName.build)
 _ONCE = (StepName.backup, StepName.migrate)
@@ -36,8 +37,14 @@ def _acts(plan: Plan, which: Callable[[Act], bool]) -> tuple[Step, ...]:
 
 
 def of_once(plan: Plan) -> tuple[Step, ...]:
-    """What is done on one host for all of them, between building and the first host's turn."""
-    return tuple(step for step in plan.steps if step.name in _ONCE)
+    """What is done on one host for all of them, between building and the first host's turn.
+
+    Runs of several hosts are begun by workers, which know whether they are held back; timers that systemd may
+    have kept before are paused on their own host, in its turn.
+    """
+    steps = (step for step in plan.steps if step.name in _ONCE)
+    parts = (replace(s, acts=tuple(a for a in s.acts if not isinstance(a, QuietUnits))) for s in steps)
+    return tuple(part for part in parts if part.acts)
 
 
 def in_turn(plan: Plan, *, looks_only: bool = False) -> tuple[Step, ...]:

@@ -260,6 +260,26 @@ def test_a_deployment_waits_for_the_run_and_no_other_begins_meanwhile(site: Pipe
     assert (begun["release"], begun["started_at"] >= row["completed_at"]) == (row["release"], True)
 
 
+def test_a_database_is_not_migrated_beneath_a_run(site: Pipeline) -> None:
+    """The run sees the database as it was, to its end; and the next one what the migration has made of it."""
+    database = "database: {name: orders, up: 'cat VERSION >> ../../schema', down: 'true'}"
+    site.configure(f"{JOB}\n{database}")
+    site.load(
+        "cat ../../schema; echo; echo begun; until test -e ../../go; do sleep 0.05; done; cat ../../schema"
+    )
+    first = (site.app / "schema").read_text()
+    run = site.ask()
+    site.running(run)
+    site.push({"load.sh": "cat ../../schema", "VERSION": "two"})
+    asked = site.request().deployment
+    assert asked is not None
+    until("it waits", lambda: f"waiting for the end of run {run[:8]}" in site.output(asked.id))
+    (site.app / "go").touch()
+    assert site.ended(asked.id)["status"] == "success"
+    assert site.said(site.run_ended(run)["id"]) == f"{first}\nbegun\n{first}"
+    assert site.said(site.run()["id"]) == f"{first}two"
+
+
 def test_a_deployment_that_is_to_cancels_the_run(site: Pipeline) -> None:
     run = under_way(site, "on_running: cancel")
     row = site.deploy()

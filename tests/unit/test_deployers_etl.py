@@ -8,6 +8,7 @@ from fraisier.deployers import by_type
 from fraisier.deployers.common import Parts, candidate
 from fraisier.deployers.etl import plan_deployment, plan_return, plan_rollback
 from fraisier.domain.acts import Command, Prove, Prune, Switch, UnitCommand
+from fraisier.domain.cutover_cost import risk_of
 from fraisier.domain.fraise import BuildCommand, Cutover, FraiseType
 from fraisier.domain.job import Job, OnRunning
 from fraisier.domain.job_acts import HoldRuns
@@ -141,6 +142,34 @@ def test_runs_are_dealt_with_after_the_trial_and_before_the_switch(how):
         assert steps[StepName.check_health][-1] == HoldRuns(on_running=how)
         assert names(plan).index("check_health") < names(plan).index("activate")
     assert steps[StepName.check_health] == (HoldRuns(on_running=how),), "what was good is not tried again"
+
+
+@pytest.mark.parametrize("how", [OnRunning.wait, OnRunning.cancel])
+def test_runs_are_dealt_with_before_the_database_changes_or_is_backed_up(how):
+    pipeline = replace(ETL, jobs={"main": Job(name="main", run="load")}, on_running=how)
+    plan = plan_deployment(pipeline, RELEASE, Parts(backup=(DOWN,), migrate_up=(UP,)))
+    steps = {step.name: step.acts for step in plan.steps}
+    assert steps[StepName.backup] == (HoldRuns(on_running=how), DOWN)
+    assert names(plan).index("backup") < names(plan).index("migrate")
+    assert steps[StepName.migrate] == (UP,)
+    assert steps[StepName.check_health][-1] == HoldRuns(on_running=how), "another try does not migrate again"
+    back = plan_return(pipeline, RELEASE, Parts(migrate_down=(DOWN,)))
+    assert names(back)[:4] == ["preflight", "backup", "migrate", "check_health"]
+
+
+def test_a_backup_without_a_migration_holds_nothing_back():
+    pipeline = replace(ETL, jobs={"main": Job(name="main", run="load")})
+    plan = plan_deployment(pipeline, RELEASE, Parts(backup=(DOWN,)))
+    assert next(step.acts for step in plan.steps if step.name is StepName.backup) == (DOWN,)
+
+
+def test_who_lets_runs_go_on_beneath_a_migration_is_told():
+    pipeline = replace(ETL, jobs={"main": Job(name="main", run="load")})
+    plan = plan_deployment(pipeline, RELEASE, Parts(migrate_up=(UP,)))
+    going_on = replace(pipeline, on_running=OnRunning.new_release_next)
+    assert risk_of(pipeline, plan) == ""
+    assert "while the database is migrated" in risk_of(going_on, plan)
+    assert risk_of(going_on, plan_deployment(going_on, RELEASE, Parts())) == ""
 
 
 def test_runs_are_left_alone_where_the_next_one_has_the_new_release():

@@ -12,7 +12,9 @@ from fraisier.domain.acts import UnitCommand
 from fraisier.domain.errors import StepFailed
 from fraisier.domain.fraise import Cutover, EnvironmentKey, FraiseType
 from fraisier.domain.job import Job, Keeper, OnRunning, Schedule
+from fraisier.domain.job_acts import HoldRuns
 from fraisier.domain.plan import StepName
+from fraisier.domain.rollout_plan import of_once
 from fraisier.domain.secret import Secret
 from fraisier.domain.timer_acts import InstallUnits, QuietUnits, RemoveUnits, WriteUnits
 from tests.factories import SHA_A, environment
@@ -55,6 +57,15 @@ def test_nothing_runs_as_it_is_switched_unless_that_is_wanted(how):
     plan = plan_deployment(replace(REPORTS, on_running=how), RELEASE, Parts())
     quiet = [act for act in acts_of(plan, StepName.activate) if isinstance(act, QuietUnits)]
     assert [act.cancel for act in quiet] == {"wait": [False], "cancel": [True], "new_release_next": []}[how]
+
+
+def test_nothing_runs_as_the_database_is_migrated_and_timers_of_one_host_of_several_wait_for_its_turn():
+    up = UnitCommand(argv=("up",), timeout=1)
+    plan = plan_deployment(REPORTS, RELEASE, Parts(migrate_up=(up,)))
+    hold, quiet = acts_of(plan, StepName.backup)
+    assert isinstance(hold, HoldRuns)
+    assert quiet == QuietUnits(name=name_of(REPORTS.key), cancel=False)
+    assert [act for step in of_once(plan) for act in step.acts] == [hold, up]
 
 
 def test_the_last_job_of_systemd_is_minded_as_it_goes():
