@@ -14,25 +14,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import fraisier
-from fraisier.application.collect_reports import CollectReports
 from fraisier.application.control import Control
 from fraisier.application.find_workers import whole_workers
-from fraisier.application.look_after_hosts import LookAfterHosts
 from fraisier.application.ports import LEFT, Claim, Listener, News, Row, Store
 from fraisier.application.run_deployment import RunDeployment
-from fraisier.application.sweep_refs import SweepRefs
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Conflict, StoreUnavailable, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
+from fraisier.house_loops import house_loops
 from fraisier.installed_version import InstalledVersion
 from fraisier.loop import SLOW_POLL, Loop
 from fraisier.plan_loop import PlanLoop
 from fraisier.run_loop import RunLoop
 from fraisier.wiring import Fraisier
 
-SWEEP_PAUSE = 1.0  # seconds at least between two looks for a repository that is to be asked
-COLLECT_PAUSE = 3.0  # seconds between two looks for what runs that systemd started tell
-HEAL_PAUSE = 2.0  # seconds between two looks for hosts that are to be looked after
 PRUNE_EVERY = 6 * 3600.0
 RENEWALS_PER_LEASE = 3
 
@@ -94,7 +89,7 @@ class Worker:
         ]
         only = self._only_run or (LEFT if self._only else "")
         self._runs = RunLoop(self._parts, self.id, idle=self._reason_to_idle, tell=self._tell, only=only)
-        self._loops = [self._claiming, *(self._house_loops() if self._planning is not None else ())]
+        self._loops = [self._claiming, *(self._house() if self._planning is not None else ())]
         self._renewing = threading.Thread(target=self._renew_loop, name="worker-renew")
         self._renewing.start()
         for loop in self._loops:
@@ -330,32 +325,11 @@ class Worker:
                 job.control.cancel(by)
 
     # ------------------------------------------------------------------------------------- house
-    def _house_loops(self) -> list[Loop]:
-        """What a worker does besides, unless it is there for one deployment, or run, alone."""
-        parts, tell = self._parts, self._tell
-        sweep = SweepRefs(parts.tools.repository, self._store, parts.clock, tell)
-
-        def swept() -> float:
-            if not self.idle_because and self._is_eldest():
-                sweep(parts.configuration, sweeping.stopping)
-            return min(SLOW_POLL, sweep.due_in)
-
-        def healed() -> float:
-            if not self.idle_because:
-                look_after(parts.configuration)
-            return HEAL_PAUSE
-
-        def collected() -> float:
-            if not self.idle_because:
-                collect(list(parts.configuration.environments.values()))
-            return COLLECT_PAUSE
-
-        sweeping = Loop("worker-sweep", swept, tell, at_least=SWEEP_PAUSE)
-        healing = Loop("worker-heal", healed, tell, at_least=HEAL_PAUSE, after=HEAL_PAUSE)
-        collecting = Loop("worker-collect", collected, tell, at_least=COLLECT_PAUSE, after=COLLECT_PAUSE)
-        look_after = LookAfterHosts(parts.tools, self._store, tell, healing.stopping)
-        collect = CollectReports(parts.tools, self._store, parts.codec, tell)
-        return [sweeping, healing, collecting]
+    def _house(self) -> list[Loop]:
+        """What it does besides, unless it is there for one deployment, or run, alone."""
+        return house_loops(
+            self._parts, idle=lambda: self.idle_because, is_eldest=self._is_eldest, tell=self._tell
+        )
 
     def _is_eldest(self) -> bool:
         """Whether this is the one of all living workers that sweeps. Two for a moment do no harm."""

@@ -250,6 +250,8 @@ class Codec:
     def load(self, text: str) -> Environment:
         return self.kept[text]
 
+    load_place = load
+
     def secrets(self, environment: Environment, env_file: bytes | None = None) -> list[str]:
         return []
 

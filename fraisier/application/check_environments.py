@@ -20,12 +20,13 @@ from fraisier.application.find_holds import FindHolds
 from fraisier.application.find_holds import in_words as windows_in_words
 from fraisier.application.find_workers import FindWorkers, labels_of
 from fraisier.application.instances import recorded
+from fraisier.application.left_places import LeftPlaces
 from fraisier.application.ports import Configuration, EnvironmentCodec, Host, Row, Store
 from fraisier.application.preflight import preflight
 from fraisier.application.release_marker import running_release
 from fraisier.application.takeover import owner_of
 from fraisier.application.tools import Tools
-from fraisier.deployers.timer_units import kept_jobs
+from fraisier.deployers.scheduled import may_have_units
 from fraisier.domain.cutover_cost import BETTER, cost_of
 from fraisier.domain.errors import FraisierError, LivesElsewhere, StepFailed, StoreUnavailable
 from fraisier.domain.fraise import BuildOn, Cutover, Environment, EnvironmentKey, HealthCheck
@@ -92,6 +93,7 @@ class CheckEnvironments:
         yield from self._installation()
         for key in keys:
             yield from self._environment(self._configuration.environments[key], offline=offline)
+        yield from self._left_places()
 
     # -- the installation
     def _installation(self) -> Iterator[Finding]:
@@ -409,13 +411,29 @@ class CheckEnvironments:
             yield Checker(subject, "timers").problem(message, hint, fatal=False)
 
     def _left_units(self, host: Host) -> Iterator[Finding]:
-        """Once per host: timers of environments that left the configuration go on."""
+        """Once per host: timers of environments that left the configuration, or the host, go on."""
         if host.name in self._looked_at:
             return
         self._looked_at.add(host.name)
-        wanted = [each.key for each in self._configuration.environments.values() if kept_jobs(each)]
+        environments = self._configuration.environments.values()
+        wanted = [each.key for each in environments if may_have_units(each) and host.name in each.hosts]
         for problem in left_units(host, wanted):
             yield Checker(INSTALLATION, "timers").problem(problem.message, problem.hint, fatal=False)
+
+    def _left_places(self) -> Iterator[Finding]:
+        """Where nothing is deployed any more, so that nobody would look."""
+        check = Checker(INSTALLATION, "timers")
+        for left in LeftPlaces(self._store, self._codec)(self._configuration):
+            key, name, _ = left.place
+            if not left.why or name in self._looked_at:
+                continue
+            try:
+                yield from self._left_units(self._tools.host(left.environment))
+            except FraisierError as error:
+                message = f"systemd on {name} may still run jobs of {key}, {left.why}: {error.message}"
+                yield check.problem(
+                    message, f"Once it answers: fraisier doctor. {error.hint}".strip(), fatal=False
+                )
 
     def _cutover(self, subject: str, environment: Environment) -> Iterator[Finding]:
         if cost := cost_of(environment):

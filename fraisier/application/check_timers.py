@@ -36,7 +36,7 @@ for place; do
   { [ -e "$place" ] || [ -L "$place" ]; } || continue
   [ -f "$place" ] && [ ! -L "$place" ] && [ "$(head -n 1 -- "$place")" = "$head" ] || printf '%s\\n' "$place"
 done"""
-_WRITTEN = "cd {folder} 2>/dev/null && grep -lsm 1 '^{head} ' fraisier-*-*-*.service || :"
+WRITTEN = "cd {folder} 2>/dev/null && grep -lsm 1 '^{head} ' fraisier-*-*-*.service fraisier-*-*-*.timer || :"
 
 
 def timer_problems(environment: Environment, host: Host) -> Iterator[Problem]:
@@ -96,17 +96,33 @@ def _taken(environment: Environment, host: Host) -> Iterator[Problem]:
 
 
 def left_units(host: Host, wanted: Collection[EnvironmentKey]) -> Iterator[Problem]:
-    """Units that Fraisier wrote for environments that are not among those with jobs for systemd."""
-    found = host.inspect(("sh", "-c", _WRITTEN.format(folder=FOLDER, head=HEAD)))
-    keys = {key_of(name.rpartition(".")[0]) for name in found.stdout.decode(errors="replace").split()}
-    for key in sorted(key for key in keys if key is not None and key not in wanted):
-        name = name_of(key)
-        message = f"systemd on {host.name} still runs jobs of {key}, which the configuration has no more"
-        hint = (
-            f"If no other Fraisier deploys them: sudo systemctl disable --now '{name}-*.timer'"
-            f" && sudo rm {FOLDER}/{name}-* && sudo systemctl daemon-reload"
+    """Units that Fraisier wrote for environments that are not among those that may have some on the host."""
+    found = host.inspect(("sh", "-c", WRITTEN.format(folder=FOLDER, head=HEAD)))
+    units: dict[EnvironmentKey, list[str]] = {}
+    for name in sorted(found.stdout.decode(errors="replace").split()):
+        if (key := key_of(name.rpartition(".")[0])) is not None and key not in wanted:
+            units.setdefault(key, []).append(name)
+    for key, names in sorted(units.items()):
+        message = (
+            f"systemd on {host.name} still runs jobs of {key}, which the configuration has there no more"
         )
-        yield Problem(message, hint, fatal=False)
+        yield Problem(message, f"If no other Fraisier deploys them: {removal(key, names)}", fatal=False)
+
+
+def units_written(key: EnvironmentKey, host: Host) -> list[str]:
+    """Names of the units that Fraisier wrote for an environment, of those that are there."""
+    head = f"{HEAD} {key}\n".encode()
+    names = sorted(units_of_before(key, host))
+    return [name for name in names if (host.read(posixpath.join(FOLDER, name)) or b"").startswith(head)]
+
+
+def removal(key: EnvironmentKey, units: Sequence[str]) -> str:
+    """The command by which root removes them, and no other that is called alike. What runs ends by itself."""
+    timers = " ".join(name for name in units if name.endswith(".timer"))
+    disable = f"sudo systemctl disable --now {timers} && " if timers else ""
+    more = (env_of(key), f"/etc/logrotate.d/{name_of(key)}")
+    files = " ".join((*(posixpath.join(FOLDER, name) for name in units), *more))
+    return f"{disable}sudo rm -f {files} && sudo systemctl daemon-reload"
 
 
 def changed_units(environment: Environment, host: Host, release: str) -> Iterator[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from fraisier.application.check_timers import units_of_before
 from fraisier.application.perform_run import dependents
 from fraisier.application.read_reports import Reports
 from fraisier.application.run_command import MOST_ARTEFACTS, listing, paths_in
-from fraisier.deployers.timer_units import kept_jobs, service_of
+from fraisier.deployers.scheduled import may_have_units
+from fraisier.deployers.timer_units import kept_jobs, patience, service_of
 from fraisier.domain.errors import FraisierError, LivesElsewhere, StoreUnavailable
 from fraisier.domain.release import Layout
 from fraisier.domain.report import (
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 _LISTING = 10.0  # seconds
 AT_ONCE = 50  # reports of one environment in one go
+TIDY_EVERY = 3600.0  # seconds between two looks for reports that are nobody's
+_LONG_AGO = 86400.0  # seconds behind a run's latest end, by when its host would have told
 
 
 class CollectReports:
@@ -48,6 +53,8 @@ class CollectReports:
         self._told: dict[str, bytes] = {}  # what was stored of those that are under way
         self._away: set[str] = set()  # environments whose hosts did not answer, as was told
         self._quiet: set[str] = set()  # those of which systemd starts nothing, nor runs what it had started
+        self._known: dict[str, tuple[Environment, Collection[str]]] = {}  # jobs that there are or were
+        self._tidied: dict[str, float] = {}
 
     def __call__(self, environments: Iterable[Environment]) -> int:
         """Collect from all of them; how many reports are done with. A host that is away has to wait.
@@ -58,7 +65,7 @@ class CollectReports:
         done = 0
         for environment in environments:
             key = str(environment.key)
-            if kept_jobs(environment):
+            if kept_jobs(environment) or self._is_new(environment):
                 self._quiet.discard(key)
             elif key in self._quiet:
                 continue
@@ -75,23 +82,91 @@ class CollectReports:
                 self._away.add(key)
         return done
 
-    def _collect(self, environment: Environment, host: Host) -> int:
-        begun = [row for row in self._store.active_runs(environment.key) if row["invocation"]]
-        if not begun and not kept_jobs(environment):
-            self._quiet.add(str(environment.key))
-            return 0
-        reports = Reports(environment, host, also={row["job"] for row in begun})
+    def of_left(self, place: Environment, host: Host, *, only_reports: bool) -> bool:
+        """Collect where an environment is no longer, or is otherwise; whether there is more to come.
+
+        `only_reports`: of what is under way on the host somebody else says when it has ended. What its runs
+        printed is not shown: the secrets that it is to be cleared of left with the configuration.
+
+        Raises:
+            StepFailed: the host cannot be asked.
+            StoreUnavailable: what was not stored is collected again.
+        """
+        begun = [] if only_reports else self._begun(place, host)
+        reports = Reports(place, host, also={row["job"] for row in begun})
         names = reports.names()
-        stored = {file_of(row["job"], row["invocation"]): row for row in begun}
-        if not names and not stored:
+        if names or begun:
+            self._store_all(place, reports, names, begun, shows=False)
+        return bool(names or begun)
+
+    def give_up(self, place: Environment) -> None:
+        """End the runs of a host that nobody could ask for longer than they may have taken."""
+        now = self._tools.clock.now()
+        for row in self._store.active_runs(place.key):
+            job = place.jobs.get(row["job"])
+            if row["invocation"] and row["host"] == place.hosts[0] and job is not None:
+                began = datetime.fromisoformat(row["started_at"]).timestamp()
+                if now > began + patience(job) + _LONG_AGO:
+                    self._end(place, row)
+
+    def _is_new(self, environment: Environment) -> bool:
+        """Whether the configuration of its jobs may have changed; learns of those that it had before."""
+        key = str(environment.key)
+        if not may_have_units(environment) or self._known.get(key, (None,))[0] is environment:
+            return False
+        jobs = {job for _, _, job in self._store.planned_until([environment.key])}
+        self._known[key] = (environment, jobs | set(environment.jobs))
+        return True
+
+    def _begun(self, environment: Environment, host: Host) -> list[Row]:
+        """What the host was to perform, as far as is known."""
+        rows = self._store.active_runs(environment.key)
+        return [row for row in rows if row["invocation"] and row["host"] == host.name]
+
+    def _collect(self, environment: Environment, host: Host) -> int:
+        key, begun = str(environment.key), self._begun(environment, host)
+        if not begun and not may_have_units(environment):
+            self._quiet.add(key)
             return 0
+        self._is_new(environment)
+        known = self._known[key][1] if key in self._known else ()
+        reports = Reports(environment, host, also={*known, *(row["job"] for row in begun)})
+        self._tidy(key, reports)
+        names = reports.names()
+        if names or begun:
+            return self._store_all(environment, reports, names, begun)
+        if not kept_jobs(environment) and not any(units_of_before(environment.key, host)):
+            self._quiet.add(key)
+        return 0
+
+    def _tidy(self, key: str, reports: Reports) -> None:
+        """Remove what no job that we know of has reported, before it is without end."""
+        now = self._tools.clock.monotonic()
+        if now < self._tidied.get(key, now):
+            return
+        self._tidied[key] = now + TIDY_EVERY
+        if removed := reports.remove_strangers():
+            self._listener("reports_removed", {"environment": key, "reports": removed})
+
+    def _store_all(
+        self,
+        environment: Environment,
+        reports: Reports,
+        names: Sequence[str],
+        begun: Sequence[Row],
+        *,
+        shows: bool = True,
+    ) -> int:
+        """How many of the reports are done with."""
+        stored = {file_of(row["job"], row["invocation"]): row for row in begun}
         # In this order: the report of what was stored as under way is there, or nobody will have it.
         under_way = reports.under_way()
         files = sorted(names, key=lambda file: _runs(environment, file, under_way))[:AT_ONCE]
         found = reports.read([*dict.fromkeys([*files, *stored])])
         for file in stored.keys() - found.keys():
             self._end_without(environment, stored[file], under_way)
-        done = [file for file in files if self._store_one(environment, host, file, found, under_way)]
+        told = _Told(reports, found, under_way, shows=shows)
+        done = [file for file in files if self._store_one(environment, file, told)]
         if done:
             reports.remove(done)
         for file in done:
@@ -100,23 +175,18 @@ class CollectReports:
 
     def _end_without(self, environment: Environment, row: Row, under_way: Mapping[str, str]) -> None:
         """End a run whose report is gone, once its unit has ended: nobody else would ever."""
-        key, job = environment.key, row["job"]
-        if under_way.get(service_of(key, job)) == invocation_in(row["invocation"]):
-            return
-        about = of_environment(key, row["host"], job, "")
+        unit = service_of(environment.key, row["job"])
+        if under_way.get(unit) != invocation_in(row["invocation"]):
+            self._end(environment, row)
+
+    def _end(self, environment: Environment, row: Row) -> None:
+        about = of_environment(environment.key, row["host"], row["job"], "")
         self._store.report_run(replace(about, invocation=row["invocation"], ending=lost()))
 
-    def _store_one(
-        self,
-        environment: Environment,
-        host: Host,
-        file: str,
-        found: Mapping[str, bytes],
-        under_way: Mapping[str, str],
-    ) -> bool:
+    def _store_one(self, environment: Environment, file: str, told: _Told) -> bool:
         """Whether the report is needed no more."""
-        job, invocation = name_of_run(file) or ("", "")
-        runs = _runs(environment, file, under_way)
+        job, found = (name_of_run(file) or ("", ""))[0], told.found
+        runs = _runs(environment, file, told.under_way)
         report = read_report(found.get(file, b""), now=self._tools.clock.now())
         if report is None:
             if not runs:
@@ -127,7 +197,7 @@ class CollectReports:
             return False
         if report.trigger is RunTrigger.manual and self._is_followed(environment, job):
             return False
-        for reported in self._runs(environment, host, report, job, invocation, runs=runs):
+        for reported in self._runs(environment, report, file, told, runs=runs):
             self._store.report_run(reported)
         self._told[key] = found[file]
         return not runs
@@ -138,13 +208,14 @@ class CollectReports:
         return any(row["job"] == job and not row["invocation"] for row in rows)
 
     def _runs(
-        self, environment: Environment, host: Host, report: Report, job: str, invocation: str, *, runs: bool
+        self, environment: Environment, report: Report, file: str, told: _Told, *, runs: bool
     ) -> list[Reported]:
-        about = of_environment(environment.key, host.name, job, invocation)
-        made = runs_of(report, about, runs=runs)
+        job, invocation = name_of_run(file) or ("", "")
+        host = told.reports.host
+        made = runs_of(report, of_environment(environment.key, host.name, job, invocation), runs=runs)
         last = made[-1]
         if last.ending is not None:
-            last = replace(last, output=self._printed(environment, host, job, invocation))
+            last = replace(last, output=self._printed(environment, told, job, invocation))
             if last.ending is not None and last.ending.status is RunStatus.success:
                 artefacts = self._artefacts(environment, host, last)
                 ending = replace(last.ending, then=dependents(environment, job), artefacts=artefacts)
@@ -164,10 +235,23 @@ class CollectReports:
             return ()
         return paths_in(said.stdout, folder)[:MOST_ARTEFACTS]
 
-    def _printed(self, environment: Environment, host: Host, job: str, invocation: str) -> str:
+    def _printed(self, environment: Environment, told: _Told, job: str, invocation: str) -> str:
+        host = told.reports.host
+        if not told.shows:
+            return f"See on {host.name}: journalctl _SYSTEMD_INVOCATION_ID={invocation}\n"
         content = host.read(environment.env_file) if environment.env_file else None
         redactor = Redactor(self._codec.secrets(environment, content))
-        return redactor.text(Reports(environment, host).printed(job, invocation))
+        return redactor.text(told.reports.printed(job, invocation))
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a host told of an environment's runs; whether what they printed may be shown."""
+
+    reports: Reports
+    found: Mapping[str, bytes]
+    under_way: Mapping[str, str]
+    shows: bool = field(kw_only=True)
 
 
 def _runs(environment: Environment, file: str, under_way: Mapping[str, str]) -> bool:

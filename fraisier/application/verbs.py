@@ -232,7 +232,7 @@ class Verbs(ABC):
         """See `application.verify_environments`; changes nothing."""
         from fraisier.application.verify_environments import VerifyEnvironments
 
-        return VerifyEnvironments(self.configuration.environments, self.tools, self.store)(keys)
+        return VerifyEnvironments(self.configuration, self.tools, self.store, self.codec)(keys)
 
     def outlook(self, key: EnvironmentKey, *, commit: str = "") -> Outlook | None:
         """What is known of a deployment's migration before it; None: nothing migrates. Changes nothing."""

@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from fraisier.application.check_timers import changed_units, stopped_timers
+from fraisier.application.check_timers import changed_units, removal, stopped_timers, units_written
 from fraisier.application.instances import address_of, recorded
-from fraisier.application.ports import Host, OpenProxy, Row, Store, UnitState
+from fraisier.application.left_places import Left, LeftPlaces
+from fraisier.application.ports import Configuration, EnvironmentCodec, Host, OpenProxy, Row, Store, UnitState
 from fraisier.application.release_marker import read_marker
 from fraisier.application.request_deployment import find_environment
 from fraisier.application.takeover import owner_of
 from fraisier.application.tools import Tools
 from fraisier.domain.acts import InstallFile, WriteFile
 from fraisier.domain.drift import Difference, Found, Remedy, Unit, Wanted, differences
-from fraisier.domain.errors import FraisierError
+from fraisier.domain.errors import FraisierError, LivesElsewhere
 from fraisier.domain.fraise import Cutover, Environment, EnvironmentKey
 from fraisier.domain.plan import Act
 from fraisier.domain.release import Layout, is_release_name
@@ -58,9 +59,11 @@ class VerifyEnvironments:
     """Yields at least one comparison for each host of each environment."""
 
     def __init__(
-        self, environments: Mapping[EnvironmentKey, Environment], tools: Tools, store: Store
+        self, configuration: Configuration, tools: Tools, store: Store, codec: EnvironmentCodec
     ) -> None:
-        self._environments = environments
+        self._configuration = configuration
+        self._environments = configuration.environments
+        self._left = LeftPlaces(store, codec)
         self._tools = tools
         self._store = store
 
@@ -76,6 +79,25 @@ class VerifyEnvironments:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for compared in pool.map(self._compare, each_host):
                 yield from compared
+        wanted = {each.key for each in found}
+        for left in self._left(self._configuration):
+            if left.why and left.environment.key in wanted:
+                yield from self._units_left(left)
+
+    def _units_left(self, left: Left) -> Iterator[Comparison]:
+        """Where the environment is no longer, or has no such jobs any more, and systemd runs them still."""
+        environment = left.environment
+        try:
+            units = units_written(environment.key, self._tools.host(environment))
+        except LivesElsewhere:
+            return
+        except FraisierError as error:
+            yield _comparison(environment, Verdict.unknown, "units", error.message, error.hint)
+            return
+        if units:
+            message = f"systemd still runs jobs of {environment.key}, {left.why}"
+            hint = removal(environment.key, units)
+            yield _comparison(environment, Verdict.drift, "units", message, hint)
 
     def _compare(self, environment: Environment) -> Sequence[Comparison]:
         """As the database was before and after the look: a deployment in between is no drift."""

@@ -20,6 +20,8 @@ _WARNINGS = {
     "sweep_failed",
     "alert_raised",
     "run_missed",
+    "reports_not_collected",
+    "units_not_removed",
 }
 _ERRORS = {"worker_error", "deployment_crashed", "worker_not_retired"}
 

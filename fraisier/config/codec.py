@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from enum import Enum
 from typing import Any
@@ -92,8 +92,19 @@ class Codec:
         Raises:
             UsageError: it is none, or a reference can no longer be resolved.
         """
+        return self._load(text, self._secret)
+
+    def load_place(self, text: str) -> Environment:
+        """The same with empty secrets: they may be gone from where they are resolved.
+
+        Raises:
+            UsageError: it is none.
+        """
+        return self._load(text, lambda reference: Secret("", reference))
+
+    def _load(self, text: str, secret: Callable[[str], Secret]) -> Environment:
         try:
-            return _environment(self._resolved(json.loads(text)))
+            return _environment(_resolved(json.loads(text), secret))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             message = f"cannot read a stored environment: {type(error).__name__}"
             raise UsageError(
@@ -114,17 +125,6 @@ class Codec:
             found |= {part for value in secrets_of_file(env_file) for part in with_parts(value)}
         return sorted(found)
 
-    def _resolved(self, value: Any) -> Any:
-        if isinstance(value, list):
-            return [self._resolved(each) for each in value]
-        if not isinstance(value, dict):
-            return value
-        return (
-            self._secret(value[_REFERENCE])
-            if _REFERENCE in value
-            else {k: self._resolved(v) for k, v in value.items()}
-        )
-
     def _secret(self, reference: str) -> Secret:
         hint = "Set it where Fraisier is started, or request a new deployment"
         if names(reference):
@@ -139,6 +139,16 @@ class Codec:
             )
             raise UsageError(message, "Request a new deployment")
         return self._written[reference]
+
+
+def _resolved(value: Any, secret: Callable[[str], Secret]) -> Any:
+    if isinstance(value, list):
+        return [_resolved(each, secret) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if _REFERENCE in value:
+        return secret(value[_REFERENCE])
+    return {key: _resolved(each, secret) for key, each in value.items()}
 
 
 def secrets_in(environment: Environment) -> Iterator[Secret]:

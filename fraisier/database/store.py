@@ -328,6 +328,11 @@ class SqlStore(SqlRuns, BackupVerbs):
         with self._reading() as connection:
             return views.resolved(connection, deployment)
 
+    def resolved_since(self, position: int) -> Sequence[Row]:
+        """What attempts behind `position` were given, each once, oldest first."""
+        with self._reading() as connection:
+            return views.resolved_since(connection, position=position)
+
     def ping(self) -> None:
         """Return if the database can be written; raises StoreUnavailable."""
         self._write(lambda tx: tx.execute("UPDATE tb_installation SET pk = 1 WHERE pk = 1"))

@@ -78,6 +78,11 @@ _TOKEN = "SELECT token FROM tb_environments WHERE fraise = ? AND name = ?"
 _RESOLVED = """
 SELECT resolved FROM tb_deployment_attempts WHERE deployment = ? ORDER BY number DESC LIMIT 1
 """
+_RESOLVED_SINCE = """
+SELECT max(a.pk) AS attempt_pk, d.fraise AS fraise_id, d.environment, a.resolved
+  FROM tb_deployment_attempts a JOIN tb_deployments d ON d.id = a.deployment
+ WHERE a.pk > :position GROUP BY d.fraise, d.environment, a.resolved ORDER BY 1
+"""
 _UNFINISHED = "SELECT * FROM v_unfinished_deployment ORDER BY position"
 
 _STEPS = """
@@ -174,6 +179,11 @@ def token(connection: Connection, key: EnvironmentKey) -> int:
     """The newest token of an environment; 0 where there is none."""
     row = connection.execute(_TOKEN, (key.fraise, key.environment)).fetchone()
     return int(row["token"]) if row is not None else 0
+
+
+def resolved_since(connection: Connection, *, position: int) -> list[Row]:
+    """What attempts behind a position were given, each once, oldest first."""
+    return _rows(connection, _RESOLVED_SINCE, {"position": position})
 
 
 def resolved(connection: Connection, deployment_id: str) -> str:

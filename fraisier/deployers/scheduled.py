@@ -81,7 +81,7 @@ def _first(target: TargetActs, acts: tuple[Act, ...]) -> TargetActs:
 
 def may_have_units(environment: Environment) -> bool:
     """Whether there are units of it, or may be some of before."""
-    return environment.type in (FraiseType.scheduled, FraiseType.etl)
+    return environment.type in (FraiseType.scheduled, FraiseType.etl) or bool(kept_jobs(environment))
 
 
 def install(environment: Environment, release: str) -> InstallUnits:

@@ -111,3 +111,13 @@ def test_it_may_do_no_more_than_the_program(office):
     assert done.returncode == 1
     assert "this needs root" in done.stderr
     assert office.server.run(f"{PROGRAM} names").stdout.split() == [NAME]
+
+
+def test_what_leaves_the_configuration_loses_its_timers_without_root(office):
+    """Root's list has it still: `init --service`, done again, would remove them, too."""
+    assert office.timers() == [f"{NAME}-long.timer"]
+    text = office.server.run(f"cat {CONFIG}").stdout.replace("  office:", "  bureau:", 1)
+    office.server.write(CONFIG, text.replace("/var/www/office", "/var/www/bureau"), mode=0o600)
+    office.server.run(f"chown fraisier {CONFIG}; systemctl reload fraisier")
+    until("its units to go", lambda: not office.units(), 90)
+    assert office.timers() == []

@@ -351,6 +351,20 @@ class ClaimContract:
             finished(store, claim)
         assert order == [SHA_C, SHA_A, SHA_B]
 
+    def test_what_attempts_were_made_with_is_told_once_and_then_only_what_is_new(self, store: Store) -> None:
+        assert store.resolved_since(0) == []
+        made = (("a", KEY), ("a", KEY), ("b", STAGING), ("c", KEY))
+        for number, (resolved, key) in enumerate(made, 1):
+            store.request(wish(sha(number), environment=key))
+            claim = claimed(store)
+            store.finish(claim, store.begin_attempt(claim, resolved=resolved), Ending(status=Status.success))
+        found = store.resolved_since(0)
+        told = [(row["environment"], row["resolved"]) for row in found]
+        assert told == [("production", "a"), ("staging", "b"), ("production", "c")]
+        rest = store.resolved_since(found[1]["attempt_pk"])
+        assert [row["resolved"] for row in rest] == ["c"]
+        assert store.resolved_since(found[2]["attempt_pk"]) == []
+
     def test_a_lease_that_ended_is_taken_over_and_the_old_token_is_refused(
         self, store: Store, advance: Advance
     ) -> None:

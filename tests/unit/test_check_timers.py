@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from fraisier.application import check_timers, units_program
-from fraisier.application.check_timers import changed_units, timer_problems
+from fraisier.application.check_timers import changed_units, left_units, timer_problems
 from fraisier.application.ports import Finished, Problem
 from fraisier.deployers.common import candidate
 from fraisier.deployers.scheduled import write
-from fraisier.domain.fraise import Environment, FraiseType
+from fraisier.domain.fraise import Environment, EnvironmentKey, FraiseType
 from fraisier.domain.job import Job, Keeper, Schedule
 from fraisier.domain.release import Layout
 from fraisier.domain.secret import Secret
@@ -155,3 +155,26 @@ def test_so_is_one_that_would_hide_a_unit_of_another_folder(deployed: Deployed) 
     (problem,) = problems_of(deployed, nightly=theirs)
     assert problem.fatal
     assert theirs in problem.message
+
+
+# ------------------------------------------------------------------------------------ units that are left
+def test_units_that_are_left_come_with_a_command_that_names_each_and_nobody_elses(tmp_path: Path) -> None:
+    """`fraisier-a-b-*` would be those of a/b-c, too, and somebody else's."""
+    names = [
+        "fraisier-a-b-x.service",
+        "fraisier-a-b-x.timer",
+        "fraisier-a-b--c-y.timer",
+        "fraisier-d-e-z.timer",
+    ]
+    host = FakeHost("web1", root=str(tmp_path))
+    command = ("sh", "-c", check_timers.WRITTEN.format(folder=check_timers.FOLDER, head=check_timers.HEAD))
+    host.answers[command] = Finished(code=0, stdout="\n".join(names).encode(), stderr=b"")
+    found = {each.message.split()[7]: each for each in left_units(host, [EnvironmentKey("d", "e")])}
+    assert sorted(found) == ["a/b,", "a/b-c,"]
+    problem = found["a/b,"]
+    assert not problem.fatal
+    assert "disable --now fraisier-a-b-x.timer && " in problem.hint
+    for path in (f"{check_timers.FOLDER}/fraisier-a-b-x.service", "/etc/fraisier/timers/fraisier-a-b.env"):
+        assert f" {path} " in problem.hint
+    assert "*" not in problem.hint
+    assert "b--c" not in problem.hint

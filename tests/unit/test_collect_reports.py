@@ -179,6 +179,8 @@ class Machine:
             return _said(shown if self.answers and is_asked else "", self.code)
         if argv[2] == read_reports.LIST:
             return _said("\n".join(self.files))
+        if argv[2] == read_reports.REMOVE_OLD:
+            return _said("0")
         assert "journal" in argv
         assert INVOCATION in argv
         return _said(self.printed)
@@ -193,6 +195,12 @@ class Machine:
         self.reads += 1
         there = [name for name in names if name in self.files and self.answers]
         return _said("".join(f"\n/{name}\n{self.files[name]}" for name in there), self.code)
+
+    def kind(self, _: str) -> str:
+        return "missing"
+
+    def list(self, _: str) -> list[str]:
+        return list(self.units)
 
     def read(self, path: str) -> bytes | None:
         text = self.units.get(path.removeprefix(UNITS))
@@ -214,6 +222,7 @@ class World:
     away: bool = False
     active: list[dict[str, Any]] = field(default_factory=list)
     environment: Environment = REPORTS
+    planned: tuple[str, ...] = ()  # jobs that there were
 
     def host(self, _: Any) -> Machine:
         return self.machine
@@ -226,6 +235,9 @@ class World:
 
     def active_runs(self, _: Any) -> list[dict[str, Any]]:
         return self.active
+
+    def planned_until(self, keys: Any) -> dict[tuple[str, str, str], float]:
+        return {(key.fraise, key.environment, job): 1.0 for key in keys for job in self.planned}
 
     def secrets(self, _: Any, __: Any = None) -> list[str]:
         return ["hunter2"]
@@ -363,6 +375,52 @@ def test_a_schedule_that_a_reload_gives_to_systemd_is_looked_after_from_then_on(
     assert collect([REPORTS]) == 1
     assert collect([replace(REPORTS, jobs=by_worker)]) == 0
     assert len(world.stored) == 1
+
+
+@pytest.mark.parametrize("jobs", [{}, {"after": REPORTS.jobs["after"]}])
+def test_what_a_job_reported_that_is_gone_is_in_the_history_and_then_removed(
+    world: World, jobs: dict[str, Job]
+) -> None:
+    """Nobody had heard of the run before its job left the configuration."""
+    world.environment, world.planned = replace(REPORTS, jobs=jobs), ("nightly",)
+    world.machine.files[FILE] = GOOD
+    assert world() == 1
+    (run,) = world.stored
+    assert (run.job, run.ending and run.ending.status) == ("nightly", RunStatus.success)
+    assert world.machine.files == {}
+
+
+def test_as_long_as_its_units_are_there_runs_of_a_job_that_is_gone_are_collected(world: World) -> None:
+    """A configuration that was not deployed yet removes no unit."""
+    world.environment, world.planned = replace(REPORTS, jobs={}), ("nightly",)
+    unit = "fraisier-orders-production-nightly.service"
+    world.machine.units[unit] = "# Written by Fraisier for orders/production\n"
+    collect = world.collector()
+    assert collect([world.environment]) == 0
+    world.machine.files[FILE] = GOOD
+    assert collect([world.environment]) == 1
+    del world.machine.units[unit]
+    assert collect([world.environment]) == 0
+    world.machine.files[FILE] = GOOD
+    assert collect([world.environment]) == 0  # nobody looks any more, until the configuration changes
+    assert collect([replace(world.environment)]) == 1
+
+
+def test_old_reports_of_jobs_that_nobody_knows_are_removed_and_no_others(tmp_path: Path) -> None:
+    wanted = replace(REPORTS, app_path=str(tmp_path), user="")
+    folder = Path(Layout(wanted.app_path).reports)
+    folder.mkdir(parents=True)
+    kept = {FILE, f"gone.{INVOCATION}", "README", f"new.{INVOCATION}", "x.y"}
+    old = {f"stranger.{number:032x}" for number in range(20)} | {f"nightlyx.{INVOCATION}"}
+    for name in kept | old:
+        (folder / name).touch()
+        if not name.startswith("new."):
+            os.utime(folder / name, (1, 1))
+    (folder / f"folder.{INVOCATION}").mkdir()
+    reports = read_reports.Reports(wanted, LocalHost(), also=("gone",))
+    assert reports.remove_strangers() == len(old)
+    assert {each.name for each in folder.iterdir()} == kept | {f"folder.{INVOCATION}"}
+    assert reports.remove_strangers() == 0
 
 
 def test_what_has_ended_is_collected_before_however_many_are_under_way(world: World) -> None:

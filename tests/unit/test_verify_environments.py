@@ -23,6 +23,7 @@ from tests.factories import KEY, SHA_A, SHA_B
 from tests.fake_repository import FakeRepository
 from tests.fakes import FakeHost, FakeTarget
 from tests.fleet import Fate, Fleet
+from tests.unit.job_world import configuration_of
 
 RELEASE, OTHER = "3-aaaaaaaaaa", "2-bbbbbbbbbb"
 
@@ -40,6 +41,9 @@ class Told:
         }
         self.looks = 0
         self.then: Callable[[Told], None] = lambda _: None
+
+    def resolved_since(self, attempt: int) -> list[dict[str, Any]]:
+        return []
 
     def fraise_status(self, fraise: str, environment: str) -> list[dict[str, Any]]:
         self.looks += 1
@@ -106,7 +110,7 @@ class Place:
             repository=FakeRepository(),
             clock=SystemClock(),
         )
-        verify = VerifyEnvironments({KEY: made}, tools, self.store)  # type: ignore[arg-type]
+        verify = VerifyEnvironments(configuration_of(made), tools, self.store, None)  # type: ignore[arg-type]
         return [(each.verdict, each.check) for each in verify([KEY])]
 
 
@@ -256,7 +260,9 @@ def verification(fleet: Fleet) -> VerifyEnvironments:
         host.write(
             "/srv/orders/.fraisier/owner", json.dumps(owner_of(fleet.store, fleet.environment)).encode()
         )
-    return VerifyEnvironments({KEY: fleet.environment}, fleet.tools_of(Fate()), fleet.store)
+    return VerifyEnvironments(
+        configuration_of(fleet.environment), fleet.tools_of(Fate()), fleet.store, fleet.codec
+    )
 
 
 def test_each_of_several_hosts_is_compared_with_what_it_is_said_to_run_itself(tmp_path: Path) -> None:

@@ -20,6 +20,14 @@ class EnvironmentCodec(Protocol):
         """
         ...
 
+    def load_place(self, text: str) -> Environment:
+        """The same without its secrets, which may be gone: for where, as whom and what it was deployed.
+
+        Raises:
+            UsageError: it is none.
+        """
+        ...
+
     def secrets(self, environment: Environment, env_file: bytes | None = None) -> Sequence[str]:
         """Every value that must never be written, for redaction: of config, env, and the env_file."""
         ...
