@@ -108,21 +108,11 @@ class PerformRun:
         except FraisierError as error:
             return self._finish(claim, control, self._with_next(_failed(error), claim, job))
         redactor = Redactor(secrets)
-        output = StepOutput(
-            redactor, lambda text: self._patiently(control, lambda: self._store.write_run_output(claim, text))
-        )
+        output = self._output(claim, control, redactor)
         desk: RunDesk | None = None
         try:
             _adopt(host, ground, environment)
-            desk = RunDesk(
-                host,
-                ground,
-                environment,
-                claim,
-                listening=Job(stop=control.stop, output=output),
-                output=output,
-                release=_release(host, environment, claim),
-            )
+            desk = _desk(claim, control, environment, host, ground, output)
             ending = self._performers[job.kind](desk)
         except (TokenOutdated, StoreUnavailable):
             raise
@@ -134,10 +124,16 @@ class PerformRun:
         ending = replace(ending, error=redactor.text(ending.error), hint=redactor.text(ending.hint))
         if desk is not None:
             ending = replace(ending, peak_memory=ending.peak_memory or desk.peak_memory)
-            run_hooks(desk, ending)
+            if not _follow(desk, control, ending):
+                return None
         with suppress(StepFailed):
             output.close()
         return self._finish(claim, control, ending)
+
+    def _output(self, claim: RunClaim, control: Control, redactor: Redactor) -> StepOutput:
+        return StepOutput(
+            redactor, lambda text: self._patiently(control, lambda: self._store.write_run_output(claim, text))
+        )
 
     def _secrets(self, environment: Environment, host: Host) -> Sequence[str]:
         content = host.read(environment.env_file) if environment.env_file else None
@@ -163,7 +159,37 @@ class PerformRun:
         if claim.cancel_requested_by:
             ending = _cancelled(claim.cancel_requested_by)
         job = environment.jobs.get(claim.job)
-        return self._finish(claim, control, self._with_next(ending, claim, job) if job else ending)
+        if job is not None:
+            ending = self._with_next(ending, claim, job)
+            if not self._hooks_after(ending, claim, control, environment, host, ground):
+                return None
+        return self._finish(claim, control, ending)
+
+    def _hooks_after(
+        self,
+        ending: RunEnding,
+        claim: RunClaim,
+        control: Control,
+        environment: Environment,
+        host: Host,
+        ground: Ground,
+    ) -> bool:
+        """The hooks that its own worker has not come to, or through. Where they cannot be run, as the host is
+        away or the env_file is gone, the run ends all the same; an alert tells of it.
+        """
+        if not _wants_to_be_told(environment.jobs[claim.job], ending):
+            return True
+        try:
+            output = self._output(claim, control, Redactor(self._secrets(environment, host)))
+            desk = _desk(claim, control, environment, host, ground, output)
+        except (FraisierError, OSError) as error:
+            told = {"run": claim.id, "environment": str(claim.environment), "job": claim.job}
+            self._listener("hooks_not_run", {**told, "error": str(error)})
+            return True
+        went_on = _follow(desk, control, ending)
+        with suppress(StepFailed):
+            output.close()
+        return went_on
 
     def _insist(self, control: Control, environment: Environment, act: Callable[[], None]) -> None:
         """Do what there is no other way than: a host that does not answer is waited for."""
@@ -255,6 +281,37 @@ def dependents(environment: Environment, job: str) -> tuple[RunWish, ...]:
         for each in environment.jobs.values()
         if each.depends_on == job and each.schedule is None and each.keeper is Keeper.worker
     )
+
+
+def _desk(
+    claim: RunClaim,
+    control: Control,
+    environment: Environment,
+    host: Host,
+    ground: Ground,
+    output: StepOutput,
+) -> RunDesk:
+    return RunDesk(
+        host,
+        ground,
+        environment,
+        claim,
+        listening=Job(stop=control.stop, output=output),
+        output=output,
+        release=_release(host, environment, claim),
+    )
+
+
+def _follow(desk: RunDesk, control: Control, ending: RunEnding) -> bool:
+    """Run the hooks; False: our worker ends before somebody was told of a failure, so the next one has to."""
+    must_tell = _wants_to_be_told(desk.job, ending)
+    if not must_tell or control.reason is not Reason.shutdown:
+        run_hooks(desk, ending)
+    return not must_tell or control.reason is not Reason.shutdown
+
+
+def _wants_to_be_told(job: jobs.Job, ending: RunEnding) -> bool:
+    return ending.status is RunStatus.failed and ending.again is None and bool(job.on_failure)
 
 
 def _release(host: Host, environment: Environment, claim: RunClaim) -> Marker | None:
