@@ -217,7 +217,7 @@ class PostgresqlStore(SqlStore):
         return found
 
     def next_run_due(self) -> float | None:
-        """Seconds until a run that waits may begin."""
+        """Seconds until a run that waits may begin, or one may turn out to be left."""
         return postgresql_runs.next_run_due(self._reader)
 
     # -- workers

@@ -68,8 +68,14 @@ SELECT r.*, e.run_token, e.current_release, e.current_commit, e.labels AS place_
   {_DUE} AND e.fraise = :fraise AND e.name = :name {_ORDER}
 """
 _NEXT_DUE = """
-SELECT extract(epoch FROM min(not_before) - clock_timestamp())::double precision FROM tb_runs
- WHERE status = 'pending' AND not_before > clock_timestamp() AND requested_at <= clock_timestamp()
+SELECT extract(epoch FROM min(moment) - clock_timestamp())::double precision FROM (
+    SELECT not_before AS moment FROM tb_runs
+     WHERE status = 'pending' AND not_before > clock_timestamp() AND requested_at <= clock_timestamp()
+     UNION ALL
+    SELECT w.alive_until FROM tb_workers w
+     WHERE w.retired_at IS NULL AND w.alive_until > clock_timestamp()
+       AND w.id IN (SELECT worker FROM tb_runs WHERE status = 'running')
+) moments
 """
 
 
@@ -113,6 +119,6 @@ def claim_run(tx: PostgresqlTransaction, worker: str, look: RunLook) -> RunClaim
 
 
 def next_run_due(connection: Connection) -> float | None:
-    """Seconds until a run that waits may begin."""
+    """Seconds until a run that waits may begin, or one may turn out to be left."""
     seconds = connection.execute(_NEXT_DUE).fetchone()[0]
     return None if seconds is None else max(0.0, seconds)

@@ -37,7 +37,7 @@ class SqlRuns(ABC):
 
     @abstractmethod
     def next_run_due(self) -> float | None:
-        """Seconds until a run that waits may begin."""
+        """Seconds until a run that waits may begin, or one may turn out to be left."""
 
     # -- asking
     def request_run(self, wish: RunWish) -> Row | None:

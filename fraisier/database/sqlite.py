@@ -195,7 +195,7 @@ class SqliteStore(SqlStore):
         return found
 
     def next_run_due(self) -> float | None:
-        """Seconds until a run that waits may begin."""
+        """Seconds until a run that waits may begin, or one may turn out to be left."""
         with self._readers.lend() as connection:
             return sqlite_runs.next_run_due(connection, self._clocks)
 

@@ -69,6 +69,11 @@ _NEXT_DUE = """
 SELECT min(not_before) FROM tb_runs
  WHERE status IN ('pending', 'running') AND status = 'pending' AND not_before > :now AND requested_at <= :now
 """
+_NEXT_LEFT = """
+SELECT min(w.alive_until) FROM tb_workers w
+ WHERE w.retired_at IS NULL AND w.boot = :boot AND w.alive_until > :boottime
+   AND w.id IN (SELECT worker FROM tb_runs WHERE status IN ('pending', 'running') AND status = 'running')
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,9 @@ def claim_run(tx: SqliteTransaction, worker: str, look: RunLook) -> RunClaim | N
 
 
 def next_run_due(connection: sqlite3.Connection, clocks: Clocks) -> float | None:
-    """Seconds until a run that waits may begin."""
-    now = clocks.now()
-    moment = connection.execute(_NEXT_DUE, {"now": iso(now)}).fetchone()[0]
-    return None if moment is None else max(0.0, unix(moment) - now)
+    """Seconds until a run that waits may begin, or one may turn out to be left."""
+    now, boottime = clocks.now(), clocks.boottime()
+    begins = connection.execute(_NEXT_DUE, {"now": iso(now)}).fetchone()[0]
+    left = connection.execute(_NEXT_LEFT, {"boot": clocks.boot_id, "boottime": boottime}).fetchone()[0]
+    waits = ([] if begins is None else [unix(begins) - now]) + ([] if left is None else [left - boottime])
+    return max(0.0, min(waits)) if waits else None

@@ -211,6 +211,18 @@ class RunContract(_WithWorkers):
         asked(store)
         assert store.next_run_due() is None, "what may begin now is claimed, not waited for"
 
+    def test_a_run_whose_worker_dies_is_looked_for_as_soon_as_it_may_be_dead(
+        self, store: Store, advance: Advance
+    ) -> None:
+        asked(store)
+        store.renew("w1", [], lease=LEASE)
+        taken(store, "w1")
+        due = store.next_run_due()
+        assert due is not None
+        assert 0 < due <= LEASE
+        advance(LEASE * 3)
+        assert store.next_run_due() is None, "it is left, and may be claimed"
+
     def test_the_next_try_is_stored_with_the_end_of_the_one_before(self, store: Store) -> None:
         first = asked(store, trigger=RunTrigger.scheduled, due=DUE)
         again = run_wish(trigger=RunTrigger.retry, attempt=2, retry_of=first["id"], due=DUE)

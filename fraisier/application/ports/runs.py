@@ -126,7 +126,9 @@ class Runs(Protocol):
         ...
 
     def next_run_due(self) -> float | None:
-        """Seconds until a run that waits may begin; None: none waits."""
+        """Seconds until a run that waits may begin, or the worker of one that is under way is dead unless it
+        gives a sign of life; None: neither is there.
+        """
         ...
 
     def run_cancel_requests(self, worker: str) -> Mapping[str, str]:
