@@ -52,7 +52,7 @@ class LookAtCopies:
             desk.say(
                 f"{place.name}: {note.name} {'is gone' if note.state is CopyState.gone else 'was found'}"
             )
-        store.note_copies(key, notes)
+        store.note_copies(key, notes, by=desk.claim)
         return self._of(desk, place)
 
     def require(self, desk: Desk, place: Destination) -> None:
@@ -131,7 +131,7 @@ class LookAtCopies:
             looked_at=self._tools.clock.now(),
             safety=manifest.safety if manifest else None,
         )
-        self._tools.store.note_copies(desk.environment.key, [note])
+        self._tools.store.note_copies(desk.environment.key, [note], by=desk.claim)
         desk.say(f"{place.name}: {copy.name}: {wrong or 'whole'}")
 
     def _own(self, desk: Desk, copy: Copy, content: bytes) -> Manifest:

@@ -180,6 +180,6 @@ class KeepBackup:
             looked_at=self._tools.clock.now(),
             safety=manifest.safety,
         )
-        self._tools.store.note_copies(desk.environment.key, [note])
+        self._tools.store.note_copies(desk.environment.key, [note], by=desk.claim)
         desk.say(f"{place.name}: {wrong or f'{manifest.name} is whole'}")
         return wrong

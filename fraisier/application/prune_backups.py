@@ -71,6 +71,7 @@ class PruneBackups:
         store.note_copies(
             key,
             [CopyNote(destination=place.name, name=name, pruned_at=now) for name in (*going, *forgotten)],
+            by=desk.claim,
         )
         if going:
             self._tools.brands.place(place).remove(place, going, desk)

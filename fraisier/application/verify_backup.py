@@ -168,6 +168,7 @@ class VerifyBackup:
                 )
                 for copy in copies
             ],
+            by=desk.claim,
         )
 
     # -- telling

@@ -7,10 +7,11 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from fraisier.application.ports import Row
+from fraisier.application.ports import Row, RunClaim
 from fraisier.application.ports.news import News
 from fraisier.database.clocks import iso, unix, unix_or_none
 from fraisier.database.jobs import Work
+from fraisier.database.runs import hold
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.database.uuids import random_uuid
 from fraisier.database.views import as_json_types
@@ -59,8 +60,10 @@ SELECT * FROM v_backups
 """
 
 
-def note(tx: Transaction, key: EnvironmentKey, notes: Sequence[CopyNote]) -> None:
-    """Write down what is new; copies that were not known are added."""
+def note(tx: Transaction, key: EnvironmentKey, notes: Sequence[CopyNote], by: RunClaim | None) -> None:
+    """Write down what is new; copies that were not known are added. Raises TokenOutdated."""
+    if by is not None:
+        hold(tx, by)
     for each in notes:
         place = (key.fraise, key.environment, each.destination, each.name)
         made_at = each.made_at if each.made_at is not None else made_at_of(each.name)
@@ -144,10 +147,12 @@ class BackupVerbs(ABC):
     @abstractmethod
     def _reading(self) -> AbstractContextManager[Connection]: ...
 
-    def note_copies(self, environment: EnvironmentKey, notes: Sequence[CopyNote]) -> None:
-        """Write down what is new about copies of backups."""
+    def note_copies(
+        self, environment: EnvironmentKey, notes: Sequence[CopyNote], *, by: RunClaim | None = None
+    ) -> None:
+        """Write down what is new about copies of backups; raises TokenOutdated."""
         if notes:
-            self._write(lambda tx: note(tx, environment, notes))
+            self._write(lambda tx: note(tx, environment, notes, by))
 
     def copies(self, environment: EnvironmentKey) -> Sequence[Copy]:
         """Those that no rule has removed, oldest first."""

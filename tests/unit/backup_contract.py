@@ -6,8 +6,11 @@ import pytest
 
 from fraisier.application.ports import Store
 from fraisier.domain.backup import Copy, CopyNote, CopyState, made_at_of
+from fraisier.domain.errors import TokenOutdated
+from fraisier.domain.job import JobKind
+from fraisier.domain.run import RunWish
 from tests.factories import KEY
-from tests.unit.store_contract import STAGING
+from tests.unit.store_contract import LEASE, STAGING, Advance
 
 FIRST, SECOND = "20261120T010000Z-00000001", "20261121T010000Z-00000002"
 RUN = "11111111-2222-4333-8444-555555555555"
@@ -102,6 +105,20 @@ class BackupContract:
         store.note_copies(KEY, [whole(FIRST, flaw="x" * 5000, detail="a\0b")])
         (copy,) = store.copies(KEY)
         assert (len(copy.flaw), copy.detail) == (1000, "ab")
+
+    def test_who_was_replaced_notes_nothing_any_more(self, store: Store, advance: Advance) -> None:
+        for worker in ("w1", "w2"):
+            store.register_worker(worker, info={"host": "here"})
+        store.request_run(RunWish(environment=KEY, job="main", kind=JobKind.backup))
+        begun = store.claim_run("w1", environments=[KEY])
+        assert begun is not None
+        store.note_copies(KEY, [whole(FIRST)], by=begun)
+        advance(LEASE * 3)
+        store.renew("w2", [], lease=LEASE)
+        assert store.claim_run("w2", environments=[KEY]) is not None
+        with pytest.raises(TokenOutdated):
+            store.note_copies(KEY, [whole(SECOND)], by=begun)
+        assert [copy.name for copy in store.copies(KEY)] == [FIRST]
 
     def test_a_copy_is_not_forgotten(self, store: Store) -> None:
         store.note_copies(KEY, [whole(FIRST)])

@@ -9,15 +9,21 @@ from fraisier.domain.backup import Copy, CopyNote
 from fraisier.domain.fraise import EnvironmentKey
 
 if TYPE_CHECKING:
+    from fraisier.application.ports.runs import RunClaim
     from fraisier.application.ports.store import Row
 
 
 class BackupNotes(Protocol):
     """As `Store`: each is one transaction, durable when it returns, and may raise StoreUnavailable."""
 
-    def note_copies(self, environment: EnvironmentKey, notes: Sequence[CopyNote]) -> None:
+    def note_copies(
+        self, environment: EnvironmentKey, notes: Sequence[CopyNote], *, by: RunClaim | None = None
+    ) -> None:
         """Write down what is new. Copies that were not known are added; `pruned_at` 0.0: it is there again,
-        though it was said to be removed.
+        though it was said to be removed. `by` is the run that found it.
+
+        Raises:
+            TokenOutdated: that is no longer its worker's: what it saw may be another by now.
         """
         ...
 
