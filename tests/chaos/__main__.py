@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from tests.chaos.plan import STORES, Round
+from tests.chaos.repertoire import ALL
 from tests.chaos.report import Report
-from tests.chaos.stories import STORIES
 from tests.chaos.troupe import Troupe, planned, troupe
 from tests.servers.postgresql import why_not
 
@@ -42,8 +42,8 @@ def main() -> int:
     report = Report(asked.seed, command="python -m tests.chaos")
     report.begin()
     with troupe(stores, asked.jobs) as players:
-        named = tuple(story for story in STORIES if f" · {story.name} · " in asked.only)
-        found = [e for e in planned(players, stores, named or STORIES, asked.seed) if asked.only in e.name]
+        named = tuple(story for story in ALL if f" · {story.name} · " in asked.only)
+        found = [e for e in planned(players, stores, named or ALL, asked.seed) if asked.only in e.name]
         found = found[asked.skip :][: asked.rounds or None]
         if asked.list:
             print(*sorted(each.name for each in found), sep="\n")

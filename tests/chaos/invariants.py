@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.run_invariants import RUN_INVARIANTS
 from tests.chaos.site import FINAL, KEEP, ChaosSite
 from tests.integration.outside import processes_below
 
@@ -28,11 +29,13 @@ _PATIENCE = 10.0  # seconds that a process gets to end, a lock to be let go, a r
 class Promises:
     """What Fraisier answered to those who asked for something: the 202 of a webhook, a request that was taken.
 
-    `events` are ids of events, `commits` ids of deployments with the commit that was asked for ('' = any).
+    `events` are ids of events, `commits` ids of deployments with the commit that was asked for ('' = any),
+    `runs` ids of runs.
     """
 
     events: set[str] = field(default_factory=set)
     commits: dict[str, str] = field(default_factory=dict)
+    runs: set[str] = field(default_factory=set)
 
     def accepted(self, answer: Any) -> None:
         """Note the body of a webhook's 202."""
@@ -44,6 +47,10 @@ class Promises:
         """Note a deployment that somebody asked for otherwise."""
         self.commits[deployment] = commit
 
+    def ran(self, run: str) -> None:
+        """Note a run that somebody asked for."""
+        self.runs.add(run)
+
 
 class Seen:
     """One look at a site: its tables, read once."""
@@ -54,6 +61,7 @@ class Seen:
         self.deployments = site.deployments()
         self.attempts = site.rows("SELECT * FROM tb_deployment_attempts ORDER BY token, pk")
         self.steps = site.rows("SELECT * FROM tb_deployment_steps ORDER BY pk")
+        self.runs = site.rows("SELECT * FROM tb_runs ORDER BY pk")
         (self.environment,) = site.rows("SELECT * FROM tb_environments")
         self.own = site.app / ".fraisier"
 
@@ -176,8 +184,7 @@ def nobody_else_is_at_work(seen: Seen) -> Iterator[str]:
 
     if found := _soon(left, lambda found: not found):
         yield f"still runs: {found}"
-    scopes = seen.own / "scopes"
-    if scopes.is_dir() and (names := sorted(path.name for path in scopes.iterdir())):
+    if names := sorted(path.name for scopes in seen.own.rglob("scopes") for path in scopes.iterdir()):
         yield f"scopes are recorded that do not run: {names}"
 
 
@@ -196,8 +203,8 @@ def nothing_is_locked(seen: Seen) -> Iterator[str]:
     if seen.environment["lease_worker"]:
         yield f"{seen.environment['lease_worker']} holds the environment"
     mirrors = seen.site.folder / "state" / "mirrors"
-    for lock in (seen.own / "lock", *mirrors.glob("*.lock")):
-        if lock.exists() and not _soon(lambda lock=lock: is_free(lock), bool):
+    for lock in (*seen.site.locks(), *mirrors.glob("*.lock")):
+        if not _soon(lambda lock=lock: is_free(lock), bool):
             yield f"{lock} is held"
     if locks := _soon(lambda: list(mirrors.glob("*/**/*.lock")), lambda found: not found):
         yield f"git left {locks}"
@@ -239,7 +246,7 @@ def violations(site: ChaosSite, promises: Promises, *, without: Collection[str] 
     makes void, `one_at_a_time` where it sets the clock back.
     """
     seen = Seen(site, promises)
-    checks = [check for check in INVARIANTS if check.__name__ not in without]
+    checks = [check for check in (*INVARIANTS, *RUN_INVARIANTS) if check.__name__ not in without]
     return [f"{check.__name__}: {found}" for check in checks for found in check(seen)]
 
 

@@ -50,7 +50,7 @@ def new_points(
     known: set[Point] = set()  # of threads that perform nothing: the same in every story
     for number, story in enumerate(stories):
         steps = _until_like_any_other([point for point in recorded[story.name] if point.is_of_a_step])
-        earlier = [recorded[other.name] for other in stories[:number] if other.before == story.before]
+        earlier = [recorded[other.name] for other in stories[:number] if other.beginning == story.beginning]
         shared = max((_shared(steps, other) for other in earlier), default=0)
         others = [p for p in recorded[story.name] if not p.is_of_a_step and p not in known]
         known |= {point for point in others if point.where in {"idle", "busy"}}

@@ -17,9 +17,10 @@ from tests.chaos.invariants import is_free, violations
 from tests.chaos.plan import Round
 from tests.chaos.points import Passed, Point, Recorder, Striker, recorded
 from tests.chaos.processes import Client, Process, Server, import_everything
+from tests.chaos.repertoire import story as story_named
 from tests.chaos.report import Line
 from tests.chaos.site import LEASE, ChaosSite
-from tests.chaos.stories import MIGRATION_CUT, STORIES, WAY_BACK_CUT, Scene, Story
+from tests.chaos.stories import MIGRATION_CUT, SETTLES_IN, WAY_BACK_CUT, Scene, Setting, Story
 
 TABLES = (
     "deployments",
@@ -29,12 +30,14 @@ TABLES = (
     "environments",
     "audit_log",
     "webhook_events",
+    "runs",
+    "run_output",
+    "backups",
 )
-DEFECTS = ("worker_error", "deployment_crashed")
+DEFECTS = ("worker_error", "deployment_crashed", "run_crashed")
 HEALTH = "interval: 0.2, timeout: 1.5, passes: 1"  # long enough for a machine that has much else to do
 _STARTS = 10  # of a server; a store that is held refuses each after 3 seconds
 _NOTICES_IN = 30.0  # seconds for a worker that woke up to see what it has lost
-_SETTLES_IN = 30.0  # seconds; nothing that is played takes longer by itself than a second or two
 
 
 class Player:
@@ -45,54 +48,56 @@ class Player:
         import_everything()
         self._folder = folder
         self._server = server
-        self._sites: dict[str, ChaosSite] = {}
-        self._saved: set[tuple[str, tuple[str, ...]]] = set()
+        self._saved: dict[tuple[str, tuple[str, ...]], ChaosSite] = {}
+        self._played: dict[str, ChaosSite] = {}
 
     # -- what is there before a story
-    def restore(self, store: str, before: tuple[str, ...]) -> ChaosSite:
-        """The site of a store as it is when `before` has been deployed."""
-        if (store, before) not in self._saved:
-            self._make(store, before)
-            self._saved.add((store, before))
-        site, saved = self._sites[store], self._saved_at(store, before)
+    def restore(self, store: str, story: Story) -> ChaosSite:
+        """The site of a store as it is when a story begins."""
+        key = (store, story.beginning)
+        if key not in self._saved:
+            self._saved[key] = self._make(store, story)
+        site, saved = self._saved[key], self._saved_at(store, story)
         shutil.rmtree(site.folder)
         shutil.copytree(saved, site.folder, symlinks=True)
         self._copy_database(store, saved.name, site.folder.name)
+        site.comes_back()
+        self._played[store] = site
         return site
 
     def site(self, store: str) -> ChaosSite:
         """Where was played last."""
-        return self._sites[store]
+        return self._played[store]
 
-    def _saved_at(self, store: str, before: tuple[str, ...]) -> Path:
-        return self._folder / "-".join((store, "after", *(before or ("nothing",))))
+    def _saved_at(self, store: str, story: Story) -> Path:
+        return self._folder / "-".join((store, "after", *story.beginning)).replace(" ", "_")
 
-    def _make(self, store: str, before: tuple[str, ...]) -> None:
-        """Deploy `before` on a new site, and keep it."""
-        saved = self._saved_at(store, before)
-        site = self._new_site(store)
+    def _make(self, store: str, story: Story) -> ChaosSite:
+        """A new site with what is there before a story; it is kept."""
+        saved = self._saved_at(store, story)
+        site = self._new_site(store, story.setting)
         with self._serving(site, "setting-up") as server:
             scene = Scene(site, server)
-            for version in before:
-                scene.push(version)
-                assert site.settles(_SETTLES_IN), site.unfinished()
-            assert [row["status"] for row in site.deployments()] == ["success"] * len(before)
+            for each in story.before:
+                story.setting.begin(scene, each)
+                assert site.settles(SETTLES_IN), site.unfinished()
+                assert site.ending().endswith("success"), site.ending()
             server.send(signal.SIGTERM)
             assert server.waits(30)
         shutil.copytree(site.folder, saved, symlinks=True)
         self._copy_database(store, site.folder.name, saved.name)
+        return site
 
-    def _new_site(self, store: str) -> ChaosSite:
+    def _new_site(self, store: str, setting: Setting) -> ChaosSite:
         folder = self._folder / store
-        if store in self._sites:
+        if folder.exists():
             shutil.rmtree(folder)
         database = ""
         if store == "postgresql":
             self._copy_database(store, "template0", store)
             database = self._server.replace("/postgres?", f"/{self._database(store)}?")
         folder.mkdir(parents=True)
-        self._sites[store] = ChaosSite(folder, database=database, health=HEALTH)
-        return self._sites[store]
+        return setting.site(folder, database=database, health=HEALTH)
 
     def _database(self, name: str) -> str:
         return name if name == "template0" else f"{self._folder.name}-{name}"
@@ -120,7 +125,7 @@ class Player:
                 for each in stopped:
                     each.send(signal.SIGCONT)
             server = Server(site.config, log, passed=passed)
-            if server.is_ready(_SETTLES_IN) or not server.was_refused:
+            if server.is_ready(SETTLES_IN) or not server.was_refused:
                 break
         try:
             yield server
@@ -130,12 +135,12 @@ class Player:
     # -- recording
     def record(self, story: Story, store: str) -> list[Point]:
         """The points that are passed where nothing goes wrong, in their order."""
-        site = self.restore(store, story.before)
+        site = self.restore(store, story)
         notes = site.folder / "points"
         with self._serving(site, "recorded", passed=Recorder(notes)) as server:
             scene = Scene(site, server, passed=Recorder(notes))
             story.act(scene)
-            scene.sees(lambda: server.is_gone or not site.unfinished(), _SETTLES_IN)
+            scene.sees(lambda: server.is_gone or not site.unfinished(), SETTLES_IN)
             time.sleep(LEASE / 2)  # a few renewals
             server.send(signal.SIGTERM)  # what is written at the end, too
             assert server.waits(30)
@@ -144,15 +149,16 @@ class Player:
     # -- playing
     def play(self, played: Round) -> Line:
         """One round."""
-        story = next(story for story in STORIES if story.name == played.story)
-        site = self.restore(played.store, story.before)
+        story = story_named(played.story)
+        site = self.restore(played.store, story)
         began = time.monotonic()
         with self._serving(site, "struck", passed=Striker(played.fault.kind, played.fault.point)) as server:
             scene = Scene(site, server, passed=Striker(played.fault.kind, played.fault.point))
             try:
                 story.act(scene)
-                scene.sees(lambda: _is_over(scene), _SETTLES_IN)
+                scene.sees(lambda: _is_over(scene), SETTLES_IN)
                 reached = scene.is_struck
+                torn = story.setting.at_once(site)
                 ended, found = self._take_over(played, story, scene)
             finally:
                 for each in scene.asked:
@@ -163,7 +169,7 @@ class Player:
             store=played.store,
             ended=ended,
             seconds=time.monotonic() - began,
-            violations=tuple(found),
+            violations=(*torn, *found),
             reached=reached,
         )
 
@@ -174,18 +180,17 @@ class Player:
         if played.again:
             with self._serving(site, "killed-too", passed=Striker("kill", after=played.again)) as second:
                 self._go_on(story, scene, second)
-                scene.sees(lambda: _is_over(scene), _SETTLES_IN)
+                scene.sees(lambda: _is_over(scene), SETTLES_IN)
         with self._serving(site, "taking-over", stopped=struck) as successor:
             self._go_on(story, scene, successor)
             woken = [each for each in struck if each.is_stopped]
             found = _wake(scene, woken) if woken else []
-            settled = scene.site.settles(_SETTLES_IN)
+            settled = scene.site.settles(SETTLES_IN)
             found += [] if settled else [f"did not settle: {_last_words(site)}"]
-            rows = site.deployments()
-            ended = _ending(rows)
+            ended = site.ending()
             found += violations(site, scene.promises)
-            found += [f"{each}: {rows[-1]['error_message']}" for each in _unexpected(played, story, ended)]
-            found += self._next_deployment(scene) if settled else []
+            found += [f"{each}: {_last_error(site)}" for each in _unexpected(played, story, ended)]
+            found += self._goes_on(story, scene) if settled else []
             for each in struck:
                 each.end()
         return ended, found + _defects(site)
@@ -196,29 +201,29 @@ class Player:
         scene.deliver_again()
         story.extra(scene)
 
-    def _next_deployment(self, scene: Scene) -> list[str]:
-        """Nothing left behind blocks it."""
-        scene.push("last")
-        scene.deliver_again()
-        settled = scene.site.settles(_SETTLES_IN)
-        row = scene.site.deployments()[-1]
-        if not settled or (row["status"], scene.site.version) != ("success", "last"):
-            return [f"the next deployment is {row['status']}: {row['error_message']}"]
-        return [f"{each} (after the next deployment)" for each in violations(scene.site, scene.promises)]
+    def _goes_on(self, story: Story, scene: Scene) -> list[str]:
+        """Nothing left behind blocks what comes next."""
+        found = story.setting.goes_on(scene) or violations(scene.site, scene.promises)
+        return [f"{each} (in what came next)" for each in found]
 
 
 def _is_over(scene: Scene) -> bool:
     """Whether everything has ended, or the server has, without having come to the point."""
-    return scene.server.is_gone or (
-        bool(scene.site.deployments()) and not scene.site.unfinished() and not scene.undelivered
-    )
+    has_begun = scene.site.ending() != "nothing"
+    return scene.server.is_gone or (has_begun and not scene.site.unfinished() and not scene.undelivered)
 
 
 def _unexpected(played: Round, story: Story, ended: str) -> list[str]:
-    """A fault may change how a deployment ends only where it cuts a migration, which is never repeated."""
+    """A fault may change how a deployment ends only where it cuts a migration, which is never repeated; and a
+    run, if it cuts that, or what the worker does beside it.
+    """
     point = played.fault.point
     allowed = [*story.ends]
     inside = (point.edge, point.what) not in {("before", "begin_step"), ("after", "end_step")}
+    if played.again or point.where not in {"idle", "client"}:
+        allowed += story.cut
+    if point.where == "client":
+        allowed += story.late
     if played.again or (point.where == "migrate" and inside):
         allowed.append(MIGRATION_CUT)
     if played.again or (point.where == "migrate back" and inside):
@@ -229,10 +234,9 @@ def _unexpected(played: Round, story: Story, ended: str) -> list[str]:
 def _wake(scene: Scene, woken: Sequence[Process]) -> list[str]:
     """Let go on who was stopped: when its work is done by somebody else, or waits for what it holds."""
     site = scene.site
-    held = site.app / ".fraisier" / "lock"
     began = time.monotonic()
     while site.unfinished() and time.monotonic() < began + 4 * LEASE:
-        if held.exists() and not is_free(held) and time.monotonic() > began + 2 * LEASE:
+        if time.monotonic() > began + 2 * LEASE and not all(map(is_free, site.locks())):
             break
         time.sleep(0.03)
     # A person's command that had not begun may still be carried out; a worker has lost what it had.
@@ -269,12 +273,11 @@ def _last_words(site: ChaosSite) -> list[str]:
     return [line for log in sorted(site.folder.glob("*.log")) for line in log.read_text().splitlines()[-3:]]
 
 
-def _ending(rows: Sequence[dict[str, Any]]) -> str:
-    """How the last deployment ended that was not superseded."""
-    rows = [row for row in rows if row["status"] != "superseded"]
-    if not rows:
-        return "nothing"
-    return str(rows[-1]["status"]) + (f" ({rows[-1]['cause']})" if rows[-1]["cause"] else "")
+def _last_error(site: ChaosSite) -> str:
+    """What the newest deployment and run say that did not end well."""
+    tables = ("tb_deployments", "tb_runs")
+    rows = [row for table in tables for row in site.rows(f"SELECT * FROM {table} ORDER BY pk")[-1:]]
+    return "; ".join(row["error_message"] for row in rows if row["error_message"])
 
 
 def in_database(site: ChaosSite) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The moments of a process's life at which a fault can strike, found by watching it: no list is kept by hand.
 
-A moment is before or after a call of the store that writes, in the middle of a step that lasts, or before an
-act on the machine: a file that is made, renamed, linked, removed or locked, a process that is started or
+A moment is before or after a call of the store that writes, in the middle of a step or a run that lasts, or
+before an act on the machine: a file that is made, renamed, linked, removed or locked, a process that is started or
 signalled. The store is wrapped where
 `wiring.assemble` takes it; the acts are heard of from Python itself (audit events). Nothing in Fraisier knows.
 """
@@ -22,7 +22,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from fraisier.application.ports import Claim
+from fraisier.application.ports import Claim, RunClaim
 from fraisier.domain.plan import Phase
 
 ACTS = {  # audit events of https://docs.python.org/3/library/audit_events.html that change the machine
@@ -40,17 +40,20 @@ ACTS = {  # audit events of https://docs.python.org/3/library/audit_events.html 
     "os.killpg": "kill",
 }
 OFTEN = 2  # times that the same call or act of a step is a moment of its own; the third is like the second
-LASTS = 0.2  # seconds after which a step has a middle
+LASTS = 0.2  # seconds after which a step, or a run, has a middle
 _RANDOM = (
     (re.compile(r"\.?\d+-[0-9a-f]{10}"), "RELEASE"),
     (re.compile(r"\.?[0-9a-f]{16}"), "SCOPE"),
     (re.compile(r"git-\w+-[0-9a-f]+"), "MIRROR"),
+    (re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}"), "BACKUP"),
 )
 
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """`what` in `where` (a step, or `idle`, `busy`, `client`), the `number`th time, `before` or `after` it."""
+    """`what` in `where` (a step, `run` and its job, or `idle`, `busy`, `client`), the `number`th time, `before`
+    or `after` it.
+    """
 
     where: str
     edge: str
@@ -63,7 +66,7 @@ class Point:
 
     @property
     def is_a_middle(self) -> bool:
-        """Whether it comes while a step's command runs."""
+        """Whether it comes while a command runs."""
         return self.edge == "while"
 
     @property
@@ -100,13 +103,14 @@ class Watch:
     """Sees the points of this process as it passes them.
 
     `passed` is called for each; a fault strikes at its point. `idle` is what is said of threads that perform
-    no deployment while none is performed.
+    no deployment and no run while none is performed.
     """
 
     def __init__(self, passed: Passed, *, idle: str = "idle") -> None:
         self._passed = passed
         self._idle = idle
-        self._step, self._begun = "", 0
+        self._step = ""
+        self._begun: Counter[str] = Counter()  # of "step", and of each run
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._lock = threading.RLock()
 
@@ -117,36 +121,46 @@ class Watch:
 
     def comes(self, edge: str, what: str, arguments: Iterable[Any] = (), result: Any = None) -> None:
         """A call of the store begins or has ended."""
-        of_a_claim = any(isinstance(each, Claim) for each in arguments)
-        self._pass(self._where(of_a_claim=of_a_claim, taken=isinstance(result, Claim)), edge, what)
+        taken = isinstance(result, Claim | RunClaim)
+        self._pass(self._where(tuple(arguments), taken=taken), edge, what)
 
     def step_begins(self, phase: Phase, name: str) -> None:
         """From here on what the deployment does belongs to this step."""
         self._step = f"{name} back" if phase is Phase.rollback else str(name)
-        self._begun += 1
-        timer = threading.Timer(LASTS, self._lasts, (self._begun,))
+        self._begins("step", self._step)
+
+    def run_begins(self, claim: RunClaim) -> None:
+        """It was claimed."""
+        self._begins(claim.id, _of_run(claim.job))
+
+    def ends(self, what: str) -> None:
+        """It has no middle any more; what is done until the next step begins still belongs to the last one."""
+        self._begun[what] += 1
+
+    def _begins(self, what: str, where: str) -> None:
+        self._begun[what] += 1
+        timer = threading.Timer(LASTS, self._lasts, (what, self._begun[what], where))
         timer.daemon = True
         timer.start()
 
-    def step_ends(self) -> None:
-        """It has no middle any more; what is done until the next one begins still belongs to it."""
-        self._begun += 1
-
-    def _lasts(self, begun: int) -> None:
-        if begun == self._begun:
-            self._pass(self._step, "while", "it lasts")
+    def _lasts(self, what: str, begun: int, where: str) -> None:
+        if begun == self._begun[what]:
+            self._pass(where, "while", "it lasts")
 
     # -- the machine
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """An audit hook. Only threads that perform deployments, and clients, are listened to."""
-        if event in ACTS and (_performs() or self._idle == "client"):
+        """An audit hook. Only threads that perform deployments or runs, and clients, are listened to."""
+        if event in ACTS and (_performs(threading.current_thread()) or self._idle == "client"):
             self._pass(self._where(), "before", f"{ACTS[event]}{_object(event, arguments)}")
 
-    def _where(self, *, of_a_claim: bool = False, taken: bool = False) -> str:
-        if of_a_claim or _performs():
+    def _where(self, arguments: tuple[Any, ...] = (), *, taken: bool = False) -> str:
+        name = threading.current_thread().name
+        runs = [each.job for each in arguments if isinstance(each, RunClaim)]
+        if runs or name.startswith("run-"):
+            return _of_run(*runs or [name.rpartition("-")[2]])
+        if name.startswith("deploy-") or any(isinstance(each, Claim) for each in arguments):
             return self._step or "begin"
-        busy = taken or any(thread.name.startswith("deploy-") for thread in threading.enumerate())
-        return "busy" if busy else self._idle
+        return "busy" if taken or any(map(_performs, threading.enumerate())) else self._idle
 
     def _pass(self, where: str, edge: str, what: str) -> None:
         with self._lock:
@@ -186,7 +200,9 @@ class _Watched:
     def _called(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def called(*arguments: Any, **named: Any) -> Any:
             if name in {"end_step", "finish"}:
-                self._watch.step_ends()
+                self._watch.ends("step")
+            if name == "finish_run":
+                self._watch.ends(arguments[0].id)
             if name == "begin_step":
                 self._watch.step_begins(named["phase"], named["name"])
             now = self._now
@@ -195,6 +211,8 @@ class _Watched:
                 result = call(*arguments, **named)
             finally:
                 now.name, now.arguments = "", ()
+            if isinstance(result, RunClaim):
+                self._watch.run_begins(result)
             if isinstance(result, (Future, asyncio.Future)):  # before whoever awaits it goes on
                 result.add_done_callback(lambda _: self._watch.comes("after", name))
             elif now.wrote:
@@ -204,8 +222,12 @@ class _Watched:
         return called
 
 
-def _performs() -> bool:
-    return threading.current_thread().name.startswith("deploy-")
+def _performs(thread: threading.Thread) -> bool:
+    return thread.name.startswith(("deploy-", "run-"))
+
+
+def _of_run(job: str) -> str:
+    return f"run {job}"
 
 
 def _object(event: str, arguments: tuple[Any, ...]) -> str:
@@ -243,7 +265,7 @@ def recorded(path: Path) -> list[Point]:
 
 
 class Striker:
-    """Lets a fault strike once: at a point, or `after` so many points of a deployment's steps."""
+    """Lets a fault strike once: at a point, or `after` so many points of steps and runs."""
 
     def __init__(self, kind: str, point: Point | None = None, *, after: int = 0) -> None:
         self._kind, self._point, self._left = kind, point, after

@@ -41,6 +41,8 @@ _FORK = multiprocessing.get_context("fork")
 _PR_SET_PDEATHSIG = 1
 REFUSED = 4  # the exit code of a process whose store could not be had
 SOON = Retries(first=0.1, longest=0.5)
+_BEGUN = ("deployment_claimed", "run_started", "run_left_by_dead_worker")
+_LET_GO = [f"{what}_{how}" for what in ("deployment", "run") for how in ("ended", "lost", "left", "crashed")]
 
 
 def import_everything() -> None:
@@ -143,11 +145,9 @@ class Server(Process):
 
     @property
     def holds_something(self) -> bool:
-        """Whether it has begun a deployment that it has not let go of."""
+        """Whether it has begun a deployment, or a run, that it has not let go of."""
         said = [each["event"] for each in self.said()]
-        begun = said.count("deployment_claimed")
-        ends = ("deployment_ended", "deployment_lost", "deployment_left", "deployment_crashed")
-        return begun > sum(said.count(end) for end in ends)
+        return sum(map(said.count, _BEGUN)) > sum(map(said.count, _LET_GO))
 
 
 class Client(Process):

@@ -107,14 +107,31 @@ class ChaosSite(Premises):
         """Deployments that have not ended."""
         return [row for row in self.deployments() if row["status"] not in FINAL]
 
+    def ending(self) -> str:
+        """How the last deployment ended that was not superseded."""
+        rows = [row for row in self.deployments() if row["status"] != "superseded"]
+        return ended_as(rows[-1]) if rows else "nothing"
+
+    def locks(self) -> list[Path]:
+        """What Fraisier locks on the host."""
+        return list((self.app / ".fraisier").rglob("lock"))
+
+    def comes_back(self) -> None:
+        """It has just been restored to what it was before a story."""
+
     def settles(self, seconds: float = 20.0) -> bool:
-        """Wait until every deployment has ended by itself; whether that came in time."""
+        """Wait until everything has ended by itself; whether that came in time."""
         deadline = time.monotonic() + seconds
         while self.unfinished():
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.03)
         return True
+
+
+def ended_as(row: dict[str, Any]) -> str:
+    """The status of a deployment or a run, and its cause."""
+    return str(row["status"]) + (f" ({row['cause']})" if row["cause"] else "")
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""What happens to an environment while a fault strikes: one story per way that a deployment can go."""
+"""What happens to an environment while a fault strikes: one story per way that a deployment can go.
+
+Those of runs are told in `run_stories`.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from tests.chaos.site import ChaosSite
 from tests.integration.site import KEY
 from tests.unit.signing import SignedDelivery, github_push
 
+SETTLES_IN = 30.0  # seconds; nothing that is played takes longer by itself than a second or two
 ANSWER_WITHIN = 1.0  # seconds; a forge waits longer, but asks again in the end as well
 MIGRATION_CUT = "failed (migration_interrupted)"
 WAY_BACK_CUT = "rollback_failed (unhealthy)"
@@ -58,8 +62,10 @@ class Scene:
             for delivery in waiting:
                 self.deliver(delivery)
 
-    def ask(self, verb: Callable[[Fraisier], str]) -> None:
-        """Let a person's command run; the person tries again until it works."""
+    def ask(
+        self, verb: Callable[[Fraisier], str], note: Callable[[Promises, str], None] = Promises.requested
+    ) -> None:
+        """Let a person's command run; the person tries again until it works. `note` takes what was promised."""
         place = self.site.folder / f"answer-{len(self.asked)}"
         client = Client(self.site.config, place, verb, passed=self.passed)
         self.asked.append(client)
@@ -70,7 +76,7 @@ class Scene:
             client = Client(self.site.config, place, verb)
             client.waits(10)
         if client.answer:
-            self.promises.requested(client.answer)
+            note(self.promises, client.answer)
 
     # -- what somebody sees
     @property
@@ -102,15 +108,53 @@ class Act(Protocol):
     def __call__(self, scene: Scene) -> None: ...
 
 
+def _next_deployment(scene: Scene) -> list[str]:
+    """A further push is deployed."""
+    scene.push("last")
+    scene.deliver_again()
+    settled = scene.site.settles(SETTLES_IN)
+    row = scene.site.deployments()[-1]
+    if not settled or (row["status"], scene.site.version) != ("success", "last"):
+        return [f"the next deployment is {row['status']}: {row['error_message']}"]
+    return []
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where stories are played. `site` makes it, `begin` brings about one thing that was there before a story,
+    `goes_on` does what nothing left behind may block, and `at_once` says what does not hold before anybody has
+    taken over.
+    """
+
+    name: str
+    site: Callable[..., ChaosSite]
+    begin: Callable[[Scene, str], None] = Scene.push
+    goes_on: Callable[[Scene], list[str]] = _next_deployment
+    at_once: Callable[[ChaosSite], list[str]] = lambda _: []
+
+
+DEPLOYMENTS = Setting("deployments", ChaosSite)
+
+
 @dataclass(frozen=True)
 class Story:
-    """`before` are versions that were deployed when it begins; `ends` how its last deployment may end."""
+    """`before` was there when it begins, versions that were deployed; `ends` is how it may end, `cut` how besides
+    where its worker was struck in the middle of something, `late` where a person's command was.
+    """
 
     name: str
     act: Act
     ends: tuple[str, ...]
     before: tuple[str, ...] = ("one",)
     extra: Act = lambda _: None  # after the fault: what a person would do then
+    setting: Setting = DEPLOYMENTS
+    cut: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+
+    @property
+    def beginning(self) -> tuple[str, ...]:
+        """What two stories have in common that begin with the same."""
+        return (self.setting.name, *self.before)
 
 
 def post(port: int, delivery: SignedDelivery, path: str = "/webhook") -> tuple[int, Any]:

@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import pytest
 from fraisier.database.clocks import system_clocks
 from fraisier.database.sqlite import SqliteStore, open_sqlite
 from fraisier.domain.plan import Phase, StepName
+from fraisier.domain.run import RunEnding, RunStatus, RunWish
 from tests.chaos.plan import FAULTS, STORES, new_points, rounds
 from tests.chaos.points import Point, Watch
 from tests.chaos.report import Line, Report
+from tests.chaos.run_stories import RUN_STORIES
 from tests.chaos.stories import STORIES, Story
 from tests.chaos.troupe import planned, troupe
 from tests.servers.postgresql import why_not
@@ -32,17 +35,31 @@ def drawn_stories() -> list[Story]:
     return [story for story in STORIES if story.name in {"update", other.name}]
 
 
-def test_what_must_hold_holds_wherever_a_worker_is_killed_or_stopped(capsys):
-    stores = STORES if not why_not() or os.environ.get("FRAISIER_SERVERS") == "required" else STORES[:1]
-    report = Report(SEED, f"FRAISIER_SEED={SEED} python -m tests.chaos", total=ROUNDS)
+def there_are() -> Sequence[str]:
+    """The stores that can be played on here."""
+    return STORES if not why_not() or os.environ.get("FRAISIER_SERVERS") == "required" else STORES[:1]
+
+
+def play(stories: Sequence[Story], stores: Sequence[str], number: int) -> None:
+    """So many rounds of these."""
+    report = Report(SEED, f"FRAISIER_SEED={SEED} python -m tests.chaos", total=number)
     report.begin()
     with troupe(stores, jobs=2) as players:
-        for line in players.play(planned(players, stores, drawn_stories(), SEED)[:ROUNDS]):
+        for line in players.play(planned(players, stores, stories, SEED)[:number]):
             report.add(line)
     assert not report.violated
-    assert sum(line.reached for line in report.lines) > ROUNDS / 2
-    if len(stores) < len(STORES):
+    assert sum(line.reached for line in report.lines) > number / 2
+    if len(there_are()) < len(STORES):
         pytest.skip(f"SKIPPED WITHOUT POSTGRESQL: {why_not()}. On SQLite all is well")
+
+
+def test_what_must_hold_holds_wherever_a_worker_is_killed_or_stopped(capsys):
+    play(drawn_stories(), there_are(), ROUNDS)
+
+
+def test_what_must_hold_of_runs_holds_wherever_their_worker_is_killed_or_stopped(capsys):
+    dice = random.Random(SEED)  # one story on one store: another seed plays another one
+    play([dice.choice(RUN_STORIES)], [dice.choice(there_are())], max(1, ROUNDS // 2))
 
 
 def opened(folder: Path) -> SqliteStore:
@@ -92,6 +109,36 @@ def test_a_moment_belongs_to_the_step_in_which_it_comes(tmp_path):
             "migrate back · before begin_step",
             "migrate back · after begin_step",
         ]
+
+
+def test_a_moment_belongs_to_the_run_in_which_it_comes(tmp_path):
+    with closing(opened(tmp_path)) as store:
+        publish(store)
+        store.request_run(RunWish(environment=KEY, job="load"))
+        passed: list[Point] = []
+        watched = Watch(passed.append).store(store)
+        watched.register_worker("w1", info={})
+        claim = watched.claim_run("w1", environments=[KEY])
+        watched.write_run_output(claim, "done")
+        watched.finish_run(claim, RunEnding(status=RunStatus.success))
+        said = [str(point) for point in passed]
+        assert said[2:] == [
+            "idle · before claim_run",
+            "busy · after claim_run",
+            "run load · before write_run_output",
+            "run load · after write_run_output",
+            "run load · before finish_run",
+            "run load · after finish_run",
+        ]
+
+
+def test_stories_of_other_sites_share_no_beginning():
+    first, second = (next(s for s in RUN_STORIES if s.name == name) for name in ("run", "run comes due"))
+    common = Point("idle", "before", "claim")
+    step = Point("build", "before", "begin_step")
+    recorded = {story.name: [common, step] for story in (first, second)}
+    found = new_points((first, second), recorded)
+    assert found == [(first, common), (first, step), (second, step)]
 
 
 def test_a_story_is_played_from_where_it_parts_from_those_before_it():

@@ -16,8 +16,9 @@ from tests.chaos.plan import Round, new_points, rounds
 from tests.chaos.player import Player
 from tests.chaos.points import Point
 from tests.chaos.processes import die_with_parent
+from tests.chaos.repertoire import story
 from tests.chaos.report import Line
-from tests.chaos.stories import STORIES, Story
+from tests.chaos.stories import Story
 from tests.servers.postgresql import running
 
 _player: Player  # this process's
@@ -53,8 +54,8 @@ def _begin(folder: Path, server: str) -> None:
     _player = Player(folder / f"player-{os.getpid()}", server)
 
 
-def _record(story: str, store: str) -> list[Point]:
-    return _player.record(next(each for each in STORIES if each.name == story), store)
+def _record(name: str, store: str) -> list[Point]:
+    return _player.record(story(name), store)
 
 
 def _play(planned: Round) -> Line:
