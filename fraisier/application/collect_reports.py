@@ -13,7 +13,7 @@ from fraisier.application.read_reports import Reports
 from fraisier.application.run_command import MOST_ARTEFACTS, listing, paths_in
 from fraisier.deployers.scheduled import may_have_units
 from fraisier.deployers.timer_units import kept_jobs, patience, service_of
-from fraisier.domain.errors import FraisierError, LivesElsewhere, StoreUnavailable
+from fraisier.domain.errors import Cause, FraisierError, LivesElsewhere, StoreUnavailable
 from fraisier.domain.release import Layout
 from fraisier.domain.report import (
     Report,
@@ -181,7 +181,8 @@ class CollectReports:
 
     def _end(self, environment: Environment, row: Row) -> None:
         about = of_environment(environment.key, row["host"], row["job"], "")
-        self._store.report_run(replace(about, invocation=row["invocation"], ending=lost()))
+        ended = replace(about, invocation=row["invocation"], ending=lost())
+        self._store.report_run(_or_left(environment, ended))
 
     def _store_one(self, environment: Environment, file: str, told: _Told) -> bool:
         """Whether the report is needed no more."""
@@ -220,7 +221,7 @@ class CollectReports:
                 artefacts = self._artefacts(environment, host, last)
                 ending = replace(last.ending, then=dependents(environment, job), artefacts=artefacts)
                 last = replace(last, ending=ending)
-        return [*made[:-1], last]
+        return [*made[:-1], _or_left(environment, last)]
 
     def _artefacts(self, environment: Environment, host: Host, run: Reported) -> tuple[str, ...]:
         """Files that it has made, as far as its release is there and nobody has to wait for long."""
@@ -252,6 +253,14 @@ class _Told:
     found: Mapping[str, bytes]
     under_way: Mapping[str, str]
     shows: bool = field(kw_only=True)
+
+
+def _or_left(environment: Environment, run: Reported) -> Reported:
+    """A unit runs its hooks itself; where it was cut off, as by a power cut, the worker that ends the run."""
+    job = environment.jobs.get(run.job)
+    if job is None or not job.on_failure or run.ending is None or run.ending.cause is not Cause.interrupted:
+        return run
+    return replace(run, ending=None, left=True)
 
 
 def _runs(environment: Environment, file: str, under_way: Mapping[str, str]) -> bool:

@@ -40,6 +40,7 @@ from fraisier.domain.errors import (
 from fraisier.domain.fraise import Environment, EnvironmentKey
 from fraisier.domain.job import JobKind, Keeper
 from fraisier.domain.release import Layout
+from fraisier.domain.report import lost
 from fraisier.domain.run import RunEnding, RunStatus, RunTrigger, RunWish
 from fraisier.domain.secret import Redactor
 
@@ -49,6 +50,13 @@ T = TypeVar("T")
 _NOT_TRIED_AGAIN = frozenset({Cause.preflight, Cause.owner, Cause.internal, Cause.cancelled})
 _LONGEST_PAUSE = 6 * 3600.0  # seconds between two tries
 _HINT_INTERRUPTED = "See in the workers' log why they ended; what it has done until then is not undone"
+
+_DIED = RunEnding(
+    status=RunStatus.failed,
+    cause=Cause.interrupted,
+    error="cannot tell how it would have ended: its worker died while it ran",
+    hint=_HINT_INTERRUPTED,
+)
 
 
 class PerformRun:
@@ -91,7 +99,8 @@ class PerformRun:
             return self._finish(claim, control, gone)
         ground = ground_of_run(self._store, environment, claim, control)
         if claim.job in environment.jobs and is_units(environment.jobs[claim.job], claim.parameters):
-            environment = without_what_units_do(environment, claim.job)
+            was_cut_off = bool(claim.invocation)
+            environment = without_what_units_do(environment, claim.job, was_cut_off=was_cut_off)
         if claim.interrupted:
             return self._end_interrupted(claim, control, environment, host, ground)
         if claim.job not in environment.jobs:
@@ -144,7 +153,7 @@ class PerformRun:
         self, claim: RunClaim, control: Control, environment: Environment, host: Host, ground: Ground
     ) -> Row | None:
         """End what the dead worker had started there; only then the run has ended."""
-        error = "cannot tell how it would have ended: its worker died while it ran"
+        ending = lost() if claim.invocation else _DIED
         try:
             self._insist(control, environment, lambda: host.adopt(ground))
         except (TokenOutdated, StoreUnavailable):
@@ -152,10 +161,8 @@ class PerformRun:
         except Exception as failure:  # noqa: BLE001 - see _perform
             if control.halt.is_set():
                 return None
-            error += f". What it had started may run on: {explain(failure).message}"
-        ending = RunEnding(
-            status=RunStatus.failed, cause=Cause.interrupted, error=error, hint=_HINT_INTERRUPTED
-        )
+            error = f"{ending.error}. What it had started may run on: {explain(failure).message}"
+            ending = replace(ending, error=error)
         if claim.cancel_requested_by:
             ending = _cancelled(claim.cancel_requested_by)
         job = environment.jobs.get(claim.job)

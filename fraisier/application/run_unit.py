@@ -33,9 +33,11 @@ def is_units(job: Job, parameters: Mapping[str, str]) -> bool:
     return job.keeper is Keeper.systemd and dict(parameters) in ({}, defaults)
 
 
-def without_what_units_do(environment: Environment, name: str) -> Environment:
-    """The environment as whoever follows a unit has to see it."""
-    job = replace(environment.jobs[name], retries=0, on_success=(), on_failure=())
+def without_what_units_do(environment: Environment, name: str, *, was_cut_off: bool = False) -> Environment:
+    """The environment as whoever follows a unit has to see it. One that was cut off ran no hook."""
+    job = replace(environment.jobs[name], retries=0)
+    if not was_cut_off:
+        job = replace(job, on_success=(), on_failure=())
     return replace(environment, jobs={**environment.jobs, name: job})
 
 

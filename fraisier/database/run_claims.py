@@ -9,7 +9,7 @@ from fraisier.database.transaction import DatabaseRow, Transaction
 from fraisier.domain.run import RunStatus
 
 _SLOTS = """
-SELECT slot FROM tb_runs WHERE fraise = ? AND environment = ? AND job = ? AND status = 'running'
+SELECT slot FROM tb_runs WHERE fraise = ? AND environment = ? AND job = ? AND status = 'running' AND id <> ?
 """
 _RAISE = "UPDATE tb_environments SET run_token = ? WHERE fraise = ? AND name = ?"
 _BEGIN = """
@@ -33,8 +33,14 @@ def take(tx: Transaction, row: DatabaseRow, worker: str) -> RunClaim:
     if row["status"] == RunStatus.running:
         tx.later(_TAKE_OVER, (worker, token, row["id"]))
         return claim_of(row, worker, token=token, slot=row["slot"], at=tx.at)
-    taken = {each["slot"] for each in tx.execute(_SLOTS, (*place, row["job"]))}
-    slot = next(number for number in range(len(taken) + 1) if number not in taken)
+    slot = free_slot(tx, row)
     begun = (worker, token, slot, row["first_host"], row["current_release"], row["current_commit"])
     tx.later(_BEGIN, (*begun, tx.at, row["place_labels"], row["id"]))
     return claim_of(row, worker, token=token, slot=slot, at=tx.at)
+
+
+def free_slot(tx: Transaction, row: DatabaseRow) -> int:
+    """The first that no other run of its job has."""
+    others = tx.execute(_SLOTS, (row["fraise"], row["environment"], row["job"], row["id"]))
+    taken = {each["slot"] for each in others}
+    return next(number for number in range(len(taken) + 1) if number not in taken)

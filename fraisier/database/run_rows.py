@@ -121,6 +121,7 @@ def claim_of(row: DatabaseRow, worker: str, *, token: int, slot: int, at: str) -
         cancel_requested_by=row["cancel_requested_by"],
         started_at=unix(row["started_at"] or at),
         interrupted=interrupted,
+        invocation=row["invocation"],
     )
 
 

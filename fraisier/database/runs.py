@@ -12,6 +12,7 @@ from fraisier.database.bounded_output import OutputTable
 from fraisier.database.claims import never_published
 from fraisier.database.clocks import iso
 from fraisier.database.house import PRUNE_CHUNK
+from fraisier.database.run_claims import free_slot
 from fraisier.database.run_rows import end, insert, new_run, shown
 from fraisier.database.transaction import Connection, DatabaseRow, Transaction
 from fraisier.database.uuids import is_uuid
@@ -38,6 +39,8 @@ SELECT id, cancel_requested_by FROM tb_runs
 _RUN_TOKEN = "SELECT run_token FROM tb_environments WHERE fraise = ? AND name = ?"
 _RAISE_RUN_TOKEN = "UPDATE tb_environments SET run_token = ? WHERE fraise = ? AND name = ?"
 _HOLD = "UPDATE tb_environments SET runs_held_by = ? WHERE fraise = ? AND name = ?"
+_LEAVE = "UPDATE tb_runs SET worker = ?, slot = ? WHERE id = ?"
+_NOBODY = "its host"  # no worker has this id, so it counts as dead, and what it left is taken over
 _BY_INVOCATION = "SELECT * FROM tb_runs WHERE invocation = ? AND invocation <> ''"
 _FIRST_TRY = """
 SELECT coalesce(retry_of, id) AS id FROM tb_runs
@@ -259,13 +262,16 @@ def report(tx: Transaction, reported: Reported) -> Row:
         run = _insert_reported(tx, reported, place)
         row = tx.row(_RUN, (run,))
         assert row is not None  # noqa: S101 - it was just inserted
-    if row["status"] != RunStatus.running:
+    if row["status"] != RunStatus.running or row["worker"]:
         return shown(tx, row["id"])
     if reported.output:
         bounded_output.write_output(tx, _OUTPUT, (row["id"],), reported.output)
     if reported.ending is not None:
         end(tx, row, reported.ending, ended_at=reported.ended_at or tx.now)
         follow(tx, reported.ending.then)
+    elif reported.left:
+        tx.later(_LEAVE, (_NOBODY, free_slot(tx, row), row["id"]))
+        tx.tell(News.work)
     return shown(tx, row["id"])
 
 

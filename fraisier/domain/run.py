@@ -107,7 +107,8 @@ class RunEnding:
 class Reported:
     """A run that a host performed by itself (a systemd timer's), as it reports in. Times are Unix seconds.
 
-    `invocation` is systemd's name of it, which no two have. `ending` None: it is under way.
+    `invocation` is systemd's name of it, which no two have. `ending` None: it is under way; or it was cut off
+    (`left`), and a worker has to end it, and to run the hooks that its host did not come to.
     """
 
     environment: EnvironmentKey
@@ -121,6 +122,7 @@ class Reported:
     release: str = ""
     ended_at: float | None = None
     ending: RunEnding | None = None
+    left: bool = False
     output: str = ""
 
 

@@ -174,6 +174,25 @@ def test_a_worker_that_dies_leaves_no_process_and_another_try(tmp_path: Path) ->
             assert again[0]["retry_of"] == run
 
 
+def test_a_run_whose_worker_was_killed_for_good_is_followed_by_its_hook(tmp_path: Path) -> None:
+    """The hook finds nothing of the run that goes on."""
+    look = "grep -qs . /proc/$(cat ../../pid)/cmdline && echo alive"  # a zombie has none
+    hook = f"on_failure: ['{look}; echo mourned $FRAISIER_STATUS']"
+    with pipeline(tmp_path, f"{JOB}\n{hook}") as site:
+        with site.working():
+            site.load("echo $$ > ../../pid; echo begun; sleep 300")
+        run = site.ask()
+        worker = subprocess.Popen([sys.executable, "-m", "fraisier", "--config", str(site.config), "worker"])
+        site.running(run)
+        worker.kill()
+        worker.wait()
+        with site.working():
+            row = site.run_ended(run)
+        assert (row["status"], row["cause"]) == ("failed", "interrupted")
+        assert site.said(run).splitlines()[-1] == "mourned failed"
+        assert "alive" not in site.said(run).splitlines()
+
+
 def test_a_worker_that_is_told_to_end_gives_runs_their_time(tmp_path: Path) -> None:
     with pipeline(tmp_path) as site:
         with site.working():

@@ -529,6 +529,20 @@ class ReportContract(_WithWorkers):
         with pytest.raises(Conflict, match="another run"):
             store.request_run(run_wish())
 
+    def test_a_worker_ends_what_was_cut_off_on_its_host(self, store: Store) -> None:
+        asked(store, concurrency=2, parameters={"day": "today"})
+        beside = taken(store)
+        begun = store.report_run(self.reported())
+        for _ in range(2):  # whoever collects it may die before it forgets it
+            store.report_run(self.reported(left=True, output="bye\n"))
+        assert [text for _, text in store.run_output(begun["id"])] == ["hello\n", "bye\n"]
+        claim = taken(store, "w2")
+        assert (claim.id, claim.interrupted, claim.invocation) == (begun["id"], True, "i-1")
+        assert claim.slot != beside.slot, "to take its ground over ends nobody else's processes"
+        assert take(store) is None
+        store.report_run(self.reported(ending=GOOD))
+        assert store.finish_run(claim, BAD)["status"] == "failed"
+
     def test_one_that_was_noted_as_missed_and_came_after_all_is_stored(self, store: Store) -> None:
         store.note_missed(run_wish(due=DUE), why="nobody was there")
         row = store.report_run(self.reported(ending=GOOD, ended_at=DUE + 1))

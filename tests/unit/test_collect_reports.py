@@ -264,6 +264,35 @@ def test_what_ended_is_stored_with_what_it_printed_then_removed(world: World) ->
     assert world.machine.files == {}
 
 
+def with_hook(world: World) -> None:
+    nightly = replace(REPORTS.jobs["nightly"], on_failure=("mourn",))
+    world.environment = replace(REPORTS, jobs={**REPORTS.jobs, "nightly": nightly})
+
+
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_what_was_cut_off_is_left_to_a_worker_where_somebody_wants_to_be_told(
+    world: World, is_reported: bool
+) -> None:
+    with_hook(world)
+    if is_reported:
+        world.machine.files[FILE] = BEGUN
+    else:
+        row = {"job": "nightly", "invocation": ABOUT.invocation, "host": "localhost"}
+        world.active = [row]
+    world()
+    (run,) = world.stored
+    assert (run.invocation, run.ending, run.left) == (ABOUT.invocation, None, True)
+    assert world.machine.files == {}
+
+
+def test_hooks_of_a_failure_that_its_unit_has_seen_are_the_units(world: World) -> None:
+    with_hook(world)
+    world.machine.files[FILE] = f"{BEGUN}end 1 {NOW - 50} 3\nfinal {NOW - 49} exit-code exited 3 0\n"
+    world()
+    assert world.stored[0].ending is not None
+    assert (world.stored[0].ending.status, world.stored[0].left) == (RunStatus.failed, False)
+
+
 def test_a_job_that_a_worker_starts_after_it_is_asked_for_with_its_end(world: World) -> None:
     world.machine.files[FILE] = GOOD
     world()

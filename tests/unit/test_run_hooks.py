@@ -13,6 +13,8 @@ import pytest
 from fraisier.application.control import Control
 from fraisier.application.ports import RunClaim
 from fraisier.domain.errors import Cause, StepFailed
+from fraisier.domain.job import Keeper
+from fraisier.domain.run import Reported
 from fraisier.domain.secret import MASK
 from tests.factories import KEY
 from tests.unit.test_perform_run import RELEASE, Death, World
@@ -138,3 +140,21 @@ def test_a_run_ends_though_nobody_can_read_the_secrets_of_its_hooks(world: World
     assert row is not None
     assert (row["status"], hooks(world)) == ("failed", [])
     assert world.told == ["hooks_not_run"]
+
+
+def test_what_a_power_cut_left_of_systemds_is_followed_by_its_hooks_and_by_no_try(world: World) -> None:
+    """Its unit, which has the tries, was not there any more to run them."""
+    world.with_job(keeper=Keeper.systemd, on_failure=("mourn",), retries=3, retry_delay=0.0)
+    reported = Reported(environment=KEY, host="localhost", job="main", invocation="i-1", started_at=1.0)
+    world.store.report_run(replace(reported, left=True))
+    row = world.perform(world.claim(), Control())
+    assert row is not None
+    assert (row["status"], row["cause"], hooks(world)) == ("failed", "interrupted", ["mourn"])
+    assert "lost its power" in row["error_message"]
+    assert world.store.runs(status="pending") == []
+
+
+def test_hooks_of_a_unit_whose_follower_died_are_the_units(world: World) -> None:
+    world.with_job(keeper=Keeper.systemd, on_failure=("mourn",))
+    world.perform(left_by_a_dead_worker(world), Control())
+    assert hooks(world) == []

@@ -33,7 +33,7 @@ class RunClaim:
     `token` grows with every claim of a run of its environment, so that a host can tell the newer from the
     older. `slot` counts from 0: no two runs of one job that are under way have the same. `release` is the
     one that the environment runs now. `interrupted`: another worker began it and has died, so it is not
-    performed but ended. `attempt` counts its tries from 1.
+    performed but ended. `attempt` counts its tries from 1. `invocation`: it was a host's, see `Reported`.
     """
 
     id: str
@@ -55,6 +55,7 @@ class RunClaim:
     cancel_requested_by: str = ""
     started_at: float = 0.0
     interrupted: bool = False
+    invocation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
