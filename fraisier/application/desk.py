@@ -90,6 +90,11 @@ class RunDesk:
         if self._listening.stop.wait(seconds):
             raise StepFailed(Cause.cancelled, "cannot wait any longer: the run was told to stop")
 
+    @property
+    def is_let_go(self) -> bool:
+        """Whether its worker ends, or has lost it: what goes on without a worker had better do so."""
+        return self._ground.halt.is_set()
+
     def guard(self) -> AbstractContextManager[None]:
         """The right to change something on the host, for short acts."""
         return self.host.guard(self._ground)
