@@ -21,7 +21,10 @@ from fraisier.domain.secret import Secret
 if TYPE_CHECKING:
     from fraisier.application.stage import Scene, Stage
 
-_OURS = re.compile(r"(\d+-[0-9a-f]+)\.(dump|sqlite|backup)(\.part(\.sum)?)?\Z")
+# Whose it is (in a folder that others may share), the release, the kind; what a killed dump has left.
+_DUMP = re.compile(
+    r"((?:[^@]+@[^@]+@)?)(\d+-[0-9a-f]+)\.(?:dump|sqlite|backup)(\.part(?:[.-].*)?)?\Z", re.DOTALL
+)
 _FULL = 8 << 20  # bytes; with less than this a disk is full
 _NO_SPACE = b"No space left on device"  # strerror(ENOSPC) in the locale that dumps are made with
 _ENV_FILE_URL = re.compile(
@@ -67,10 +70,21 @@ class BackUpDatabase:
         with stage.host.guard(stage.ground):
             if stage.host.kind(folder) == "missing":
                 stage.host.make_folder(folder, user=stage.environment.user, mode=0o700)
-        self._remove(folder, [name for name in stage.host.list(folder) if ".part" in name], scene)
+        self._remove(folder, [name for name, found in self._ours(file) if found[3]], scene)
         dump = self._made(dumper.dump(self._url(), file, timeout=self._database.backup_timeout), file, scene)
-        self._prune(folder, act.keep, scene)
+        newest_first = sorted(self._ours(file), key=lambda each: release_number(each[1][2]), reverse=True)
+        self._remove(folder, [name for name, _ in newest_first[act.keep :]], scene)
         return dump
+
+    def _ours(self, file: str) -> list[tuple[str, re.Match[str]]]:
+        """This environment's dumps, whole and half ones: beside `file`, and named as it is.
+
+        No other worker writes there: what an older one had begun was ended before this one began.
+        """
+        folder, name = posixpath.split(file)
+        owner = name[: name.rfind("@") + 1]
+        found = ((each, _DUMP.match(each)) for each in self._stage.host.list(folder))
+        return [(each, match) for each, match in found if match and match[1] == owner]
 
     @property
     def _database(self) -> Database:
@@ -125,24 +139,14 @@ class BackUpDatabase:
         why = last[0][:300] if last else f"it exited with {code}"
         return StepFailed(Cause.backup, f"{message}: {why}")
 
-    def _prune(self, folder: str, keep: int, scene: Scene) -> None:
-        ours = [name for name in self._stage.host.list(folder) if _OURS.match(name)]
-        newest_first = sorted(ours, key=_number, reverse=True)
-        self._remove(folder, newest_first[keep:], scene)
-
     def _remove(self, folder: str, names: list[str], scene: Scene) -> None:
-        for name in filter(_OURS.match, names):
+        for name in names:
             with self._stage.host.guard(self._stage.ground):
                 self._stage.host.remove(f"{folder}/{name}", user=self._stage.environment.user)
             scene.output.line(f"removed backup {name}")
 
 
 _nobody: Any = None  # a dump asks no framework
-
-
-def _number(name: str) -> int:
-    match = _OURS.match(name)
-    return release_number(match[1]) if match else 0
 
 
 def _read(text: str, file: str) -> Dump:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+
 from fraisier.application.ports import Migrations
 from fraisier.deployers.common import Candidate, command_env
 from fraisier.domain.database_acts import AskDatabase, BackUp, LockDatabase, NoteRevision
@@ -49,11 +51,14 @@ def _up(environment: Environment, release: Candidate, framework: Migrations) -> 
 
 
 def back_up(environment: Environment, database: Database, release: Candidate) -> BackUp:
-    """A dump before this release, named after it."""
-    folder = database.backup_folder or Layout(environment.app_path).backups
+    """A dump before this release, named after it; in a folder that others may share, and its owner."""
+    file = posixpath.join(Layout(environment.app_path).backups, release.name)
+    if database.backup_folder:  # no name has an @ in it
+        owner = f"{environment.fraise}@{environment.name}@"
+        file = posixpath.join(database.backup_folder, owner + release.name)
     return BackUp(
         brand=brand_of(environment, database),
-        file=f"{folder}/{release.name}",
+        file=file,
         keep=database.keep_backups,
         always=database.backup_before_deploy,
     )

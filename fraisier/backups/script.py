@@ -6,7 +6,7 @@ The programs are for sh and what every host has; no secret is among their words.
 from __future__ import annotations
 
 # $1 is the file; MAKE writes "$part" and VERIFY sets `entries`, both with `set -e`. Nobody else may read a
-# dump. What fails leaves no half file; a kill leaves *.part and *.part.sum, which the next pruning removes.
+# dump. What fails leaves no half file; a kill leaves `$part` and what begins so, which the next dump removes.
 # While it is read back, its checksum is made and the disk writes: neither waits for the other.
 # `also` is what the line has besides; `tell LINE` is for what a person should know of a dump that is good.
 _FRAME = """

@@ -516,6 +516,30 @@ def without(folder: Path, program: str) -> Path:
     return folder
 
 
+_LEFT = ("", ".sum", ".roles", "-wal", "-shm", "-journal", ".whatever a command\nmade")
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+def test_what_a_killed_dump_has_left_goes_with_the_next_and_nothing_else(tmp_path, shared):
+    """In a folder that environments share, another one's dump is being written, and others are whole."""
+    ours = f"{KEY.fraise}@{KEY.environment}@" if shared else ""
+    others = {"shop@staging@1-0123456789.backup.part", "shop@staging@1-0123456789.backup", "notes.part"}
+    others |= {"1-0123456789.backup.part"} if shared else set()
+    where = f", backup_folder: {tmp_path}/dumps" if shared else ""
+    command = "echo dump > $FRAISIER_BACKUP"
+    lines = f'database: {{up: "true", keep_backups: 1, backup_before_deploy: true, backup_command: "{command}"{where}}}'
+    site = Site(tmp_path, extra=f"{HEALTH}\n{lines}")
+    folder = tmp_path / "dumps" if shared else site.app / "backups"
+    site.push({"VERSION": "1"})
+    with closing(site.fraisier.store), site.working():
+        assert site.deploy()["status"] == "success"
+        for name in (*(f"{ours}7-0123456789.sqlite.part{left}" for left in _LEFT), *others):
+            (folder / name).write_text("x")
+        row = site.deploy(force=True)
+    assert row["status"] == "success", row
+    assert {path.name for path in folder.iterdir()} == {f"{ours}{row['release']}.backup", *others}
+
+
 @pytest.mark.parametrize(
     ("command", "status", "cause"),
     [
