@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from hashlib import sha256
 
 from fraisier.application.backup_tools import YES, BackupTools
@@ -12,6 +13,10 @@ from fraisier.domain.backup import NAME, Copy, CopyNote, CopyState, Destination,
 from fraisier.domain.errors import Cause, StepFailed
 
 Found = Mapping[str, tuple[int, str]]  # file -> its size in bytes and its sha256
+
+
+class _Damaged(Exception):
+    """What is there is not what was stored: nobody has to ask again."""
 
 
 class LookAtCopies:
@@ -97,52 +102,51 @@ class LookAtCopies:
     def look(self, desk: Desk, place: Destination, copy: Copy) -> str:
         """What is wrong with a copy, '' = nothing. It is noted.
 
+        One that cannot be read now (nobody may, its disk does not answer) may be whole all the same. Nobody
+        knows, so it is `unknown`: no rule removes it, and none removes others for it.
+
         Raises:
-            StepFailed: the destination cannot be read, or the run is to stop.
+            StepFailed: the destination cannot be reached, or the run is to stop.
         """
+        note = CopyNote(destination=place.name, name=copy.name)
         try:
-            content = self._tools.brands.place(place).read(place, copy.name, manifests.MANIFEST, desk)
+            content = self._manifest(desk, place, copy.name)
             manifest = self._own(desk, copy, content)
+            note = _told_by(manifest, content, copy, note)
             wrong = self.wrong_with(desk, place, manifest, content)
+            state = CopyState.damaged if wrong else CopyState.whole
+        except _Damaged as damage:
+            state, wrong = CopyState.damaged, str(damage)
         except StepFailed as error:
             if error.cause is not Cause.backup:
                 raise
-            wrong, manifest, content = error.message, None, b""
-        self._note(desk, place, copy, wrong, manifest, content)
-        return wrong
-
-    def _note(
-        self,
-        desk: Desk,
-        place: Destination,
-        copy: Copy,
-        wrong: str,
-        manifest: Manifest | None,
-        content: bytes,
-    ) -> None:
-        note = CopyNote(
-            destination=place.name,
-            name=copy.name,
-            made_at=manifest.made_at if manifest else None,
-            bytes=sum(each.bytes for each in manifest.artefacts) + len(content) if manifest else None,
-            manifest=sha256(content).hexdigest() if manifest and not copy.manifest else None,
-            state=CopyState.damaged if wrong else CopyState.whole,
-            detail=wrong,
-            looked_at=self._tools.clock.now(),
-            safety=manifest.safety if manifest else None,
-        )
+            state, wrong = CopyState.unknown, f"it cannot be read now: {error.message}"
+        note = replace(note, state=state, detail=wrong, looked_at=self._tools.clock.now())
         self._tools.store.note_copies(desk.environment.key, [note], by=desk.claim)
         desk.say(f"{place.name}: {copy.name}: {wrong or 'whole'}")
+        return wrong
+
+    def _manifest(self, desk: Desk, place: Destination, name: str) -> bytes:
+        brand, file = self._tools.brands.place(place), manifests.MANIFEST
+        try:
+            return brand.read(place, name, file, desk)
+        except StepFailed as error:
+            # A look tells what is not there from what cannot be read.
+            if error.cause is not Cause.backup or file in brand.look(place, name, [file], desk):
+                raise
+        raise _Damaged(f"{file} is missing")
 
     def _own(self, desk: Desk, copy: Copy, content: bytes) -> Manifest:
         """One that was changed tells nothing, neither of itself nor of the files beside it."""
-        manifest = manifests.read(content, copy.name)
+        try:
+            manifest = manifests.read(content, copy.name)
+        except StepFailed as error:
+            raise _Damaged(error.message) from error
         if (manifest.fraise, manifest.environment) != (desk.environment.fraise, desk.environment.name):
             other = f"{manifest.fraise}/{manifest.environment}"
-            message = f"cannot use {copy.name}: it is a backup of {other}"
-            raise StepFailed(Cause.backup, message)
+            raise _Damaged(f"cannot use {copy.name}: it is a backup of {other}")
         if copy.manifest and sha256(content).hexdigest() != copy.manifest:
-            raise StepFailed(Cause.backup, "its manifest is another than it was")
+            raise _Damaged("its manifest is another than it was")
         return manifest
 
     def wrong_with(self, desk: Desk, place: Destination, manifest: Manifest, content: bytes) -> str:
@@ -156,6 +160,16 @@ class LookAtCopies:
         written = {each.file: (each.bytes, each.sha256) for each in manifest.artefacts}
         written[manifests.MANIFEST] = (len(content), sha256(content).hexdigest())
         return next(filter(None, (_difference(name, was, found) for name, was in written.items())), "")
+
+
+def _told_by(manifest: Manifest, content: bytes, copy: Copy, note: CopyNote) -> CopyNote:
+    return replace(
+        note,
+        made_at=manifest.made_at,
+        bytes=sum(each.bytes for each in manifest.artefacts) + len(content),
+        manifest=None if copy.manifest else sha256(content).hexdigest(),
+        safety=manifest.safety,
+    )
 
 
 def _missed(known: Collection[Copy]) -> list[Copy]:

@@ -65,22 +65,34 @@ _READ = f"""{_RESTIC}
 restic dump --no-lock "$1" "/$2" | base64 -w 0
 """
 # $1: the snapshot; $2: what part of the repository is read again besides, '' = none; the rest: files.
+# `is_damaged FILE`: whether, by what restic said, the repository's data are to blame for certain. What comes
+# over a network may end too soon as well; a file does not.
 _LOOK = f"""{_RESTIC}
+is_damaged() {{
+    restic cat config --no-lock >/dev/null 2>&1 || return 1
+    why="no such file or directory|does not exist"
+    case $RESTIC_REPOSITORY in /* | local:*) why="$why|EOF" ;; esac
+    grep -qE "ciphertext verification failed|<data/[0-9a-f]+>.*($why)" "$1"
+}}
 [ -z "$2" ] || {{ restic unlock; patiently check --read-data-subset="$2"; }}
 snapshot=$1
 shift 2
-there=$(restic ls --no-lock "$snapshot" 2>/dev/null) || {{ restic ls --no-lock "$snapshot" >&2; exit 1; }}
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
+there=$(restic ls --no-lock "$snapshot" 2>"$work/said") ||
+    {{ cat "$work/said" >&2; is_damaged "$work/said" || exit 1; }}
 mkfifo "$work/pipe"
 for file; do
     printf '%s\\n' "$there" | grep -qxF -e "/$file" || continue
     rm -f "$work/failed"
     sha256sum <"$work/pipe" >"$work/sum" &
-    bytes=$({{ restic dump --no-lock "$snapshot" "/$file" || echo >"$work/failed"; }} |
+    bytes=$({{ restic dump --no-lock "$snapshot" "/$file" 2>"$work/said" || echo >"$work/failed"; }} |
         tee "$work/pipe" | wc -c)
     wait
-    # What cannot be read is not there; the next file may be.
-    [ ! -e "$work/failed" ] || continue
+    if [ -e "$work/failed" ]; then
+        cat "$work/said" >&2
+        is_damaged "$work/said" || exit 1
+        continue  # the next file may be whole
+    fi
     read -r sum rest <"$work/sum"
     printf '%s %s %s\\n' "$bytes" "$sum" "$file"
 done

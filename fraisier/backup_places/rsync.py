@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from fraisier.application.hear import below, hear, look
 from fraisier.application.ports import Desk, Problem
-from fraisier.backup_places.words import SUMS, at_a_desk, checked, sums
+from fraisier.backup_places.words import LISTED, SUMS, at_a_desk, checked, sums
 from fraisier.domain.acts import Command
 from fraisier.domain.backup import NAME, Destination
 from fraisier.domain.errors import Cause, StepFailed
@@ -46,14 +46,11 @@ find ".$2.part" -type f -exec sync {} + && sync -- ".$2.part"
 mv -T -- ".$2.part" "$2"
 sync -- .
 """
-_NAMES = """
+_NAMES = f"""
 set -eu
-[ -e "$1" ] || { [ -d "$2" ] && exit 0; echo "there is no folder $2" >&2; exit 1; }
+[ -e "$1" ] || {{ [ -d "$2" ] && exit 0; echo "there is no folder $2" >&2; exit 1; }}
 cd -- "$1"
-for name in *; do
-    if [ -s "$name/manifest.json" ]; then printf '%s\\n' "$name"; fi
-done
-"""
+{LISTED}"""
 _READ = '[ -f "$1" ] || { echo "there is no file $1" >&2; exit 1; }; base64 -w 0 -- "$1"'
 _REMOVE = """
 set -eu

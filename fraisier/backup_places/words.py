@@ -10,15 +10,32 @@ from fraisier.domain.backup import NAME
 from fraisier.domain.secret import Secret
 
 # $1: the backup's folder; the rest: files. One line each: bytes, checksum, name; nothing for one that is not
-# there, or that cannot be read.
+# there. One that is, and cannot be read, is no answer.
 SUMS = """
-cd -- "$1" 2>/dev/null || exit 0
+set -eu
+export LC_ALL=C
+is_there() {
+    said=$(stat -c %s -- "$1" 2>&1) && return 0
+    case $said in *"No such file or directory" | *"Not a directory") return 1 ;; esac
+    printf '%s\\n' "$said" >&2
+    exit 1
+}
+is_there "$1/." || exit 0
+cd -- "$1"
 shift
 for file; do
-    [ -f "$file" ] || continue
-    sum=$(sha256sum <"$file") && printf '%s %s %s\\n' "$(stat -c %s -- "$file")" "${sum%% *}" "$file"
+    is_there "$file" && [ -f "$file" ] || continue
+    sum=$(sha256sum <"$file")
+    printf '%s %s %s\\n' "$(stat -c %s -- "$file")" "${sum%% *}" "$file"
 done
-exit 0
+"""
+# Of the folders here, those with a manifest, and those into which nobody lets us look: it may be there.
+LISTED = """
+for name in *; do
+    if [ -s "$name/manifest.json" ] || { [ -d "$name" ] && [ ! -x "$name" ]; }; then
+        printf '%s\\n' "$name"
+    fi
+done
 """
 
 

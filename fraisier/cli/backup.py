@@ -150,8 +150,9 @@ def list_backups(
     """List the backups of all environments, or of FRAISE, or of ENVIRONMENT, newest first: one line for each
     destination. --json has the rows of the view `v_backups`.
 
-    STATE is what was found when somebody last looked: whole, damaged, gone, or unknown. VERIFIED is when it
-    was last brought back and found good. It asks no destination; `fraisier backup verify` does.
+    STATE is what was found when somebody last looked: whole, damaged, gone, or unknown, where nobody has
+    looked yet, or it could not be read: NOTE says why. VERIFIED is when it was last brought back and found
+    good. It asks no destination; `fraisier backup verify` does.
 
     \b
     Examples:

@@ -119,7 +119,7 @@ class Manifest:
 class CopyState(StrEnum):
     """What was found when a copy was last looked at."""
 
-    unknown = "unknown"  # it is there, and nobody has looked at it yet
+    unknown = "unknown"  # it is there, and nobody has looked at it yet, or it could not be read
     whole = "whole"  # every file has the size and the checksum that its manifest says
     damaged = "damaged"  # a file is missing, shorter, empty or other than it was
     gone = "gone"  # it is not there any more, and it was not Fraisier that removed it

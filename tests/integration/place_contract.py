@@ -37,6 +37,10 @@ class World(Protocol):
         """Truncate it, flip bits of it, or remove it, behind the brand's back; False: it cannot happen."""
         ...
 
+    def close(self, name: str, file: str) -> bool:
+        """Let nobody read a file, or, '', look into the backup; False: it cannot happen."""
+        ...
+
     def leftovers(self) -> list[str]:
         """What is there that belongs to no whole backup."""
         ...
@@ -110,16 +114,24 @@ class PlaceContract:
     def test_a_look_finds_what_was_damaged(
         self, desk: RealDesk, world: World, staged: Path, fault: str
     ) -> None:
-        """Either it tells another size or checksum, or nothing of the file, or fails."""
+        """It tells another size or checksum, or nothing of the file."""
         world.brand.store(world.place, NAMES[0], str(staged), desk)
         data = content(staged)["db.dump"]
         if not world.damage(NAMES[0], "db.dump", fault):
             pytest.skip("cannot happen there")
-        try:
-            found = world.brand.look(world.place, NAMES[0], ["db.dump"], desk)
-        except StepFailed:
-            return
+        found = world.brand.look(world.place, NAMES[0], ["db.dump"], desk)
         assert found.get("db.dump") != (len(data), hashlib.sha256(data).hexdigest())
+
+    @pytest.mark.parametrize("file", ["db.dump", ""])
+    def test_what_nobody_may_read_now_is_neither_missing_nor_damaged(
+        self, desk: RealDesk, world: World, staged: Path, file: str
+    ) -> None:
+        world.brand.store(world.place, NAMES[0], str(staged), desk)
+        if not world.close(NAMES[0], file):
+            pytest.skip("cannot happen there")
+        with pytest.raises(StepFailed, match=f"cannot look at {NAMES[0]}.*ermission denied"):
+            world.brand.look(world.place, NAMES[0], ["missing", "db.dump", MANIFEST], desk)
+        assert list(world.brand.names(world.place, desk)) == [NAMES[0]]
 
     def test_a_name_that_is_none_is_never_removed(self, desk: RealDesk, world: World) -> None:
         for name in ("..", "", "production", "*"):

@@ -33,6 +33,10 @@ class Shelf:
         spoil(self.folder / "orders/production" / name / file, fault)
         return True
 
+    def close(self, name: str, file: str) -> bool:
+        (self.folder / "orders/production" / name / file).chmod(0)
+        return True
+
     def leftovers(self) -> list[str]:
         ours = self.folder / "orders/production"
         return [path.name for path in ours.iterdir() if not (path / "manifest.json").exists()]

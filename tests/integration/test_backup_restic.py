@@ -60,6 +60,11 @@ class Repository:
         spoil(largest, fault)
         return True
 
+    def close(self, name: str, file: str) -> bool:
+        for path in (self.folder / "data").glob("*/*"):
+            path.chmod(0)
+        return bool(file)
+
     def leftovers(self) -> list[str]:
         """Locks; what no snapshot needs does no harm, and goes with the next prune."""
         return [path.name for path in (self.folder / "locks").iterdir() if "-tmp-" not in path.name]

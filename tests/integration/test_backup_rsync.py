@@ -61,6 +61,10 @@ class Machine:
         self.server.run(f'cd "{self.folder}/orders/production/{name}"; f={file}; {_DAMAGE[fault]}')
         return True
 
+    def close(self, name: str, file: str) -> bool:
+        self.server.run(f'chmod 0 "{self.folder}/orders/production/{name}/{file}"')
+        return True
+
     def leftovers(self) -> list[str]:
         said = self.server.run(
             f'cd "{self.folder}/orders/production" && find . -name "*.part*" -o -name ".~*"'

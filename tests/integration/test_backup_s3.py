@@ -38,6 +38,9 @@ class Bucket:
     def key(self, name: str, file: str) -> str:
         return f"some/where/orders/production/{name}/{file}"
 
+    def close(self, name: str, file: str) -> bool:
+        return False
+
     def damage(self, name: str, file: str, fault: str) -> bool:
         where = {"Bucket": self.bucket, "Key": self.key(name, file)}
         data = bytearray(self.client.get_object(**where)["Body"].read())

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from fraisier.application.look_at_copies import LookAtCopies
 from fraisier.application.ports import Desk
 from fraisier.application.watch_backups import WatchBackups
 from fraisier.database.sqlite import open_sqlite
-from fraisier.domain.backup import CopyState, Destination, Source
+from fraisier.domain.backup import CopyState, Destination, Retention, Source
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.run import RunStatus
-from tests.backup_world import Killed, World, die_at, make, opened, points, sha256, with_spec
+from tests.backup_world import FakeDesk, Killed, World, die_at, make, opened, points, sha256, with_spec
 from tests.factories import KEY
 
 DAY = 86400.0
@@ -92,6 +93,47 @@ def test_a_destination_that_cannot_be_read_is_told_and_ends_when_it_can_be(world
     world.shelf.broken.clear()
     assert world.perform("verify").status is RunStatus.success
     assert world.alerts() == {}
+
+
+@pytest.mark.parametrize("verb", ["read", "look"])
+def test_a_copy_that_cannot_be_read_now_is_not_damaged_and_no_rule_acts_on_it(
+    world: World, verb: str
+) -> None:
+    names = [make(world) for _ in range(3)]
+    with_spec(world, retention=Retention(last=1))
+    known = world.copy(names[-1])
+    world.shelf.broken[f"disk.{verb}"] = StepFailed(Cause.backup, "cannot look: Permission denied")
+    ending = world.perform("verify")
+    assert (ending.status, ending.detail["verified"]) == (RunStatus.failed, names[-1])
+    copy = world.copy(names[-1])
+    assert (copy.state, copy.is_good, copy.manifest) == (CopyState.unknown, False, known.manifest)
+    assert copy.detail == "it cannot be read now: cannot look: Permission denied"
+    assert f"{names[0]} at disk: {copy.detail}" in world.alerts()["backup"]
+    assert world.perform("prune", damaged="yes").detail["pruned"] == {"disk": [], "vault": names[:2]}
+    world.shelf.broken.clear()
+    assert world.perform("verify").status is RunStatus.success
+    assert (world.copy(names[-1]).state, world.copy(names[-1]).detail) == (CopyState.whole, "")
+    assert world.alerts() == {}
+    assert world.perform("prune").detail["pruned"] == {"disk": names[:2], "vault": []}
+
+
+def test_an_older_copy_that_cannot_be_read_stays_until_it_can_be(world: World) -> None:
+    names = [make(world) for _ in range(3)]
+    place = world.environment.backup.destinations[0]  # type: ignore[union-attr]
+    world.shelf.broken["disk.look"] = StepFailed(Cause.backup, "cannot look: Input/output error")
+    desk = FakeDesk(world, world.claim("verify"))
+    LookAtCopies(world.tools).look(desk, place, world.copy(names[0]))
+    world.shelf.broken.clear()
+    with_spec(world, retention=Retention(last=1))
+    assert world.perform("prune").detail["pruned"] == {"disk": [names[1]], "vault": names[:2]}
+
+
+def test_a_manifest_that_is_not_there_is_damage_whatever_reading_it_said(world: World) -> None:
+    name = make(world)
+    world.file(name, "manifest.json").unlink()
+    world.perform("verify")
+    copy = world.copy(name)
+    assert (copy.state, copy.detail) == (CopyState.damaged, "manifest.json is missing")
 
 
 def test_a_destination_that_is_not_there_says_nothing_about_backups_elsewhere(world: World) -> None:

@@ -173,7 +173,9 @@ class DestinationBrand(Protocol):
         ...
 
     def names(self, place: Destination, desk: Desk) -> Sequence[str]:
-        """Every whole backup of this environment that is there, oldest first."""
+        """Every whole backup of this environment that is there, oldest first, and what may be one but lets
+        nobody look into it.
+        """
         ...
 
     def read(self, place: Destination, name: str, file: str, desk: Desk) -> bytes:
@@ -184,7 +186,10 @@ class DestinationBrand(Protocol):
         self, place: Destination, name: str, files: Sequence[str], desk: Desk
     ) -> Mapping[str, tuple[int, str]]:
         """Read the files of a backup again, there or on their way back: bytes and sha256 of each that is
-        there.
+        there. One that is left out is missing, for certain.
+
+        Raises:
+            StepFailed: one that may be there cannot be read now; for want of a better cause, backup.
         """
         ...
 
