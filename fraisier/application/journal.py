@@ -63,7 +63,8 @@ class Journal:
         except (TokenOutdated, StoreUnavailable):
             raise
         except Exception as failure:
-            self._end(number, step, output, failure, host)
+            ended = self._called_off() if stop is self._control.stop else None
+            self._end(number, step, output, ended or failure, host)
             raise
         else:
             self._end(number, step, output, None, host)
@@ -81,6 +82,12 @@ class Journal:
     def redact(self, text: str) -> str:
         """`text` without secrets."""
         return self._redactor.text(text)
+
+    def _called_off(self) -> StepFailed | None:
+        """Whatever a step that a cancel may end has failed for by then: that somebody wanted it so."""
+        if self._control.reason is not Reason.cancelled:
+            return None
+        return StepFailed(Cause.cancelled, f"cancelled by {self._control.cancelled_by or 'someone'}")
 
     def _redacted(self, failure: StepFailed) -> StepFailed:
         return StepFailed(failure.cause, self.redact(failure.message), self.redact(failure.hint))

@@ -166,7 +166,7 @@ def _way_on(
         return _back(failed, steps, forward, switched)
     if failed is not None and not _is_done_again(failed, database):
         found = _failed(failed, switched=switched, lost=failed.name is StepName.migrate)
-        return replace(found, error=found.error + _torn_by(failed))
+        return replace(found, error=found.error + _torn_by(failed, database))
     cut = next((s for s in last if s.name is StepName.migrate and s.state in _UNFINISHED), None)
     if cut is not None:
         return _in_the_migration(cut, database)
@@ -243,10 +243,11 @@ def cause_of(step: Journaled) -> Cause | None:
     return step.cause or _CAUSE_OF_STEP.get(step.name)
 
 
-def _torn_by(step: Journaled) -> str:
+def _torn_by(step: Journaled, database: Story | None) -> str:
     """What has to be said of a step that somebody stopped."""
     stopped = step.name is StepName.migrate and step.state is StepState.cancelled
-    return STOPPED_MIGRATION if stopped else ""
+    is_torn = database is None or (database.is_open and not database.tells)
+    return STOPPED_MIGRATION if stopped and is_torn else ""
 
 
 def _cause(step: Journaled) -> Cause:

@@ -33,7 +33,10 @@ NO_END = StepFailed(Cause.timeout, "cannot build: it took more than 600 s")
 
 @dataclass(frozen=True)
 class Failure:
-    """What goes wrong in a step, and how the deployment ends; `times`: after so many it goes well."""
+    """What goes wrong in a step, and how the deployment ends; `times`: after so many it goes well.
+
+    `cancelled`: while it does, somebody calls the deployment off.
+    """
 
     step: str
     why: Exception | None  # None: what is done there ends badly by itself, because of the commit
@@ -41,6 +44,7 @@ class Failure:
     cause: Cause | None = None
     barred: bool = False
     times: int = 1
+    cancelled: bool = False
 
 
 LASTS = 100  # times
@@ -54,6 +58,13 @@ FAILURES = {
     "full disk at the switch": Failure("activate", FULL, Status.rolled_back, Cause.disk),
     "full disk behind the switch": Failure("restart", FULL, Status.rolled_back, Cause.disk),
     "host away behind the switch": Failure("restart", AWAY, Status.rolled_back, Cause.host),
+    "called off in a bad build": Failure("build", None, Status.cancelled, Cause.cancelled, cancelled=True),
+    "called off in a bad migration": Failure(
+        "migrate", None, Status.cancelled, Cause.cancelled, cancelled=True
+    ),
+    "called off behind the switch": Failure(
+        "restart", FULL, Status.rolled_back, Cause.cancelled, cancelled=True
+    ),
     "bad build": Failure("build", None, Status.failed, Cause.build, barred=True),
     "endless build": Failure("build", NO_END, Status.failed, Cause.timeout, barred=True),
     "bad migration": Failure("migrate", None, Status.failed, Cause.migration, barred=True),
@@ -99,6 +110,7 @@ class Stricken(World):
             self.repository.commit(sha)
         self.deploy(SHA_A)
         self._failure, self._left = failure, failure.times
+        self.control = Control()
         self.on_step = self._strike
 
     def _strike(self, step: str, phase: str) -> None:
@@ -107,6 +119,9 @@ class Stricken(World):
         if (step, phase) != (self._failure.step, "deploy") or not self._left:
             return
         self._left -= 1
+        if self._failure.cancelled:
+            self.control.cancel("bob")
+            self.store.cancel(self.store.history(limit=1)[0]["id"], by="bob")
         if self._failure.why is None:
             self._spoil(step)
         elif step == "fetch":
@@ -126,8 +141,8 @@ class Stricken(World):
         claim = self.claim()
         self.dies = ("step_ended", self._failure.step)
         with pytest.raises(Death):
-            self.run(claim, Control())
-        self.dies = ("", "")
+            self.run(claim, self.control)
+        self.dies, self.control = ("", ""), Control()
         self.store.register_worker("other", info={})
         self.store.hand_back(claim)
 
@@ -136,7 +151,7 @@ class Stricken(World):
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             claim = self.store.claim("w", lease=10, environments=[KEY])
-            ended = self.run(claim, Control()) if claim else None
+            ended = self.run(claim, self.control) if claim else None
             if ended is not None and ended.status.is_final:
                 return ended
             time.sleep(0.01)
