@@ -21,7 +21,10 @@ from fraisier.domain.fraise import BuildCommand, Cutover, Database, FraiseType
 from fraisier.domain.job import Job, Keeper, OnRunning, Schedule
 from fraisier.domain.migration import Reversible
 from fraisier.domain.run import RunEnding, RunStatus, RunWish
+from tests import fleet as fleets
 from tests.factories import KEY, SHA_A, SHA_B, SHA_C, fraise
+from tests.fleet import Fleet
+from tests.fleet_database import SharedDatabase
 from tests.unit.test_run_deployment import Death, World
 
 GOOD = RunEnding(status=RunStatus.success, exit_code=0)
@@ -280,20 +283,13 @@ def test_timers_rest_before_the_database_is_migrated(timers: Timers) -> None:
     assert timers.happened == ["pause", "migrate", "pause", "apply 2-bbbbbbbbbb"]
 
 
-@pytest.mark.parametrize(
-    ("line", "happened"),
-    [("migrate", ["pause", "migrate", "down"]), ("try", ["pause", "migrate", "try", "down"])],
-)
-def test_timers_go_on_when_the_database_is_back_where_it_was(
-    timers: Timers, line: str, happened: list[str]
-) -> None:
+@pytest.mark.parametrize("fails", ["migrate", "try"])
+def test_timers_go_on_when_the_database_is_back_where_it_was(timers: Timers, fails: str) -> None:
     timers.configure(smoke=BuildCommand(run="try", timeout=5))
-    timers.host.scripts["try"] = 0
-    timers.host.scripts[line] = timers.noting(line, 1)
+    timers.host.scripts |= {"try": timers.noting("try"), fails: timers.noting(fails, 1)}
     assert timers.deploy(SHA_B).status is Status.failed
-    assert timers.happened[-1] == "apply 1-aaaaaaaaaa"
-    assert [each for each in timers.happened[:-1] if each != "down"] == happened[:-1]
-    assert timers.timers
+    tried = ["try", "down"] if fails == "try" else []
+    assert timers.happened == ["pause", "migrate", *tried, "apply 1-aaaaaaaaaa"]
 
 
 def test_timers_go_on_where_the_deployment_is_cancelled_while_it_waits(timers: Timers) -> None:
@@ -344,3 +340,59 @@ def test_what_failed_before_anything_was_paused_touches_no_timer(timers: Timers)
     timers.configure(build=(BuildCommand(run="exit 3"),))
     assert timers.deploy(SHA_B).status is Status.failed
     assert timers.happened == []
+
+
+# ------------------------------------------------------------------------------------------- several hosts
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    made = Fleet(tmp_path)
+    for sha in (SHA_A, SHA_B):
+        made.repository.commit(sha)
+    made.configure(
+        type=FraiseType.etl, cutover=Cutover.trial, target=None, health_check=None, jobs={"main": MAIN}
+    )
+    made.store.register_worker("runs", info={})
+    yield made
+    made.close()
+
+
+def test_the_one_database_of_several_hosts_is_migrated_once_the_run_has_ended(fleet: Fleet) -> None:
+    base = SharedDatabase(fleet)
+    assert fleet.deploy(SHA_A).status is Status.success
+    base.wanted = ["1", "2"]
+    assert fleet.store.request_run(RunWish(environment=KEY, job="main")) is not None
+    run = fleet.store.claim_run("runs", environments=[KEY])
+    assert run is not None
+    seen: list[list[str]] = []
+
+    def end() -> None:
+        seen.append([*base.applied])
+        fleet.store.finish_run(run, GOOD)
+
+    threading.Timer(0.3, end).start()
+    assert fleet.deploy(SHA_B).status is Status.success
+    assert (seen, base.applied) == ([["1"]], ["1", "2"])
+
+
+def test_no_run_begins_on_several_hosts_between_a_death_before_the_migration_and_the_end(
+    fleet: Fleet,
+) -> None:
+    base = SharedDatabase(fleet)
+    assert fleet.deploy(SHA_A).status is Status.success
+    base.wanted, base.dies_before = ["1", "2"], True
+    fleet.wish(SHA_B)
+    claim = fleet.claim()
+    with pytest.raises(fleets.Death):
+        fleet.run(claim, Control())
+    fleet.store.register_worker("other", info={})
+    fleet.store.hand_back(claim)
+    assert fleet.store.request_run(RunWish(environment=KEY, job="main")) is not None
+    assert fleet.store.claim_run("runs", environments=[KEY]) is None
+    ended = fleet.run(fleet.claim("other"), Control())
+    assert ended is not None
+    assert (ended.status, base.applied) == (Status.success, ["1", "2"])
+    begun = fleet.store.claim_run("runs", environments=[KEY])
+    assert begun is not None
+    assert begun.release == ended.release
