@@ -40,7 +40,7 @@ def house_loops(
 
     def removed() -> float:
         if not idle():
-            remove(parts.configuration)
+            remove(parts.configuration, removing.stopping)
         return LEFT_PAUSE
 
     sweeping = Loop("worker-sweep", swept, tell, at_least=SWEEP_PAUSE)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fraisier.application.check_timers import units_of_before
+from fraisier.application.left_places import LeftPlaces
 from fraisier.application.perform_run import dependents
 from fraisier.application.read_reports import Reports
 from fraisier.application.run_command import MOST_ARTEFACTS, listing, paths_in
@@ -53,7 +54,8 @@ class CollectReports:
         self._told: dict[str, bytes] = {}  # what was stored of those that are under way
         self._away: set[str] = set()  # environments whose hosts did not answer, as was told
         self._quiet: set[str] = set()  # those of which systemd starts nothing, nor runs what it had started
-        self._known: dict[str, tuple[Environment, Collection[str]]] = {}  # jobs that there are or were
+        self._places = LeftPlaces(store, codec)
+        self._known: dict[str, tuple[Environment, Collection[str]]] = {}  # and the jobs that it had before
         self._tidied: dict[str, float] = {}
 
     def __call__(self, environments: Iterable[Environment]) -> int:
@@ -63,6 +65,7 @@ class CollectReports:
             StoreUnavailable: what was not stored is collected again.
         """
         done = 0
+        self._places.learn()
         for environment in environments:
             key = str(environment.key)
             if kept_jobs(environment) or self._is_new(environment):
@@ -110,13 +113,11 @@ class CollectReports:
                     self._end(place, row)
 
     def _is_new(self, environment: Environment) -> bool:
-        """Whether the configuration of its jobs may have changed; learns of those that it had before."""
-        key = str(environment.key)
-        if not may_have_units(environment) or self._known.get(key, (None,))[0] is environment:
-            return False
-        jobs = {job for _, _, job in self._store.planned_until([environment.key])}
-        self._known[key] = (environment, jobs | set(environment.jobs))
-        return True
+        """Whether its jobs may be others than at the last look: by the configuration, or by a deployment."""
+        known = (environment, self._places.jobs(environment.key))
+        found = self._known.get(str(environment.key))
+        self._known[str(environment.key)] = known
+        return found is None or found[0] is not environment or found[1] != known[1]
 
     def _begun(self, environment: Environment, host: Host) -> list[Row]:
         """What the host was to perform, as far as is known."""
@@ -128,9 +129,8 @@ class CollectReports:
         if not begun and not may_have_units(environment):
             self._quiet.add(key)
             return 0
-        self._is_new(environment)
-        known = self._known[key][1] if key in self._known else ()
-        reports = Reports(environment, host, also={*known, *(row["job"] for row in begun)})
+        before = self._places.jobs(environment.key)
+        reports = Reports(environment, host, also={*before, *(row["job"] for row in begun)})
         self._tidy(key, reports)
         names = reports.names()
         if names or begun:

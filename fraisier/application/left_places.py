@@ -41,13 +41,19 @@ class LeftPlaces:
         self._store, self._codec = store, codec
         self._position = 0
         self._places: dict[Place, Environment] = {}
+        self._jobs: dict[EnvironmentKey, frozenset[str]] = {}
 
     def __call__(self, configuration: Configuration) -> list[Left]:
         """Every place that is not as the configuration has it."""
-        self._learn()
+        self.learn()
         return [left for each in self._places.values() if (left := self._left(each, configuration))]
 
-    def _learn(self) -> None:
+    def jobs(self, key: EnvironmentKey) -> frozenset[str]:
+        """Names of all jobs that systemd was ever given."""
+        return self._jobs.get(key, frozenset())
+
+    def learn(self) -> None:
+        """Read what is new."""
         for row in self._store.resolved_since(self._position):
             self._position = row["attempt_pk"]
             environment = self._loaded(row["resolved"])
@@ -57,6 +63,7 @@ class LeftPlaces:
             if jobs:
                 left = Left(environment=replace(environment, jobs=jobs, env={}))
                 self._places[left.place] = left.environment
+                self._jobs[environment.key] = self.jobs(environment.key) | jobs.keys()
 
     def _loaded(self, text: str) -> Environment | None:
         """None: another version wrote it, or there is nothing."""

@@ -14,7 +14,7 @@ NAMES = "fraisier-office-production-"
 TICK = '{run: "cat VERSION >> /srv/said/tick", schedule: "*:*:0/2", keeper: systemd}'
 LONG = (
     '{run: "echo begun >> /srv/said/long; until test -e /srv/said/go; do sleep 0.1; done; echo ended >> /srv/said/long",'
-    ' schedule: "*:*:0/2", keeper: systemd}'
+    ' on_success: "echo told >> /srv/said/long", schedule: "*:*:0/2", keeper: systemd}'
 )
 SPARE = """
   spare:
@@ -70,24 +70,40 @@ def test_a_pipelines_timer_goes_with_the_deployment_that_gives_it_to_the_worker(
     assert office.fraisier("status office production --verify").returncode == 0
 
 
-def test_what_leaves_the_configuration_as_it_runs_ends_by_itself_and_its_timers_are_gone(office):
+def test_what_leaves_the_configuration_as_it_runs_ends_by_itself_and_then_its_units_go(office):
     office.configure({"long": LONG})
     office.deploy()
     office.says("long", "begun")
     office.kind = ""
     office.configure({})
-    until("its units to go", lambda: not ours(office))
-    assert office.timers() == []
-    assert "sesame" not in office.server.run("cat /etc/fraisier/timers/* 2>/dev/null || true").stdout
+    until("its timer to stop", lambda: not office.timers())
     state = office.server.run(f"systemctl is-active {NAMES}long.service", check=False).stdout
     assert state.strip() == "activating"
     until("its run", lambda: [row["status"] for row in office.runs("long")] == ["running"])
     office.server.run("touch /srv/said/go")
     until("its end", lambda: [row["status"] for row in office.runs("long")] == ["success"])
-    assert office.said("long") == ["begun", "ended"]
+    until("its units to go", lambda: not ours(office))
+    assert office.said("long") == ["begun", "ended", "told"]
+    assert "sesame" not in office.server.run("cat /etc/fraisier/timers/* 2>/dev/null || true").stdout
     office.server.run(f"systemctl is-active {NAMES}foreign")
     assert f"{NAMES}foreign.service" in office.units()
     assert office.server.run("ls /var/www/office/reports").stdout == ""
+
+
+def test_a_run_of_a_job_that_is_removed_as_it_runs_is_told_with_what_it_printed(office):
+    office.server.run("rm -f /srv/said/*")
+    office.kind, office.more = "scheduled", "on_running: new_release_next"
+    line = "echo begun >> /srv/said/gone; until test -e /srv/said/go; do sleep 0.1; done; echo the end"
+    office.configure({"gone": f'{{run: "{line}", schedule: "*:*:0/2"}}'})
+    office.deploy()
+    office.says("gone", "begun")
+    office.configure({"later": TICK.replace("*:*:0/2", "yearly")})
+    office.deploy()
+    assert f"{NAMES}gone.service" not in office.units()
+    office.server.run("touch /srv/said/go")
+    (run,) = until("its end", lambda: [row for row in office.runs("gone") if row["status"] == "success"])
+    assert office.output(run["id"]) == "the end\n"
+    office.more = ""
 
 
 def test_what_comes_back_is_deployed_as_ever(office):

@@ -222,7 +222,7 @@ class World:
     away: bool = False
     active: list[dict[str, Any]] = field(default_factory=list)
     environment: Environment = REPORTS
-    planned: tuple[str, ...] = ()  # jobs that there were
+    deployed: tuple[str, ...] = ()  # jobs that there were
 
     def host(self, _: Any) -> Machine:
         return self.machine
@@ -236,8 +236,12 @@ class World:
     def active_runs(self, _: Any) -> list[dict[str, Any]]:
         return self.active
 
-    def planned_until(self, keys: Any) -> dict[tuple[str, str, str], float]:
-        return {(key.fraise, key.environment, job): 1.0 for key in keys for job in self.planned}
+    def resolved_since(self, attempt: int) -> list[dict[str, Any]]:
+        return [{"attempt_pk": 1, "resolved": "before"}] if self.deployed and not attempt else []
+
+    def load_place(self, _: str) -> Environment:
+        job = REPORTS.jobs["nightly"]
+        return replace(REPORTS, jobs={name: replace(job, name=name) for name in self.deployed})
 
     def secrets(self, _: Any, __: Any = None) -> list[str]:
         return ["hunter2"]
@@ -411,7 +415,7 @@ def test_what_a_job_reported_that_is_gone_is_in_the_history_and_then_removed(
     world: World, jobs: dict[str, Job]
 ) -> None:
     """Nobody had heard of the run before its job left the configuration."""
-    world.environment, world.planned = replace(REPORTS, jobs=jobs), ("nightly",)
+    world.environment, world.deployed = replace(REPORTS, jobs=jobs), ("nightly",)
     world.machine.files[FILE] = GOOD
     assert world() == 1
     (run,) = world.stored
@@ -421,7 +425,7 @@ def test_what_a_job_reported_that_is_gone_is_in_the_history_and_then_removed(
 
 def test_as_long_as_its_units_are_there_runs_of_a_job_that_is_gone_are_collected(world: World) -> None:
     """A configuration that was not deployed yet removes no unit."""
-    world.environment, world.planned = replace(REPORTS, jobs={}), ("nightly",)
+    world.environment, world.deployed = replace(REPORTS, jobs={}), ("nightly",)
     unit = "fraisier-orders-production-nightly.service"
     world.machine.units[unit] = "# Written by Fraisier for orders/production\n"
     collect = world.collector()

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -56,6 +57,7 @@ class Machine(FakeHost):
     def __init__(self, name: str, folder: Path) -> None:
         super().__init__(name, root=str(folder / name))
         self.active, self.away, self.removed = "", False, 0
+        self.verbs: list[str] = []
 
     def put(self, path: str, text: str) -> None:
         place = self._at(path)
@@ -90,7 +92,9 @@ class Machine(FakeHost):
         return Finished(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
     def act(self, argv: Sequence[str], *, timeout: float) -> Finished:
-        assert "remove" in argv
+        self.verbs.append("pause" if "pause" in argv else "remove")
+        if "pause" in argv:
+            return Finished(code=0, stdout=b"", stderr=b"")
         if "remove" in self.units_failing:
             return Finished(code=1, stdout=b"", stderr=b"cannot write units: this needs root\n")
         self.removed += 1
@@ -153,7 +157,7 @@ class World:
     def looks(self, seconds: float = 0.0) -> list[str]:
         self.events.clear()
         self.clock.advance(seconds)
-        self.remove(self.configuration)
+        self.remove(self.configuration, Event())
         return [event for event, _ in self.events]
 
 
@@ -183,18 +187,20 @@ def test_units_of_an_environment_that_left_the_configuration_go_and_nobody_elses
     assert world.host.removed == 1
 
 
-def test_a_run_of_a_removed_unit_goes_on_and_its_end_is_in_the_history(world: World) -> None:
+def test_a_run_goes_on_with_its_unit_until_its_end_is_in_the_history(world: World) -> None:
+    """Removed before, the unit would not perform what its job does at the end."""
     world.host.put(f"{Layout(REPORTS.app_path).reports}/{REPORT}", report())
     world.host.active = INVOCATION
     world.now()
-    world.looks()
+    assert world.looks() + world.looks(10) == []
     assert [row["status"] for row in world.store.runs()] == ["running"]
+    assert world.host.verbs == ["pause"]
     world.host.put(f"{Layout(REPORTS.app_path).reports}/{REPORT}", GOOD)
     world.host.active = ""
-    world.looks(10)
+    assert world.looks(10) == ["units_removed"]
     (run,) = world.store.runs()
     assert (run["status"], run["exit_code"], run["job"]) == ("success", 0, "nightly")
-    assert world.host.reports() == []
+    assert (world.host.reports(), world.host.names()) == ([], [FOREIGN])
 
 
 def test_a_run_of_a_host_that_never_answers_again_ends_as_interrupted(world: World) -> None:
@@ -203,6 +209,7 @@ def test_a_run_of_a_host_that_never_answers_again_ends_as_interrupted(world: Wor
     world.now()
     world.looks()
     world.host.away = True
+    assert world.looks(60) == []
     assert world.looks(60) == ["units_not_removed"]
     assert [row["status"] for row in world.store.runs()] == ["running"]
     assert world.looks(3 * 86400) == []  # it is told once
@@ -213,14 +220,16 @@ def test_what_somebody_else_owns_by_now_is_told_and_left(world: World) -> None:
     owner = {"installation": "another", "fraise": "orders", "environment": "production"}
     world.host.put(f"{Layout(REPORTS.app_path).own}/owner", json.dumps(owner))
     world.now()
-    assert world.looks() == ["units_not_removed"]
+    world.looks()
+    assert world.looks(60) == ["units_not_removed"]
     assert set(OURS) < set(world.host.names())
 
 
 def test_where_root_does_not_let_us_it_is_told_with_what_removes_them(world: World) -> None:
     world.host.units_failing = frozenset({"remove"})
     world.now()
-    assert world.looks() == ["units_not_removed"]
+    world.looks()
+    assert world.looks(60) == ["units_not_removed"]
     assert "this needs root" in world.events[0][1]["error"]
 
 
@@ -228,8 +237,25 @@ def test_while_it_is_deployed_nothing_is_removed(world: World) -> None:
     world.store.request(wish("f" * 40))
     claimed(world.store, "w1", KEY)
     world.now()
-    assert world.looks() == ["units_not_removed"]
+    world.looks()
+    assert world.looks(60) == ["units_not_removed"]
     assert set(OURS) < set(world.host.names())
+
+
+def test_of_two_workers_one_removes_them_and_the_other_has_nothing_to_tell(world: World) -> None:
+    adopt, host = world.host.adopt, world.host
+
+    def overtaken(ground: Any, *, force: bool = False) -> None:
+        host.adopt = adopt  # type: ignore[method-assign]
+        other = RemoveLeftUnits(world.tools, world.store, Codec({}, configuration_of()), lambda *_: None)
+        other(world.configuration, Event())
+        adopt(ground, force=force)
+
+    host.adopt = overtaken  # type: ignore[method-assign]
+    world.now()
+    assert world.looks() == []
+    assert world.looks(60) == []
+    assert (world.host.names(), world.host.removed) == ([FOREIGN], 1)
 
 
 def test_units_of_a_host_that_it_moved_from_go_once_it_was_deployed_to_the_new_one(world: World) -> None:
@@ -298,6 +324,19 @@ def test_a_run_on_the_host_of_before_has_not_ended_because_the_new_one_does_not_
     moved = replace(REPORTS, hosts=("web2",))
     world.now(moved)
     collect([moved])
+    assert [row["status"] for row in world.store.runs()] == ["running"]
+
+
+def test_a_run_in_the_folder_of_now_has_not_ended_because_that_of_before_has_no_report(world: World) -> None:
+    moved = replace(REPORTS, app_path="/var/www/elsewhere")
+    world.now(moved)
+    world.deploy(moved)
+    world.host.put(f"{Layout(moved.app_path).reports}/{REPORT}", report())
+    world.host.active = INVOCATION
+    codec: Any = Codec({}, configuration_of())
+    CollectReports(world.tools, world.store, codec, lambda *_: None)([moved])
+    world.host.active = ""
+    world.looks(LATER)
     assert [row["status"] for row in world.store.runs()] == ["running"]
 
 

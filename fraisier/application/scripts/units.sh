@@ -275,9 +275,10 @@ pause() {
   done
 }
 
+is_service() { case $1 in *.service) is_job "${1%.service}" ;; *) return 1 ;; esac; }
+
 ours() {
-  case $1 in *.service) ;; *) die "find $1: it is no unit of $name" ;; esac
-  is_job "${1%.service}" || die "find $1: it is no unit of $name"
+  is_service "$1" || die "find $1: it is no unit of $name"
   [ -f "$units/$1" ] && is_free "$units/$1" || die "find $1: Fraisier wrote no such unit"
 }
 
@@ -297,12 +298,15 @@ start() {
 
 stop() { ours "$1"; systemctl stop --no-block -- "$1"; }
 
+# Of a unit that was removed as it ran there is no file: then only what its user printed is shown.
 journal() {
-  ours "$1"
+  if [ -e "$units/$1" ] || [ -L "$units/$1" ] || ! is_service "$1"; then ours "$1"; fi
+  by=''
+  [ -e "$units/$1" ] || [ -z "$user" ] || by=_UID=$(id -u -- "$user")
   case $2 in '' | *[!0-9a-f]*) die "show $1: it has no such run" ;; esac
   case $3 in '' | *[!0-9]*) die "show $1: how many lines?" ;; esac
   journalctl --sync 2>/dev/null || :
-  journalctl --quiet --no-pager --output=cat --lines="$3" _SYSTEMD_UNIT="$1" _SYSTEMD_INVOCATION_ID="$2"
+  journalctl --quiet --no-pager --output=cat --lines="$3" _SYSTEMD_UNIT="$1" _SYSTEMD_INVOCATION_ID="$2" $by
 }
 
 # fraisier-FRAISE-ENVIRONMENT; a '-' in a name is '--', so what ends a run of odd length is between two names.
