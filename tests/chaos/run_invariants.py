@@ -35,7 +35,7 @@ def every_run_ended(seen: Seen) -> Iterator[str]:
 
 def runs_are_what_scripts_did(seen: Seen) -> Iterator[str]:
     """A success is a script that came to its end; none is run twice by one run, beside another one of its job,
-    or over a switch. After the last try that failed by itself the hook has run.
+    or over a switch. The hook has run after the last try, again where its worker died in it or right after.
     """
     notes = notes_of(seen.site)
     for row in (row for row in seen.runs if row["kind"] == "command"):
@@ -44,14 +44,20 @@ def runs_are_what_scripts_did(seen: Seen) -> Iterator[str]:
             yield f"run {run} of {job} is a success with exit code {row['exit_code']}, its script did not end"
         if row["cause"] == "run" and not row["exit_code"]:
             yield f"run {run} of {job} failed with exit code {row['exit_code']}"
-        is_last = row["attempt"] == TRIES.get(job, 1)
-        if job == "bad" and row["cause"] == "run" and notes["hook", run] != int(is_last):
-            yield f"after run {run} of {job}, try {row['attempt']}, the hook ran {notes['hook', run]} times"
+        if job == "bad" and not _had_its_hooks(row, hooks := notes["hook", run]):
+            yield f"after run {run} of {job}, try {row['attempt']} ({row['cause']}), the hook ran {hooks} times"
     for (what, run), times in notes.items():
-        if what in ("overlaps", "switched") or times > 1:
+        if what in ("overlaps", "switched") or (times > 1 and what != "hook"):
             yield f"the script of run {run} {what} ({times} times)"
     for run in {run for _, run in notes} - {row["id"] for row in seen.runs}:
         yield f"a script ran for run {run}, which is not there"
+
+
+def _had_its_hooks(row: dict[str, Any], hooks: int) -> bool:
+    """Whether it was followed by its hook as often as it should be."""
+    if row["attempt"] < TRIES["bad"]:
+        return hooks == 0
+    return hooks >= 1 if row["cause"] == "interrupted" else hooks == 1
 
 
 def tries_are_counted(seen: Seen) -> Iterator[str]:

@@ -13,12 +13,17 @@ RUN_FINAL = {"success", "failed", "cancelled", "skipped", "missed"}
 SOON = 3.0  # seconds until the time of a schedule comes, after a site is there again
 _LONG_AGO = "2020-01-01 00:00:00"
 
-# $1: how long it works, in tenths of a second; $2: its exit code. Whoever runs holds the lock; its sleeps do not.
+# $1: how long it works, in tenths of a second; $2: its exit code; $3: how many may run at once (1). Whoever runs
+# holds one of so many locks; its sleeps do not.
 SCRIPT = """
 say() {{ echo "$1 $FRAISIER_RUN $FRAISIER_JOB" >> {folder}/notes; }}
 current() {{ readlink {folder}/app/current; }}
-exec 9> {folder}/busy-$FRAISIER_JOB
-flock -n 9 || say overlaps
+is_free=no
+for place in $(seq ${{3:-1}}); do
+    exec 9> {folder}/busy-$FRAISIER_JOB-$place
+    if flock -n 9; then is_free=yes; break; fi
+done
+[ $is_free = yes ] || say overlaps
 say begins
 was=$(current)
 left=$1
@@ -43,6 +48,7 @@ jobs:
     retry_delay: 200ms
     on_failure: ["echo hook $FRAISIER_RUN $FRAISIER_JOB >> {folder}/notes"]
   flaky: {{run: "sh {folder}/script 3 $((FRAISIER_ATTEMPT < 2))", retries: 1, retry_delay: 200ms}}
+  pair: {{run: "sh {folder}/script 6 0 2", concurrency: 2}}
   long: {{run: "sh {folder}/script 9 0"}}
   endless: {{run: "sh {folder}/script 200 0"}}  # longer than anybody here waits
   due: {{run: "sh {folder}/script 3 0", schedule: "{due} UTC"}}

@@ -35,6 +35,12 @@ def _asks_for(job: str) -> Act:
     return lambda scene: _ask(scene, job)
 
 
+def _ask_twice(scene: Scene) -> None:
+    """Two may run at once; the third one of them is refused."""
+    for _ in range(3):
+        _ask(scene, "pair")
+
+
 def _is_under_way(scene: Scene, job: str) -> bool:
     """Whether its script has begun, or the run has ended without."""
     notes = scene.site.folder / "notes"
@@ -134,6 +140,7 @@ RUN_STORIES = (
     Story(
         "run is tried again", _asks_for("flaky"), ("success, flaky success",), setting=JOBS, cut=_cut("flaky")
     ),
+    Story("runs at once", _ask_twice, ("success, pair success",), setting=JOBS, cut=_cut("pair")),
     Story(
         "run is waited for", _deploys_over("long"), ("success, long success",), setting=JOBS, cut=_cut("long")
     ),
