@@ -100,9 +100,7 @@ class Office:
 
     def units(self) -> list[str]:
         """The units that Fraisier wrote."""
-        return self.server.run(
-            "cd /etc/systemd/system && ls -d fraisier-* 2>/dev/null || true"
-        ).stdout.split()
+        return self.host.run("cd /etc/systemd/system && ls -d fraisier-* 2>/dev/null || true").stdout.split()
 
     def timers(self) -> list[str]:
         """Those that are active."""

@@ -119,5 +119,7 @@ def test_what_leaves_the_configuration_loses_its_timers_without_root(office):
     text = office.server.run(f"cat {CONFIG}").stdout.replace("  office:", "  bureau:", 1)
     office.server.write(CONFIG, text.replace("/var/www/office", "/var/www/bureau"), mode=0o600)
     office.server.run(f"chown fraisier {CONFIG}; systemctl reload fraisier")
+    until("its timer to stop", lambda: not office.timers(), 90)
+    office.server.run(f"systemctl stop {NAME}-long.service")
     until("its units to go", lambda: not office.units(), 90)
-    assert office.timers() == []
+    until("its end", lambda: {row["status"] for row in office.runs("long")} == {"cancelled"})
