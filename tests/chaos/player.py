@@ -227,7 +227,7 @@ def _unexpected(played: Round, story: Story, ended: str) -> list[str]:
     if played.again or (point.where == "migrate" and inside):
         allowed.append(MIGRATION_CUT)
     if played.again or (point.where == "migrate back" and inside):
-        allowed.append(WAY_BACK_CUT)
+        allowed += WAY_BACK_CUT
     return [] if ended in allowed else [f"ended {ended}, not {' or '.join(allowed)}"]
 
 

@@ -26,7 +26,7 @@ from tests.unit.signing import SignedDelivery, github_push
 SETTLES_IN = 30.0  # seconds; nothing that is played takes longer by itself than a second or two
 ANSWER_WITHIN = 1.0  # seconds; a forge waits longer, but asks again in the end as well
 MIGRATION_CUT = "failed (migration_interrupted)"
-WAY_BACK_CUT = "rollback_failed (unhealthy)"
+WAY_BACK_CUT = ("rollback_failed (unhealthy)", "rollback_failed (host)")
 
 
 @dataclass
@@ -275,7 +275,7 @@ STORIES = (
     Story("rollback", _roll_back, ("success",), before=("one", "two")),
     Story("cancel", _cancel, ("cancelled (cancelled)",), extra=_cancel_after_all),
     Story("retry", _retry, ("success",)),
-    Story("blocked", _block, ("rolled_back (host)",)),
+    Story("blocked", _block, ("rolled_back (host)", "success")),  # as long as nothing had failed
     Story("shutdown", _shut_down, ("success",)),
     Story("adopt", _adopt, ("success",)),
 )
