@@ -4,75 +4,32 @@ from __future__ import annotations
 
 import json
 import posixpath
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from urllib.parse import unquote, urlsplit
 
 from fraisier.application.build_here import builder_problems
-from fraisier.application.check_access import can_read, mode_of, user_of
+from fraisier.application.check_access import can_read, user_of
 from fraisier.application.check_backups import backup_problems
 from fraisier.application.check_database import database_problems
+from fraisier.application.check_installation import CheckInstallation
 from fraisier.application.check_jobs import check_jobs
 from fraisier.application.check_timers import changed_units, left_units, stopped_timers
 from fraisier.application.find_holds import FindHolds
 from fraisier.application.find_holds import in_words as windows_in_words
-from fraisier.application.find_workers import FindWorkers, labels_of
+from fraisier.application.find_workers import FindWorkers
+from fraisier.application.findings import INSTALLATION, Checker, Finding
 from fraisier.application.instances import recorded
 from fraisier.application.left_places import LeftPlaces
-from fraisier.application.ports import Configuration, EnvironmentCodec, Host, Row, Store
+from fraisier.application.ports import Configuration, EnvironmentCodec, Host, Store
 from fraisier.application.preflight import preflight
 from fraisier.application.release_marker import running_release
 from fraisier.application.takeover import owner_of
 from fraisier.application.tools import Tools
 from fraisier.deployers.scheduled import may_have_units
 from fraisier.domain.cutover_cost import BETTER, cost_of
-from fraisier.domain.errors import FraisierError, LivesElsewhere, StepFailed, StoreUnavailable
-from fraisier.domain.fraise import BuildOn, Cutover, Environment, EnvironmentKey, HealthCheck
+from fraisier.domain.errors import FraisierError, LivesElsewhere, StepFailed
+from fraisier.domain.fraise import BuildOn, Cutover, Environment, EnvironmentKey
 from fraisier.domain.labels import in_words
 from fraisier.domain.release import Layout
-
-OLDEST_GIT = (2, 25)
-EARLIEST = 1_750_000_000.0  # Unix seconds; a clock before this version was written is wrong
-ENOUGH_DISK = 200 * 1024 * 1024  # bytes for the state folder
-INSTALLATION = "installation"
-
-
-class Verdict(StrEnum):
-    """How a check ended. A warning leaves deployments possible."""
-
-    ok = "ok"
-    warning = "warning"
-    problem = "problem"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one check found. `subject` is an environment, or the installation."""
-
-    subject: str
-    check: str
-    verdict: Verdict
-    message: str
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Checker:
-    """Makes the findings of one check."""
-
-    subject: str
-    check: str
-
-    def ok(self, message: str) -> Finding:
-        """All is well."""
-        return Finding(subject=self.subject, check=self.check, verdict=Verdict.ok, message=message)
-
-    def problem(self, message: str, hint: str = "", *, fatal: bool = True) -> Finding:
-        """Something is missing."""
-        verdict = Verdict.problem if fatal else Verdict.warning
-        return Finding(subject=self.subject, check=self.check, verdict=verdict, message=message, hint=hint)
 
 
 class CheckEnvironments:
@@ -86,6 +43,7 @@ class CheckEnvironments:
         self._store = store
         self._codec = codec
         self._here = here
+        self._installation = CheckInstallation(configuration, tools, store, here)
         self._looked_at: set[str] = set()
 
     def __call__(self, keys: Sequence[EnvironmentKey], *, offline: bool) -> Iterator[Finding]:
@@ -94,149 +52,6 @@ class CheckEnvironments:
         for key in keys:
             yield from self._environment(self._configuration.environments[key], offline=offline)
         yield from self._left_places()
-
-    # -- the installation
-    def _installation(self) -> Iterator[Finding]:
-        yield self._configuration_file()
-        yield from self._state()
-        yield self._database_answers()
-        yield self._disk()
-        yield self._git()
-        yield self._clock()
-        yield from self._workers()
-
-    def _configuration_file(self) -> Finding:
-        check = Checker(INSTALLATION, "configuration")
-        path = self._configuration.path
-        mode = mode_of(self._here, path)
-        if mode is not None and mode.bits & 0o077 and self._holds_secrets(path):
-            found = f"{path} holds secrets, and others can read it (mode {mode.bits:04o})"
-            return check.problem(found, f"chmod 0600 {path}, or write them as ${{VARIABLE}}")
-        return check.ok(f"{path} is valid")
-
-    def _holds_secrets(self, path: str) -> bool:
-        content = self._here.read(path) or b""
-        return any(secret in content for secret in self._secrets() if secret)
-
-    def _secrets(self) -> Iterator[bytes]:
-        settings = self._configuration.settings
-        for forge in settings.forges:
-            yield from forge.secrets
-        for secrets in settings.fraise_secrets.values():
-            yield from secrets
-        if settings.database_password is not None:
-            yield settings.database_password.reveal().encode()
-        for environment in self._configuration.environments.values():
-            source = environment.source
-            if source.token is not None:
-                yield source.token.reveal().encode()
-
-    def _state(self) -> Iterator[Finding]:
-        check = Checker(INSTALLATION, "state")
-        places = [(self._configuration.settings.state_folder, 0o700)]
-        database = self._database()
-        if database:
-            places.append((database, 0o600))
-        for path, wanted in places:
-            mode = mode_of(self._here, path)
-            if mode is None:
-                yield check.problem(
-                    f"{path} does not exist yet", "It is made by the first start", fatal=False
-                )
-            elif mode.bits & 0o077:
-                found = f"others can read {path} (mode {mode.bits:04o})"
-                yield check.problem(found, f"chmod {wanted:04o} {path}")
-            else:
-                yield check.ok(f"{path} has mode {mode.bits:04o}")
-
-    def _database(self) -> str:
-        parts = urlsplit(self._configuration.settings.database_url)
-        return unquote(parts.path) if parts.scheme == "sqlite" else ""
-
-    def _database_answers(self) -> Finding:
-        check = Checker(INSTALLATION, "database")
-        try:
-            self._store.ping()
-        except StoreUnavailable as error:
-            return check.problem(error.message, error.hint)
-        return check.ok(f"{self._configuration.settings.database_url} can be written")
-
-    def _disk(self) -> Finding:
-        check = Checker(INSTALLATION, "disk space")
-        folder = self._configuration.settings.state_folder
-        free = self._here.free_bytes(folder)
-        if free < ENOUGH_DISK:
-            wanted = ENOUGH_DISK >> 20
-            found = f"{free >> 20} MiB are free for {folder}, {wanted} MiB are needed"
-            return check.problem(found, "Free space there, or lower `retention`")
-        return check.ok(f"{free >> 20} MiB are free for {folder}")
-
-    def _git(self) -> Finding:
-        check = Checker(INSTALLATION, "git")
-        found = self._here.inspect(("git", "--version"))
-        version = re.search(rb"(\d+)\.(\d+)", found.stdout)
-        if found.code != 0 or version is None:
-            return check.problem("git is not installed", "sudo apt-get install git")
-        if (int(version[1]), int(version[2])) < OLDEST_GIT:
-            wanted = ".".join(map(str, OLDEST_GIT))
-            return check.problem(f"git {version[0].decode()} is too old", f"Install git {wanted} or newer")
-        return check.ok(found.stdout.decode("utf-8", "replace").strip())
-
-    def _clock(self) -> Finding:
-        check = Checker(INSTALLATION, "clock")
-        if self._tools.clock.now() < EARLIEST:
-            return check.problem("the clock is years behind", "sudo timedatectl set-ntp true")
-        command = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
-        found = self._here.inspect(command)
-        if found.code == 0 and found.stdout.strip() == b"no":
-            message = "the clock is not synchronised"
-            return check.problem(message, "sudo timedatectl set-ntp true", fatal=False)
-        return check.ok("the clock is set")
-
-    def _workers(self) -> Iterator[Finding]:
-        check = Checker(INSTALLATION, "worker")
-        workers = self._store.live_workers()
-        if not workers:
-            hint = "sudo systemctl start fraisier, or `fraisier serve`"
-            yield check.problem("no worker lives: deployments wait", hint, fatal=False)
-            return
-        yield check.ok(f"workers: {', '.join(map(_described, workers))}")
-        yield from self._unlabelled(workers)
-        yield from self._vain()
-        yield from self._server()
-
-    def _unlabelled(self, workers: Sequence[Row]) -> Iterator[Finding]:
-        """Two machines with workers for the same environments: whoever is first deploys to its own disk."""
-        machines = sorted({worker["host"] for worker in workers if not labels_of(worker)})
-        nowhere = [str(key) for key, each in self._configuration.environments.items() if not each.labels]
-        if len(machines) > 1 and nowhere:
-            message = f"{', '.join(nowhere)}: deployed on any of {', '.join(machines)}, which have no labels"
-            hint = (
-                "Give each machine's worker a --label, and each environment `labels:` that say where it lives"
-            )
-            yield Checker(INSTALLATION, "worker").problem(message, hint)
-
-    def _vain(self) -> Iterator[Finding]:
-        check = Checker(INSTALLATION, "deployments")
-        for key, lack in FindWorkers(self._store).waiting_in_vain().items():
-            yield check.problem(f"{key} waits: {lack.reason}", lack.hint)
-
-    def _server(self) -> Iterator[Finding]:
-        check = Checker(INSTALLATION, "server")
-        settings = self._configuration.settings
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
-        url = f"http://{host}:{settings.port}/health"
-        for environment in self._configuration.environments.values():
-            probe = HealthCheck(url=url, request_timeout=2.0)
-            health = self._tools.probers["http"].probe(
-                probe, environment, "/", lambda _command: 1, self._here.connect
-            )
-            if health.passed:
-                yield check.ok(f"{url} answers")
-            else:
-                hint = "Right for `fraisier worker` alone; else see the log of `fraisier serve`"
-                yield check.problem(f"{url} does not answer: {health.detail}", hint, fatal=False)
-            return
 
     # -- one environment
     def _environment(self, environment: Environment, *, offline: bool) -> Iterator[Finding]:
@@ -345,18 +160,12 @@ class CheckEnvironments:
         user = user_of(self._here, environment.user)
         if user is None:
             return  # told by the prerequisites
-        readable = [path for path in self._own_files() if can_read(self._here, path, user)]
+        readable = [path for path in self._installation.own_files() if can_read(self._here, path, user)]
         for path in readable:
             message = f"{environment.user} can read {path}, which is Fraisier's own"
             yield check.problem(message, f"chmod go-rwx {path}")
         if not readable:
             yield check.ok(f"{environment.user} can read none of Fraisier's files")
-
-    def _own_files(self) -> list[str]:
-        found = [self._configuration.settings.state_folder, self._database()]
-        if self._holds_secrets(self._configuration.path):
-            found.append(self._configuration.path)
-        return [path for path in found if path and mode_of(self._here, path) is not None]
 
     def _unit(self, subject: str, environment: Environment, host: Host) -> Finding:
         check = Checker(subject, "unit")
@@ -455,11 +264,6 @@ class CheckEnvironments:
             return check.problem(message, "Push it, or correct `branch:`")
         at = f", {environment.branch} is at {tips[ref][:10]}" if ref else ""
         return check.ok(f"{source.clone_url} answers{at}")
-
-
-def _described(worker: Row) -> str:
-    labels = labels_of(worker)
-    return f"{worker['host']} (pid {worker['pid']}{f', labels {in_words(labels)}' if labels else ''})"
 
 
 def _document(data: bytes) -> object:

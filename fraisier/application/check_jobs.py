@@ -13,7 +13,7 @@ from fraisier.domain.job import Job, Keeper
 from fraisier.domain.schedule import times_of
 
 if TYPE_CHECKING:
-    from fraisier.application.check_environments import Checker, Finding
+    from fraisier.application.findings import Checker, Finding
 
 
 def check_jobs(check: Checker, environment: Environment, store: Store, now: float) -> Iterator[Finding]:

@@ -75,7 +75,9 @@ class LeftPlaces:
     def _left(self, place: Environment, configuration: Configuration) -> Left | None:
         now = configuration.environments.get(place.key)
         if now is None:
-            return Left(environment=place, why="which has left the configuration")
+            # Another process may have read a newer file than ours, and have deployed by it.
+            is_published = bool(self._store.fraise_status(place.fraise, place.name))
+            return None if is_published else Left(environment=place, why="which has left the configuration")
         here = _stays(place, now)
         if all(here):
             return Left(environment=place) if place.app_path != now.app_path else None

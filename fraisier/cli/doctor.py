@@ -15,7 +15,7 @@ from fraisier.cli.text import printable
 from fraisier.domain.errors import EXIT_ENDED_OTHERWISE
 
 if TYPE_CHECKING:
-    from fraisier.application.check_environments import Finding
+    from fraisier.application.findings import Finding
 
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
 

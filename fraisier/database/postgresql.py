@@ -209,11 +209,10 @@ class PostgresqlStore(SqlStore):
         performing: Collection[str] | None = None,
     ) -> RunClaim | None:
         """The oldest run that may begin now, or that a dead worker left."""
-        own = None if performing is None else (worker, performing)
-        look = postgresql_runs.RunLook(environments, labels, only, own)
+        look = postgresql_runs.RunLook(worker, environments, labels, only, performing)
         if not postgresql_runs.is_any_run_due(self._reader, look):
             return None
-        found: RunClaim | None = self._write(lambda tx: postgresql_runs.claim_run(tx, worker, look))
+        found: RunClaim | None = self._write(lambda tx: postgresql_runs.claim_run(tx, look))
         return found
 
     def next_run_due(self) -> float | None:

@@ -15,11 +15,13 @@ _MOST_LOOKS = 5  # at environments of which another worker has just taken what w
 
 # What dead workers left, then the oldest that waits and may begin. A clock that was put back lets nothing
 # wait for longer. What was asked for in an environment that the configuration no longer has is claimed too:
-# somebody has to end it. Labels: `domain.labels.may_take`.
+# somebody has to end it. Labels: `domain.labels.may_take`. Who was silent for so long that the others
+# take it for dead would lose at once what it takes now.
 _DUE = """
   FROM tb_runs r
   JOIN tb_environments e ON e.fraise = r.fraise AND e.name = r.environment
  WHERE r.status IN ('pending', 'running')
+   AND EXISTS (SELECT 1 FROM tb_workers w WHERE w.id = :worker AND w.alive_until > clock_timestamp())
    AND (NOT e.published
         OR (e.fraise, e.name) IN (SELECT k->>0, k->>1 FROM jsonb_array_elements(CAST(:keys AS jsonb)) k))
    AND CASE WHEN r.status = 'running'
@@ -83,19 +85,21 @@ SELECT extract(epoch FROM min(moment) - clock_timestamp())::double precision FRO
 class RunLook:
     """What a worker looks for."""
 
+    worker: str
     environments: Collection[EnvironmentKey]
     labels: Collection[str]
     only: str
-    own: tuple[str, Collection[str]] | None  # the worker, and what it performs
+    performing: Collection[str] | None  # by itself; None: nothing of its own is left
 
     def values(self) -> dict[str, str | None]:
         """Of the statements."""
         return {
+            "worker": self.worker,
             "keys": environments_as_json(self.environments),
             "labels": as_json(self.labels),
             "only": self.only,
-            "own": self.own[0] if self.own else None,
-            "performing": as_json(self.own[1] if self.own else ()),
+            "own": None if self.performing is None else self.worker,
+            "performing": as_json(self.performing or ()),
         }
 
 
@@ -104,7 +108,7 @@ def is_any_run_due(connection: Connection, look: RunLook) -> bool:
     return bool(connection.execute(_IS_ANY_DUE, look.values()).fetchone()[0])
 
 
-def claim_run(tx: PostgresqlTransaction, worker: str, look: RunLook) -> RunClaim | None:
+def claim_run(tx: PostgresqlTransaction, look: RunLook) -> RunClaim | None:
     """Take the next run."""
     taken: list[EnvironmentKey] = []
     for _ in range(_MOST_LOOKS):
@@ -113,7 +117,7 @@ def claim_run(tx: PostgresqlTransaction, worker: str, look: RunLook) -> RunClaim
             return None
         row = tx.row(_HEAD, {**look.values(), "fraise": place["fraise"], "name": place["name"]})
         if row is not None:
-            return take(tx, row, worker)
+            return take(tx, row, look.worker)
         taken.append(EnvironmentKey(place["fraise"], place["name"]))
     return None
 

@@ -186,12 +186,11 @@ class SqliteStore(SqlStore):
         performing: Collection[str] | None = None,
     ) -> RunClaim | None:
         """The oldest run that may begin now, or that a dead worker left."""
-        own = None if performing is None else (worker, performing)
-        look = sqlite_runs.RunLook(environments, labels, only, own, self._locks.is_dead)
+        look = sqlite_runs.RunLook(worker, environments, labels, only, performing, self._locks.is_dead)
         with self._readers.lend() as connection:
             if not sqlite_runs.is_any_run_due(connection, self._clocks, look):
                 return None
-        found: RunClaim | None = self._write(lambda tx: sqlite_runs.claim_run(tx, worker, look))
+        found: RunClaim | None = self._write(lambda tx: sqlite_runs.claim_run(tx, look))
         return found
 
     def next_run_due(self) -> float | None:

@@ -27,13 +27,16 @@ SELECT DISTINCT r.worker,
 # What dead workers left, then the oldest that waits and may begin. A clock that was put back lets nothing
 # wait for longer. What was asked for in an environment that the configuration no longer has is claimed too:
 # somebody has to end it. What is backed up while a restore replaces it is neither the one nor the other, and
-# would let good ones go: there is one of both at a time. Labels: `domain.labels.may_take`.
+# would let good ones go: there is one of both at a time. Labels: `domain.labels.may_take`. Who was silent for
+# so long that the others take it for dead would lose at once what it takes now.
 _NEXT = """
 SELECT r.*, e.run_token, e.current_release, e.current_commit, e.labels AS place_labels,
        coalesce(json_extract(e.document, '$.hosts[0]'), '') AS first_host
   FROM tb_runs r
  CROSS JOIN tb_environments e ON e.fraise = r.fraise AND e.name = r.environment
  WHERE r.status IN ('pending', 'running')
+   AND EXISTS (SELECT 1 FROM tb_workers w
+                WHERE w.id = :worker AND w.boot = :boot AND w.alive_until > :boottime)
    AND (NOT e.published
         OR EXISTS (SELECT 1 FROM json_each(:keys)
                     WHERE json_extract(value, '$[0]') = e.fraise AND json_extract(value, '$[1]') = e.name))
@@ -80,10 +83,11 @@ SELECT min(w.alive_until) FROM tb_workers w
 class RunLook:
     """What a worker looks for."""
 
+    worker: str
     environments: Collection[EnvironmentKey]
     labels: Collection[str]
     only: str
-    own: tuple[str, Collection[str]] | None  # the worker, and what it performs
+    performing: Collection[str] | None  # by itself; None: nothing of its own is left
     is_dead: Callable[[str], bool]
 
 
@@ -94,12 +98,14 @@ def _values(
     holders = connection.execute(_HOLDERS, now).fetchall()
     dead = [row["worker"] for row in holders if not row["lives"] or look.is_dead(row["worker"])]
     return {
+        **now,
+        "worker": look.worker,
         "keys": environments_as_json(look.environments),
         "labels": as_json(look.labels),
         "only": look.only,
         "dead": as_json(dead),
-        "own": look.own[0] if look.own else None,
-        "performing": as_json(look.own[1] if look.own else ()),
+        "own": None if look.performing is None else look.worker,
+        "performing": as_json(look.performing or ()),
         "now": iso(clocks.now()),
     }
 
@@ -109,10 +115,10 @@ def is_any_run_due(connection: sqlite3.Connection, clocks: Clocks, look: RunLook
     return connection.execute(_NEXT, _values(connection, clocks, look)).fetchone() is not None
 
 
-def claim_run(tx: SqliteTransaction, worker: str, look: RunLook) -> RunClaim | None:
+def claim_run(tx: SqliteTransaction, look: RunLook) -> RunClaim | None:
     """Take the next run."""
     row = tx.row(_NEXT, _values(tx, tx.clocks, look))
-    return None if row is None else take(tx, row, worker)
+    return None if row is None else take(tx, row, look.worker)
 
 
 def next_run_due(connection: sqlite3.Connection, clocks: Clocks) -> float | None:

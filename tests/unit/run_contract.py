@@ -223,6 +223,17 @@ class RunContract(_WithWorkers):
         advance(LEASE * 3)
         assert store.next_run_due() is None, "it is left, and may be claimed"
 
+    def test_who_may_be_dead_by_its_last_sign_of_life_takes_nothing_before_another(
+        self, store: Store, advance: Advance
+    ) -> None:
+        """Another worker would end at once what it has taken."""
+        store.renew("w1", [], lease=LEASE)
+        advance(LEASE * 3)
+        asked(store)
+        assert take(store, "w1") is None
+        store.renew("w1", [], lease=LEASE)
+        assert take(store, "w1") is not None
+
     def test_the_next_try_is_stored_with_the_end_of_the_one_before(self, store: Store) -> None:
         first = asked(store, trigger=RunTrigger.scheduled, due=DUE)
         again = run_wish(trigger=RunTrigger.retry, attempt=2, retry_of=first["id"], due=DUE)

@@ -187,6 +187,13 @@ def test_units_of_an_environment_that_left_the_configuration_go_and_nobody_elses
     assert world.host.removed == 1
 
 
+def test_what_this_worker_has_not_read_of_yet_is_left_alone(world: World) -> None:
+    """Its file is older than the one that is published, by which another worker has deployed."""
+    world.configuration = configuration_of()
+    assert world.looks() == []
+    assert set(OURS) < set(world.host.names())
+
+
 def test_a_run_goes_on_with_its_unit_until_its_end_is_in_the_history(world: World) -> None:
     """Removed before, the unit would not perform what its job does at the end."""
     world.host.put(f"{Layout(REPORTS.app_path).reports}/{REPORT}", report())

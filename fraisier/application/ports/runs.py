@@ -123,6 +123,7 @@ class Runs(Protocol):
         `only` this run, and those of its job that dead workers left; LEFT: only what they left. A pause, or
         a window, holds back deployments only. `performing` are the runs that this worker performs: what is
         its own besides, it has let go of (the store was away for too long), and it comes back to be ended.
+        None for a worker that counts as dead, until it has given a sign of life (`renew`).
         """
         ...
 
