@@ -39,7 +39,7 @@ fix: setup       ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix $(CODE)
 
 unit: setup      ## the unit tests
-	$(BIN)/pytest tests/unit -n 4 --dist worksteal
+	$(BIN)/pytest tests/unit -n 3 --dist worksteal
 
 integration: setup   ## with real git, SSH, supervisord, PostgreSQL
 	tests/servers/packages
@@ -54,7 +54,7 @@ load: setup      ## the receiver and the store under load
 
 test: check      ## everything that has to pass
 	tests/servers/packages
-	$(BIN)/pytest tests/unit -n 4 --dist worksteal
+	$(BIN)/pytest tests/unit -n 3 --dist worksteal
 	$(BIN)/pytest tests/chaos -n 4 --dist worksteal
 	$(BIN)/pytest tests/e2e tests/integration -n 4 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest tests/load

@@ -105,8 +105,12 @@ class World:
         return [fields for name, fields in self.events if name == event]
 
     # ---------------------------------------------------------------------------------- what happens
+    def claims(self) -> RunClaim | None:
+        self.store.renew("w1", [], lease=15)
+        return self.store.claim_run("w1", environments=[KEY])
+
     def begins(self) -> RunClaim:
-        claim = self.store.claim_run("w1", environments=[KEY])
+        claim = self.claims()
         assert claim is not None
         return claim
 
