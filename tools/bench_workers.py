@@ -35,6 +35,7 @@ from tools.bench_stores import cpu, postgresql
 
 RESULTS = ROOT / "bench-results"
 NO_SWEEP = "sweep_interval: 0"
+UNSEEN = 0.1  # seconds in which nobody asks how far it is: that would take the processor from it
 SLOW_ONCE = ', build: ["test -e {note} || {{ touch {note}; sleep 300; }}"]'
 
 Places = Mapping[str, Callable[[], str]]  # name of a store -> makes an empty database of it
@@ -86,6 +87,7 @@ def _starts(parts: Fraisier, site: Site, ask: Callable[[str], str], requests: in
         commit = site.add_commit()
         asked = time.time()
         deployment = ask(commit)
+        time.sleep(UNSEEN)
         _until_ended(parts.store, [deployment])
         began = datetime.fromisoformat(parts.store.steps(deployment)[0]["started_at"]).timestamp()
         taken.append((began - asked) * 1000)
