@@ -310,7 +310,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--deployments", type=int, default=200, help="behind each front")
     parser.add_argument("--rate", type=float, default=500.0, help="requests per second")
-    parser.add_argument("--front", action="append", default=[], help="only this one; may be repeated")
+    names = [front.name for front in _fronts()]
+    parser.add_argument(
+        "--front", action="append", default=[], choices=names, help="only this one; may be repeated"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--inside", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
