@@ -111,8 +111,16 @@ class RunSite(ChaosSite):
 class DueSite(RunSite):
     """The same, and a schedule's time comes soon after the site is there again."""
 
+    _is_near = False
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """What nobody has asked for yet has not ended: who plans next may have to wait for a dead one's lease."""
+        to_come = self._is_near and all(row["job"] != "due" for row in self.runs())
+        return super().unfinished() + [{"job": "due", "status": "to come"}] * to_come
+
     def comes_back(self) -> None:
         """Its one time is near."""
+        self._is_near = True
         at = datetime.now(UTC) + timedelta(seconds=SOON)
         self._write_jobs(f"{at:%Y-%m-%d %H:%M:%S}")
 
