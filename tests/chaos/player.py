@@ -220,8 +220,8 @@ def _unexpected(played: Round, story: Story, ended: str) -> list[str]:
     point = played.fault.point
     allowed = [*story.ends]
     inside = (point.edge, point.what) not in {("before", "begin_step"), ("after", "end_step")}
-    if played.again or point.where not in {"idle", "client"}:
-        allowed += story.cut
+    if played.again or point.where not in {"idle", "client"} or point.edge == "after":
+        allowed += story.cut  # behind a write another thread may have begun with it before all stood still
     if point.where == "client":
         allowed += story.late
     by_chance = played.again or point.where == "busy"  # what the worker does beside it comes in any step
