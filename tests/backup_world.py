@@ -182,6 +182,8 @@ class FakeDesk:
     `before` is called with the words of each command, and may raise: a kill, a full disk, a cancel.
     """
 
+    is_let_go = False
+
     def __init__(self, world: World, claim: RunClaim) -> None:
         self._world = world
         self.host = world.host

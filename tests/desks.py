@@ -54,6 +54,11 @@ class RealDesk:
         self.ground = Ground(app_path=environment.app_path, owner=owner, token=1)
         host.adopt(self.ground)
 
+    @property
+    def is_let_go(self) -> bool:
+        """Whether its worker ends, or has lost it."""
+        return self.ground.halt.is_set()
+
     def say(self, text: str) -> None:
         """A line of the run's output."""
         self.said.append(text)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
 
 from fraisier.application import units_program
 from fraisier.application.ports import Desk
@@ -23,9 +22,6 @@ from fraisier.domain.job import Job, Keeper
 from fraisier.domain.release import Layout
 from fraisier.domain.report import INVOCATION, of_environment, read_report, runs_of
 from fraisier.domain.run import RunEnding, RunStatus
-
-if TYPE_CHECKING:
-    from fraisier.application.desk import RunDesk
 
 _LOOK = 1.0  # seconds between two looks at the unit
 _END = 90.0  # seconds that it has to end when it was told to
@@ -87,7 +83,7 @@ class _Unit:
                 self._show(invocation)
                 self._desk.wait(_LOOK)
         except StepFailed as stopped:
-            if stopped.cause is Cause.cancelled and not cast("RunDesk", self._desk).is_let_go:
+            if stopped.cause is Cause.cancelled and not self._desk.is_let_go:
                 self._stop(invocation)
             raise
         self._show(invocation)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 import pytest
 
 from fraisier.application.control import Control
+from fraisier.application.ports import Job as Listening
 from fraisier.application.ports import RunClaim
+from fraisier.domain.acts import Command
 from fraisier.domain.errors import Cause, StepFailed
 from fraisier.domain.job import Keeper
 from fraisier.domain.run import Reported
@@ -30,6 +31,24 @@ def world(tmp_path: Path) -> Iterator[World]:
 def left_by_a_dead_worker(world: World) -> RunClaim:
     world.ask()
     world.claim()
+    world.store.retire_worker("w")
+    world.store.register_worker("w2", info={})
+    return world.claim("w2")
+
+
+def left_by_a_worker_that_ends(world: World, line: str) -> RunClaim:
+    """It is told to end in the middle of this line."""
+    control = Control()
+
+    def is_told(_: Command, job: Listening) -> int:
+        control.shut_down()
+        assert job.stop.wait(5)
+        raise StepFailed(Cause.cancelled, "stopped")
+
+    world.host.scripts[line] = is_told
+    world.ask()
+    assert world.perform(world.claim(), control) is None
+    del world.host.scripts[line]
     world.store.retire_worker("w")
     world.store.register_worker("w2", info={})
     return world.claim("w2")
@@ -103,27 +122,16 @@ def test_a_death_beside_the_hook_leaves_nobody_untold(
 
 def test_a_worker_that_is_stopped_leaves_the_hooks_of_a_failure_to_the_next_one(world: World) -> None:
     world.with_job(run="sleep 30", on_failure=("mourn",))
-    world.ask()
-    control = Control()
-    threading.Timer(0.05, control.shut_down).start()
-    assert world.perform(world.claim(), control) is None
-    world.store.retire_worker("w")
-    world.store.register_worker("w2", info={})
-    row = world.perform(world.claim("w2"), Control())
+    row = world.perform(left_by_a_worker_that_ends(world, "sleep 30"), Control())
     assert row is not None
     assert (row["status"], row["cause"], hooks(world)) == ("failed", "interrupted", ["sleep 30", "mourn"])
 
 
 def test_a_hook_that_is_cut_off_by_the_workers_end_is_run_by_the_next_one(world: World) -> None:
     world.with_job(run="exit 3", on_failure=("sleep 20",))
-    world.ask()
-    control = Control()
-    threading.Timer(0.05, control.shut_down).start()
-    assert world.perform(world.claim(), control) is None
-    world.store.retire_worker("w")
-    world.store.register_worker("w2", info={})
+    left = left_by_a_worker_that_ends(world, "sleep 20")
     world.host.scripts["sleep 20"] = 0
-    assert world.perform(world.claim("w2"), Control()) is not None
+    assert world.perform(left, Control()) is not None
     assert hooks(world) == ["exit 3", "sleep 20", "sleep 20"]
 
 

@@ -29,6 +29,11 @@ class Desk(Protocol):
     job: Job
     claim: RunClaim
 
+    @property
+    def is_let_go(self) -> bool:
+        """Whether its worker ends, or has lost it: what goes on without a worker had better do so."""
+        ...
+
     def say(self, text: str) -> None:
         """A line of the run's output; redacted."""
         ...
