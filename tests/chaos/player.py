@@ -189,7 +189,7 @@ class Player:
             found += [] if settled else [f"did not settle: {_last_words(site)}"]
             ended = site.ending()
             found += violations(site, scene.promises)
-            found += [f"{each}: {_last_error(site)}" for each in _unexpected(played, story, ended)]
+            found += [f"{each}: {_last_error(site)}" for each in _unexpected(played, story, site, ended)]
             found += self._goes_on(story, scene) if settled else []
             for each in struck:
                 each.end()
@@ -213,7 +213,7 @@ def _is_over(scene: Scene) -> bool:
     return scene.server.is_gone or (has_begun and not scene.site.unfinished() and not scene.undelivered)
 
 
-def _unexpected(played: Round, story: Story, ended: str) -> list[str]:
+def _unexpected(played: Round, story: Story, site: ChaosSite, ended: str) -> list[str]:
     """A fault may change how a deployment ends only where it cuts a migration, which is never repeated; and a
     run, if it cuts that, or what the worker does beside it.
     """
@@ -224,12 +224,17 @@ def _unexpected(played: Round, story: Story, ended: str) -> list[str]:
         allowed += story.cut  # behind a write another thread may have begun with it before all stood still
     if point.where == "client":
         allowed += story.late
-    by_chance = played.again or point.where == "busy"  # what the worker does beside it comes in any step
-    if by_chance or (point.where == "migrate" and inside):
+    if played.again or (point.where == "migrate" and inside) or (point.where == "busy" and _has_cut(site)):
         allowed.append(MIGRATION_CUT)
-    if by_chance or (point.where == "migrate back" and inside):
+    if played.again or (point.where == "migrate back" and inside):
         allowed += WAY_BACK_CUT
     return [] if ended in allowed else [f"ended {ended}, not {' or '.join(allowed)}"]
+
+
+def _has_cut(site: ChaosSite) -> bool:
+    """Whether what a worker does beside a deployment fell into its migration."""
+    cut = "SELECT 1 FROM tb_deployment_steps WHERE step = 'migrate' AND phase = 'deploy' AND state = 'interrupted'"
+    return bool(site.rows(cut))
 
 
 def _wake(scene: Scene, woken: Sequence[Process]) -> list[str]:
