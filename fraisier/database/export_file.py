@@ -168,9 +168,12 @@ class ExportReader:
 
 
 def _section(document: Any) -> tuple[str, Sequence[str]] | None:
-    if isinstance(document, dict) and "table" in document:
-        return str(document["table"]), [str(each) for each in document["columns"]]
-    return None
+    if not isinstance(document, dict) or "table" not in document:
+        return None
+    columns = document.get("columns")
+    if not isinstance(columns, list):  # nothing was compared with a checksum yet: any byte may be wrong
+        raise _damaged(f"{document['table']} has no columns")
+    return str(document["table"]), [str(each) for each in columns]
 
 
 def _header(document: Any) -> Header:

@@ -372,6 +372,8 @@ def test_an_export_that_somebody_edited_is_refused(old: Path, new: Path, tmp_pat
         (lambda d: d[0].update(schema=0), "schema 0"),
         (lambda d: d[1].update(table="tb_unheard_of"), "unknown here"),
         (lambda d: d[1]["columns"].__setitem__(0, "unheard_of"), "unknown here"),
+        (lambda d: d[1].pop("columns"), "has no columns"),
+        (lambda d: d[1].update(columns=7), "has no columns"),
         (lambda d: d[2].pop(), "values instead of"),
         (lambda d: d[2].__setitem__(0, "one"), "no integer"),
         (lambda d: d[2].__setitem__(0, 2), "CHECK constraint"),
