@@ -6,8 +6,10 @@ our secrets has signed it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from fraisier.application.ports import (
@@ -142,15 +144,17 @@ class ReceivePush:
 
     def _grants(self, directory: _Directory, letter: Letter, now: float) -> list[_Grant]:
         grants: list[_Grant] = []
-        refusal: BadSignature | None = None
+        why: tuple[str, ...] = ()
         for instance in self._addressees(directory, letter):
             try:
                 grants.append(self._grant(directory, instance, letter, now))
             except BadSignature as error:
-                refusal = refusal or error
+                # Its words only: an error that this frame keeps would keep this frame, and the body with it,
+                # until the garbage collector comes. By then a sender of large ones has used up all memory.
+                why = why or (error.message, error.hint)
         if grants:
             return grants
-        raise refusal or BadSignature("cannot verify the delivery: no secret is configured for this forge")
+        raise BadSignature(*why or ("cannot verify the delivery: no secret is configured for this forge",))
 
     def _addressees(self, directory: _Directory, letter: Letter) -> tuple[ForgeInstance, ...]:
         if not letter.addressed_to:
@@ -170,21 +174,30 @@ class ReceivePush:
 
     def _grant(self, directory: _Directory, instance: ForgeInstance, letter: Letter, now: float) -> _Grant:
         """The forge's secrets speak for all of its fraises, a fraise's own only for that fraise."""
-        verify = self._forges[instance.kind].verify
+        verify = partial(self._forges[instance.kind].verify, letter.headers, letter.body, now=now)
         try:
-            verify(letter.headers, letter.body, instance.secrets, now=now)
+            verify(instance.secrets)
         except BadSignature:
-            owners: set[str] = set()
-            for secret, fraises in directory.own_secrets.get(instance.name, ()):
-                try:
-                    verify(letter.headers, letter.body, (secret,), now=now)
-                except BadSignature:
-                    continue
-                owners |= fraises
+            owners = _owners(directory.own_secrets.get(instance.name, ()), verify)
             if not owners:
                 raise
-            return _Grant(instance, frozenset(owners))
+            return _Grant(instance, owners)
         return _Grant(instance)
+
+
+def _owners(
+    own: Sequence[tuple[bytes, frozenset[str]]], verify: Callable[[Sequence[bytes]], None]
+) -> frozenset[str]:
+    """The fraises whose own secret signed it. All are tried at once first: a forgery, which may be large,
+    is read once and not once for each fraise."""
+    owners: frozenset[str] = frozenset()
+    with suppress(BadSignature):
+        verify([secret for secret, _ in own])
+        for secret, fraises in own:
+            with suppress(BadSignature):
+                verify((secret,))
+                owners |= fraises
+    return owners
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fraisier.application.ports import Headers
 from fraisier.domain.errors import MalformedDelivery
 from fraisier.domain.push import Change, Push
-from fraisier.git.changes import Event, Unfollowed, moved, sha_of, typed_ref
+from fraisier.git.changes import Event, Unfollowed, moved, names_of, sha_of, typed_ref
 from fraisier.git.headers import event_of, single
 from fraisier.git.payload import (
     Object,
@@ -137,13 +137,17 @@ class Bitbucket:
         text = json_text(headers, body)
         payload = parse_object(text)
         if event.type != _PUSH:
-            return event.other()
+            return event.other(names_of(payload, _repository, _sender))
         check_push(text, payload, _SHAPE)
-        return event.push(
-            repository=text_of(object_of(payload, "repository"), "full_name"),
-            sender=label_of(object_of(payload, "actor"), "username", "nickname", "display_name"),
-            moves=moves_of(payload),
-        )
+        return event.push(repository=_repository(payload), sender=_sender(payload), moves=moves_of(payload))
+
+
+def _repository(payload: Object) -> str:
+    return text_of(object_of(payload, "repository"), "full_name")
+
+
+def _sender(payload: Object) -> str:
+    return label_of(object_of(payload, "actor"), "username", "nickname", "display_name")
 
 
 def moves_of(payload: Object) -> list[Change | Unfollowed]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fraisier.application.ports import Headers
 from fraisier.domain.push import Change, Push, RefKind
 from fraisier.git.bitbucket import EVENT, PUSH, SIGNATURE, is_cloud, moves_of
-from fraisier.git.changes import Event, Unfollowed, moved, sha_of, split_ref, typed_ref
+from fraisier.git.changes import Event, Unfollowed, moved, names_of, sha_of, split_ref, typed_ref
 from fraisier.git.headers import event_of, first
 from fraisier.git.payload import (
     Object,
@@ -33,7 +33,7 @@ _PUSHES = ("repo:refs_changed", "mirror:repo_synchronized")
 _LIMIT_EXCEEDED = "no_changes: more refs were synchronised than the mirror tells"
 
 _LINK = texts("href name")
-_LINKS: Shape = {"self": [_LINK], "clone": [_LINK]}
+_LINKS: Shape = {"self": [_LINK, None], "clone": [_LINK]}  # `"self": [null]` where it knows no address
 _ACCOUNT: Shape = {
     **texts("name emailAddress displayName slug type username nickname display_name"),
     **numbers("id"),
@@ -120,17 +120,27 @@ class BitbucketServer:
         text = json_text(headers, body)
         payload = parse_object(text)
         if event.type == _PING:
-            return event.ping()
+            return event.ping(names_of(payload, _subject, _sender))
         if event.type != _PLUGINS_PUSH and event.type not in _PUSHES:
-            return event.other()
+            return event.other(names_of(payload, _subject, _sender))
         plugins = event.type == _PLUGINS_PUSH
         check_push(text, payload, _PLUGINS_SHAPE if plugins else _SHAPE)
         return event.push(
             repository=_repository(object_of(payload, "repository")),
-            sender=label_of(object_of(payload, "actor"), "name", "username", "slug", "displayName"),
+            sender=_sender(payload),
             moves=moves_of(payload) if plugins else [_move(each) for each in objects_of(payload, "changes")],
             empty=_LIMIT_EXCEEDED if flag_of(payload, "refLimitExceeded") else "no_changes",
         )
+
+
+def _sender(payload: Object) -> str:
+    return label_of(object_of(payload, "actor"), "name", "username", "slug", "displayName")
+
+
+def _subject(payload: Object) -> str:
+    """The repository of an event that is no push: pull requests name the one that they go to."""
+    to = object_of(object_of(payload, "pullRequest"), "toRef")
+    return _repository(object_of(payload, "repository") or object_of(to, "repository"))
 
 
 def _repository(repository: Object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -23,6 +23,28 @@ class Unfollowed:
     ref: str
 
 
+class Names(NamedTuple):
+    """What an event is about and who caused it, as far as it tells."""
+
+    repository: str = ""
+    sender: str = ""
+
+
+def names_of(payload: Object, repository: Callable[[Object], str], sender: Callable[[Object], str]) -> Names:
+    """What `repository` and `sender` find in the payload of an event that is no push.
+
+    It asks for nothing, so that a field of another type is no reason to refuse it: nothing is told then.
+    """
+    return Names(_found(repository, payload), _found(sender, payload))
+
+
+def _found(told: Callable[[Object], str], payload: Object) -> str:
+    try:
+        return told(payload)
+    except MalformedDelivery:
+        return ""
+
+
 class Event(NamedTuple):
     """What every delivery has, whatever happened: the brand, its word for the event, the delivery's id."""
 
@@ -30,13 +52,14 @@ class Event(NamedTuple):
     type: str
     delivery_id: str
 
-    def ping(self) -> Push:
+    def ping(self, names: Names) -> Push:
         """A test of the connection."""
-        return self._push(EventKind.ping)
+        return self._push(EventKind.ping, names)
 
-    def other(self, what: str = "") -> Push:
+    def other(self, names: Names, what: str = "") -> Push:
         """An event that is no push; `what` is the forge's finer word, if it has one."""
-        return self._push(EventKind.other, reason=f"event_not_a_push: {(what or self.type)[:LONGEST_SHOWN]}")
+        reason = f"event_not_a_push: {(what or self.type)[:LONGEST_SHOWN]}"
+        return self._push(EventKind.other, names, reason)
 
     def push(
         self, *, repository: str, sender: str, moves: Iterable[Change | Unfollowed], empty: str = "no_changes"
@@ -70,8 +93,16 @@ class Event(NamedTuple):
             reason="" if changes else reason,
         )
 
-    def _push(self, kind: EventKind, reason: str = "") -> Push:
-        return Push(forge=self.forge, type=self.type, kind=kind, delivery_id=self.delivery_id, reason=reason)
+    def _push(self, kind: EventKind, names: Names, reason: str = "") -> Push:
+        return Push(
+            forge=self.forge,
+            type=self.type,
+            kind=kind,
+            delivery_id=self.delivery_id,
+            repository=names.repository,
+            sender=names.sender,
+            reason=reason,
+        )
 
 
 @lru_cache(_REFS_REMEMBERED)

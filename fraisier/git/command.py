@@ -135,7 +135,8 @@ class Git:
         return Program(
             argv=("git", *_options(_SETTINGS), *argv),
             env=self._environment() | dict(env or {}),
-            cwd=str(self.folder),
+            # Who only asks a forge may do so before there is a folder.
+            cwd=str(self.folder if self.folder.is_dir() else self.folder.anchor),
             stdin=stdin,
             timeout=timeout,
             inherit=inherit,
@@ -208,6 +209,4 @@ def _network_is_slow(source: Source, timeout: float) -> Iterator[None]:
         if failed.cause is not Cause.timeout:
             raise
         message = f"cannot fetch {source.repository}: no end within {timeout:g} s"
-        raise StepFailed(
-            Cause.network, message, "Is the forge up? Fraisier tries again by itself"
-        ) from failed
+        raise StepFailed(Cause.network, message, "Is the forge up?") from failed

@@ -134,7 +134,7 @@ _MEANINGS = (
         r"Proxy CONNECT aborted|CONNECT tunnel failed|[Tt]ransferred a partial file|transfer closed|"
         r"Connection aborted|Recv failure|Send failure|HTTP/2 stream .* not closed",
         Cause.network,
-        "Is the forge up, and reachable from here? Fraisier tries again by itself",
+        "Is the forge up, and reachable from here?",
     ),
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fraisier.application.ports import Headers
 from fraisier.domain.errors import BadSignature
 from fraisier.domain.push import Change, Push, RefKind, is_sha
-from fraisier.git.changes import Event, Unfollowed, full_name, moved, sha_of, split_ref
+from fraisier.git.changes import Event, Unfollowed, full_name, moved, names_of, sha_of, split_ref
 from fraisier.git.headers import credential, event_of, single
 from fraisier.git.payload import (
     Object,
@@ -143,12 +143,12 @@ def told_by(event: Event, text: bytes, documented: Documented) -> Push:
     """
     payload = parse_object(text)
     if event.type == "ping":
-        return event.ping()
+        return event.ping(names_of(payload, _repository, _sender))
     if event.type != "push":
-        return event.other()
+        return event.other(names_of(payload, _repository, _sender))
     check_push(text, payload, documented)
     return event.push(
-        repository=full_name(object_of(payload, "repository")),
+        repository=_repository(payload),
         sender=_sender(payload),
         moves=[_change(payload)],
     )
@@ -179,6 +179,10 @@ def _commit(payload: Object, after: str) -> str:
     """What a tag points to: of an annotated one `after` is the tag's own object."""
     head = sha_of(object_of(payload, "head_commit"), "id")
     return head if is_sha(head) else after
+
+
+def _repository(payload: Object) -> str:
+    return full_name(object_of(payload, "repository"))
 
 
 def _sender(payload: Object) -> str:

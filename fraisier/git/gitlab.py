@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from fraisier.application.ports import Headers
 from fraisier.domain.errors import BadSignature
 from fraisier.domain.push import Change, Push, is_sha
-from fraisier.git.changes import Event, Unfollowed, moved, sha_of, split_ref
+from fraisier.git.changes import Event, Unfollowed, moved, names_of, sha_of, split_ref
 from fraisier.git.headers import event_of, first, single
 from fraisier.git.payload import (
     Object,
@@ -100,18 +100,14 @@ class GitLab:
         text = json_text(headers, body)
         payload = parse_object(text)
         if event.type not in _HOOKS:
-            return event.other()
+            return event.other(names_of(payload, _repository, _who))
         what = first_text(payload, "object_kind", "event_name") or _HOOKS[event.type]
         if what not in _PUSHES and event.type == _SYSTEM_HOOK:
-            return event.other(what)
+            return event.other(names_of(payload, _repository, _who), what)
         check_push(text, payload, _SHAPE)
         if what not in _PUSHES:
-            return event.other(what)
-        return event.push(
-            repository=_repository(payload),
-            sender=label_of(payload, "user_username", "user_name"),
-            moves=[_move(payload)],
-        )
+            return event.other(names_of(payload, _repository, _who), what)
+        return event.push(repository=_repository(payload), sender=_pusher(payload), moves=[_move(payload)])
 
 
 def _verify_token(headers: Headers, secrets: Sequence[bytes]) -> None:
@@ -194,6 +190,15 @@ def _repository(payload: Object) -> str:
     except ValueError:
         return ""
     return path.strip("/").removesuffix(".git")
+
+
+def _pusher(payload: Object) -> str:
+    return label_of(payload, "user_username", "user_name")
+
+
+def _who(payload: Object) -> str:
+    """Who caused an event that is no push: most of them have a `user`."""
+    return label_of(object_of(payload, "user"), "username", "name") or _pusher(payload)
 
 
 def _move(payload: Object) -> Change | Unfollowed:

@@ -125,7 +125,6 @@ class Mirrors:
             _check_pattern(ref)
         if not refs:
             return {}
-        self._git.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         patterns = [pattern for ref in refs for pattern in (ref, ref + _PEELED)]
         args = ("ls-remote", "--quiet", "--", source.clone_url, *patterns)
         lines = text(self._git.ask(source, *args, timeout=ASK_TIMEOUT, stop=stop)).splitlines()

@@ -1,8 +1,9 @@
 """The types that a forge documents for the fields of a push, and where a payload has others.
 
 A shape is a table from a field's name to what may stand there: a type, a tuple of types, a table for an
-object, or a list with one of these for the items of a list. Each field may be missing or null; what the
-table does not name is free. JSON's whole numbers, fractions and truth values are three types.
+object, or a list with one of these for the items of a list (and None, where items may be null). Each field
+may be missing or null; what the table does not name is free. JSON's whole numbers, fractions and truth
+values are three types.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-Kind: TypeAlias = "type | tuple[type, ...] | dict[str, Kind] | list[Kind]"
+Kind: TypeAlias = "type | tuple[type, ...] | dict[str, Kind] | list[Kind | None]"
 Shape: TypeAlias = "dict[str, Kind]"
 
 
@@ -53,25 +54,25 @@ class Documented:
         return _type_of(self.shape)
 
 
-def _type_of(kind: Kind) -> Any:
+def _type_of(kind: Kind | None) -> Any:
     """A kind as msgspec has it. It ignores what a struct does not name, and converts nothing."""
     if isinstance(kind, dict):
         names = {f"field{number}": name for number, name in enumerate(kind)}
         fields = [(field, _type_of(kind[name]) | None, None) for field, name in names.items()]
         return msgspec.defstruct("Fields", fields, rename=names)
     if isinstance(kind, list):
-        return list[_type_of(kind[0])]  # type: ignore[misc] # made here, and for msgspec only
+        return list[functools.reduce(operator.or_, map(_type_of, kind))]  # type: ignore[misc] # for msgspec
     if isinstance(kind, tuple):
         return functools.reduce(operator.or_, kind)
     return kind
 
 
-def first_wrong(value: Any, kind: Kind) -> str | None:
+def first_wrong(value: Any, kind: Kind | None) -> str | None:
     """Where `value` first differs from `kind`, as `.commits[0].id`, '' for itself; None if it does not."""
     if isinstance(kind, dict):
         return _wrong_field(value, kind) if type(value) is dict else ""
     if isinstance(kind, list):
-        return _wrong_item(value, kind[0]) if type(value) is list else ""
+        return _wrong_item(value, kind) if type(value) is list else ""
     fits = type(value) in kind if isinstance(kind, tuple) else type(value) is kind
     return None if fits else ""
 
@@ -85,9 +86,9 @@ def _wrong_field(holder: Mapping[str, Any], shape: Shape) -> str | None:
     return None
 
 
-def _wrong_item(items: list[Any], kind: Kind) -> str | None:
+def _wrong_item(items: list[Any], kinds: list[Kind | None]) -> str | None:
     for index, item in enumerate(items):
-        found = first_wrong(item, kind)
+        found = None if item is None and None in kinds else first_wrong(item, kinds[0])
         if found is not None:
             return f"[{index}]{found}"
     return None

@@ -35,7 +35,7 @@ def present(headers: Headers, name: str) -> bytes:
     """The header that authenticates.
 
     Raises:
-        BadSignature: it is missing, empty, or was sent with several values.
+        BadSignature: it is missing, empty, or was sent more than once.
     """
     value = credential(headers, name)
     if not value:

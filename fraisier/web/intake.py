@@ -65,6 +65,9 @@ class Intake:
         except Exception as error:  # noqa: BLE001 - whoever waits is told
             if not future.done():  # a stop may have cancelled it: the others of the batch still wait
                 future.set_exception(error)
+            # The error has this frame in its traceback: with the future, too, it would keep itself and the
+            # letter until the garbage collector comes.
+            del future
         else:
             recording.add_done_callback(partial(_settle, future, delivery))
 

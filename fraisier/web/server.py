@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import resource
 import signal
@@ -55,7 +56,11 @@ def listen(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for each in bound:
             each.close()
-        hint = "Is another Fraisier running? Choose another one with --port, or server.port"
+        hint = (
+            "Is another Fraisier running? Choose another port with --port, or server.port"
+            if error.errno in (errno.EADDRINUSE, errno.EACCES)
+            else "Name an address of this machine with --host, or server.host"
+        )
         raise Unreachable(f"cannot listen on {host}:{port}: {error.strerror or error}", hint) from error
     return bound
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 import resource
 import socket
@@ -14,6 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from fraisier.application.ports import Delivery, ForgeInstance, Received
+from fraisier.application.receive_push import Letter
+from fraisier.domain.errors import StoreUnavailable
+from tests.factories import environment, source
 from tests.receiver import (
     Answer,
     RecordingStore,
@@ -24,7 +29,7 @@ from tests.receiver import (
     running,
     wait_for,
 )
-from tests.unit.signing import SignedDelivery, sign
+from tests.unit.signing import SECRET, SignedDelivery, sign
 
 PUSH = {
     "ref": "refs/heads/main",
@@ -272,6 +277,54 @@ def test_large_signed_pushes_all_get_through_though_they_do_not_fit_together(
     with ThreadPoolExecutor(12) as senders:
         assert set(senders.map(send, range(24))) == {202}
     assert len(store.deliveries) == 24
+
+
+class FullStore(RecordingStore):
+    async def record(self, delivery: Delivery) -> Received:
+        raise StoreUnavailable("cannot use the database", "Free some space")
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Python's collector of what only keeps itself alive comes when many objects were made, however large."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("size", [1_000, MAX_BODY // 2])  # read by the event loop, and by a thread
+@pytest.mark.parametrize(
+    ("secret", "change", "header", "status"),
+    [
+        (SECRET, {}, {}, 202),
+        (b"of another instance", {}, {}, 202),
+        (b"wrong", {}, {}, 401),
+        (SECRET, {"ref": "refs/heads/a..b"}, {}, 400),
+        (SECRET, {"ref": 7}, {}, 400),
+        (SECRET, {}, {"x_gitlab_event": "Push Hook"}, 400),
+        (SECRET, {}, {"content_type": "text/plain"}, 415),
+        (SECRET, {}, {}, 503),
+    ],
+)
+def test_no_body_outlives_its_answer(
+    size: int,
+    secret: bytes,
+    change: dict[str, object],
+    header: dict[str, str],
+    status: int,
+) -> None:
+    kinds = (
+        ForgeInstance(name="github", kind="github", secrets=(SECRET,)),
+        ForgeInstance(name="ghes", kind="github", secrets=(b"of another instance",)),
+    )
+    followers = [environment(fraise=each.name, source=source(forge=each.name)) for each in kinds]
+    delivery = sign("github", {**PUSH, **change, "x": "x" * size}, secret).with_headers(**header)
+    store = FullStore() if status == 503 else RecordingStore()
+    with running(application(configuration(*followers, forges=kinds), store)) as served:
+        assert served.exchange(raw(delivery), delivery.body).status == status
+        wait_for(lambda: not any(isinstance(each, Letter) for each in gc.get_objects()), timeout=2)
 
 
 def test_a_compressed_body_is_refused_unread(server: Running) -> None:

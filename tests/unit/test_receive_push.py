@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from fraisier.application.ports import Configuration, Delivery, ForgeInstance
-from fraisier.application.receive_push import Letter
+from fraisier.application.ports import Configuration, Delivery, ForgeInstance, Headers
+from fraisier.application.receive_push import Letter, ReceivePush
 from fraisier.domain.deployment import Trigger
 from fraisier.domain.errors import BadSignature, MalformedDelivery, NotFound, UnknownForge
 from fraisier.domain.fraise import EnvironmentKey
+from fraisier.git.detect import find_forge
+from fraisier.git.github import GitHub
 from tests.factories import SHA_A, SHA_B, environment, source
-from tests.receiver import configuration, receive_push
+from tests.receiver import RecordingStore, SystemClock, configuration, receive_push
 from tests.unit.signing import SECRET, SignedDelivery, sign
 
 OTHER = b"another secret altogether"
@@ -195,6 +198,30 @@ def test_fraises_that_share_a_secret_are_both_spoken_for() -> None:
     own = {"orders": (OTHER,), "billing": (OTHER,)}
     config = configuration(environment(), billing, fraise_secrets=own)
     assert wished(read(config, sign("github", push(), OTHER))) == ["orders/production", "billing/production"]
+
+
+def test_a_forgery_is_not_looked_at_once_for_each_fraise_with_a_secret() -> None:
+    looks: list[int] = []
+
+    class Looking(GitHub):
+        def verify(self, headers: Headers, body: bytes, secrets: Sequence[bytes], *, now: float) -> None:
+            looks.append(len(secrets))
+            super().verify(headers, body, secrets, now=now)
+
+    fraises = [environment(fraise=f"fraise-{number}") for number in range(20)]
+    own = {each.fraise: (f"secret of {each.fraise}".encode(),) for each in fraises}
+    config = configuration(*fraises, fraise_secrets=own)
+    receive = ReceivePush(
+        config,
+        forges={"github": Looking()},
+        find_forge=find_forge,
+        record=RecordingStore().record,
+        clock=SystemClock(),
+    )
+    forged = sign("github", push(), b"nobody's")
+    with pytest.raises(BadSignature):
+        receive.read(Letter(headers=forged.raw_headers, body=forged.body))
+    assert looks == [1, 20]
 
 
 def test_an_instance_of_a_forge_speaks_only_for_the_fraises_on_it() -> None:
