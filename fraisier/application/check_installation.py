@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import unquote, urlsplit
@@ -30,7 +31,8 @@ class CheckInstallation:
         """Check all of it."""
         yield self._configuration_file()
         yield from self._state()
-        yield self._database_answers()
+        if not self._database() or mode_of(self._here, self._database()) is not None:
+            yield self._database_answers()
         yield self._disk()
         yield self._git()
         yield self._clock()
@@ -71,14 +73,21 @@ class CheckInstallation:
         for path, wanted in places:
             mode = mode_of(self._here, path)
             if mode is None:
-                yield check.problem(
-                    f"{path} does not exist yet", "It is made by the first start", fatal=False
-                )
+                yield self._not_there_yet(check, path)
             elif mode.bits & 0o077:
                 found = f"others can read {path} (mode {mode.bits:04o})"
                 yield check.problem(found, f"chmod {wanted:04o} {path}")
             else:
                 yield check.ok(f"{path} has mode {mode.bits:04o}")
+
+    def _not_there_yet(self, check: Checker, path: str) -> Finding:
+        above = posixpath.dirname(path)
+        while mode_of(self._here, above) is None and above != "/":
+            above = posixpath.dirname(above)
+        if self._here.inspect(("test", "-w", above)).code != 0:
+            hint = "Run this as Fraisier's user, or make it: `fraisier init --service` shows how"
+            return check.problem(f"{path} does not exist, and this user may not write to {above}", hint)
+        return check.problem(f"{path} does not exist yet", "It is made by the first start", fatal=False)
 
     def _database(self) -> str:
         parts = urlsplit(self._configuration.settings.database_url)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from fraisier.cli.options import environment_argument, fraise_argument, label_option
 from fraisier.cli.session import Session, asker
-from fraisier.domain.errors import EXIT_ENDED_OTHERWISE
+from fraisier.domain.errors import EXIT_ENDED_OTHERWISE, UsageError
 
 
 @click.command("adopt")
@@ -29,8 +31,18 @@ def command(session: Session, fraise: str, environment: str, *, yes: bool) -> No
     key = session.key(fraise, environment)
     where = session.configuration.environments[key]
     question = f"Take over {where.app_path} on {', '.join(where.hosts)} from whoever owns it?"
-    if not yes and not click.confirm(question, err=True):
+    if not yes and not _agreed(question):
         raise click.exceptions.Exit(EXIT_ENDED_OTHERWISE)
     with session.fraisier() as fraisier:
         fraisier.adopt(key, by=asker())
     click.echo(f"{key} belongs to this installation now.")
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise  # Ctrl-C
+        click.echo(err=True)
+        raise UsageError("cannot ask: nobody answers here", "Say that it is meant: --yes") from None

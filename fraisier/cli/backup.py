@@ -13,6 +13,7 @@ from fraisier.cli.options import (
     fraise_argument,
     json_option,
     label_option,
+    not_empty,
     wait_option,
 )
 from fraisier.cli.screen import Screen, print_rows
@@ -175,13 +176,28 @@ def list_backups(
 @fraise_argument()
 @environment_argument()
 @click.option(
-    "--backup", "name", default="", metavar="NAME", help="This one; otherwise the newest that was verified."
+    "--backup",
+    "name",
+    default="",
+    callback=not_empty,
+    metavar="NAME",
+    help="This one; otherwise the newest that was verified.",
 )
-@click.option("--source", default="", metavar="NAME", help="Only this source.")
+@click.option("--source", default="", callback=not_empty, metavar="NAME", help="Only this source.")
 @click.option(
-    "--destination", default="", metavar="NAME", help="From there; otherwise the first that has it."
+    "--destination",
+    default="",
+    callback=not_empty,
+    metavar="NAME",
+    help="From there; otherwise the first that has it.",
 )
-@click.option("--to", default="", metavar="PLACE", help="A database or folder that does not exist yet.")
+@click.option(
+    "--to",
+    default="",
+    callback=not_empty,
+    metavar="PLACE",
+    help="A database or folder that does not exist yet.",
+)
 @click.option("--force", is_flag=True, help="Replace what is there, after a safety copy of it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @wait_option

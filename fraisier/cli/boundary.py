@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -11,7 +12,13 @@ from typing import IO, Any
 import click
 
 from fraisier.cli.text import printable
-from fraisier.domain.errors import EXIT_ENDED_OTHERWISE, FraisierError, InvalidConfig, exit_status
+from fraisier.domain.errors import (
+    EXIT_ENDED_OTHERWISE,
+    EXIT_UNREACHABLE,
+    FraisierError,
+    InvalidConfig,
+    exit_status,
+)
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_OUTPUT_CLOSED = 141  # 128 + SIGPIPE
@@ -51,6 +58,8 @@ def _describe(error: Exception) -> tuple[dict[str, Any], int]:
         return {"code": error.code, "message": error.message, "hint": error.hint}, exit_status(error)
     if isinstance(error, click.ClickException):
         return _usage(error), error.exit_code
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _no_space(error), EXIT_UNREACHABLE
     return _unexpected(error), EXIT_ENDED_OTHERWISE
 
 
@@ -59,6 +68,12 @@ def _usage(error: click.ClickException) -> dict[str, Any]:
     path = command.command_path if command is not None else "fraisier"
     message = f"cannot understand the command: {error.format_message()}"
     return {"code": "usage", "message": message, "hint": f"See `{path} --help`"}
+
+
+def _no_space(error: OSError) -> dict[str, Any]:
+    """Of the output, most likely: `> file` on a full disk. It says nothing of how a deployment ended."""
+    message = f"cannot write what was to be printed: {error.strerror}"
+    return {"code": "no_space", "message": message, "hint": "Free some space; see `fraisier history`"}
 
 
 def _unexpected(error: Exception) -> dict[str, Any]:
@@ -94,6 +109,8 @@ def flush() -> None:
     Python would end with 120: https://docs.python.org/3/library/sys.html#sys.exit
     """
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue  # closed before we began (2>&-)
         try:
             stream.flush()
         except (OSError, ValueError):

@@ -66,7 +66,7 @@ def command(session: Session, /, **options: Any) -> None:
     wanted = Wanted(**options)
     check_commit(wanted.commit, wanted.ref)
     key = session.key(wanted.fraise, wanted.environment)
-    with session.fraisier() as fraisier:
+    with session.fraisier(readonly=wanted.dry_run) as fraisier:
         if wanted.dry_run:
             from fraisier.cli.plan import print_plan
 

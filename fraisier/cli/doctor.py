@@ -38,7 +38,7 @@ def command(session: Session, fraise: str, environment: str, *, offline: bool, a
       fraisier doctor --json --offline
     """
     keys = session.keys(fraise, environment)
-    with session.fraisier() as fraisier:
+    with session.fraisier(readonly=True) as fraisier:
         from fraisier.application.check_environments import CheckEnvironments
 
         tools = fraisier.tools

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -45,13 +47,38 @@ def set_up_log(settings: Settings, hide: Callable[[str], str]) -> Listener:
             lambda _logger, _method, line: hide(str(line)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_level(settings.log_level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(lossy(sys.stderr)),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Hiding(hide))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     return _listen
+
+
+class _Lossy(io.TextIOBase):
+    """A stream that loses what cannot be written: where the disk of the log is full, or its reader has gone,
+    pushes are taken and deployments end all the same.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or lose it."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, if that can be done."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+def lossy(stream: TextIO) -> TextIO:
+    """`stream`, for what nobody may fail for."""
+    return cast("TextIO", _Lossy(stream))
 
 
 class _Hiding(logging.Formatter):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fraisier.cli.either import deployment_or_run
-from fraisier.cli.options import json_option
+from fraisier.cli.options import json_option, not_empty
 from fraisier.cli.screen import Screen, print_json
 from fraisier.cli.session import Session
 from fraisier.cli.show_run import print_run_output
@@ -41,7 +41,7 @@ class Wanted:
 @click.option(
     "-n", "--lines", type=click.IntRange(1), default=100, show_default=True, help="Of the unit's log."
 )
-@click.option("--job", default="", metavar="NAME", help="The newest run of this job.")
+@click.option("--job", default="", callback=not_empty, metavar="NAME", help="The newest run of this job.")
 @json_option
 @click.pass_obj
 def command(session: Session, /, what: tuple[str, ...], **options: Any) -> None:
@@ -155,7 +155,7 @@ def _print_unit_log(session: Session, what: tuple[str, ...], lines: int) -> None
     environment = session.configuration.environments[key]
     if environment.target is None:
         raise UsageError(f"cannot show a unit's log: {key} has no unit", "Name one with `systemd_service:`")
-    with session.fraisier() as fraisier:
+    with session.fraisier(readonly=True) as fraisier:
         log = fraisier.tools.targets[environment.target.kind].logs(environment.target, lines=lines)
         for name in environment.hosts:
             finished = fraisier.tools.host(environment.on(name)).inspect(log.argv, timeout=log.timeout)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from fraisier.cli.session import Session
 
@@ -62,6 +63,13 @@ def _known(ctx: click.Context) -> Mapping[str, tuple[str, ...]]:
     return {name: tuple(fraise.environments) for name, fraise in fraises.items()}
 
 
+def not_empty(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Refuse '' where leaving the value out has a meaning: a script's unset $TAG is not the branch's tip."""
+    if value == "" and param.name and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+        raise click.BadParameter("it is empty; give a value, or leave it out.", ctx, param)
+    return value
+
+
 def fraise_argument(*, required: bool = True) -> Decorator:
     """The FRAISE argument; '' where it may be left out and was."""
     return _name_argument("fraise", _fraises, required=required)
@@ -80,13 +88,17 @@ def other_environment(name: str, metavar: str) -> Decorator:
 def _name_argument(name: str, complete: Callable[..., list[str]], *, required: bool) -> Decorator:
     if required:  # click takes even an explicit default of None for a value
         return click.argument(name, shell_complete=complete)
-    return click.argument(name, required=False, default="", shell_complete=complete)
+    return click.argument(name, required=False, default="", callback=not_empty, shell_complete=complete)
 
 
 def commit_options(command: Any) -> Any:
     """`--commit SHA | --ref NAME`; `check_commit` refuses both."""
-    ref = click.option("--ref", default="", metavar="NAME", help="The tip of another branch or tag.")
-    commit = click.option("--commit", default="", metavar="SHA", help="This commit, in full.")
+    ref = click.option(
+        "--ref", default="", callback=not_empty, metavar="NAME", help="The tip of another branch or tag."
+    )
+    commit = click.option(
+        "--commit", default="", callback=not_empty, metavar="SHA", help="This commit, in full."
+    )
     return commit(ref(command))
 
 
@@ -100,6 +112,8 @@ def check_commit(commit: str, ref: str) -> None:
 
     if commit and ref:
         raise click.UsageError("--commit and --ref exclude each other.")
+    if commit and not commit.strip("0"):
+        raise click.BadParameter("zeros are what git has for no commit at all.", param_hint="--commit")
     if commit and not is_sha(commit):
         raise click.BadParameter(
             f"{commit!r} is no full object name (40 or 64 hexadecimal digits in lower case).",

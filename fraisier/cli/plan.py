@@ -50,7 +50,7 @@ def command(session: Session, fraise: str, environment: str, *, commit: str, ref
     """
     check_commit(commit, ref)
     key = session.key(fraise, environment)
-    with session.fraisier() as fraisier:
+    with session.fraisier(readonly=True) as fraisier:
         if not fraisier.environment(key).deploys:
             _print_backup(fraisier.environment(key), as_json=as_json)
             return

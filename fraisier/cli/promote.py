@@ -57,7 +57,7 @@ def command(session: Session, /, **options: Any) -> None:
     """
     wanted = Wanted(**options)
     source, target = (session.key(wanted.fraise, each) for each in (wanted.source, wanted.target))
-    with session.fraisier() as fraisier:
+    with session.fraisier(readonly=wanted.dry_run) as fraisier:
         promotion = fraisier.promotion(source, target)
         ends_here = wanted.dry_run or (promotion.runs_already and not wanted.force)
         if not wanted.as_json:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import click
 
-from fraisier.cli.options import environment_argument, fraise_argument, json_option, label_option, wait_option
+from fraisier.cli.options import (
+    environment_argument,
+    fraise_argument,
+    json_option,
+    label_option,
+    not_empty,
+    wait_option,
+)
 from fraisier.cli.session import Session, asker
 
 
@@ -12,7 +19,12 @@ from fraisier.cli.session import Session, asker
 @fraise_argument()
 @environment_argument()
 @click.option(
-    "--to", "release", default="", metavar="RELEASE", help="This release; otherwise the one before."
+    "--to",
+    "release",
+    default="",
+    callback=not_empty,
+    metavar="RELEASE",
+    help="This release; otherwise the one before.",
 )
 @click.option("--with-database", is_flag=True, help="Take the database back to that release's revision, too.")
 @wait_option

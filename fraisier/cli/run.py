@@ -9,6 +9,7 @@ from fraisier.cli.options import (
     fraise_argument,
     json_option,
     label_option,
+    not_empty,
     wait_option,
 )
 from fraisier.cli.session import Session
@@ -17,7 +18,7 @@ from fraisier.cli.session import Session
 @click.command("run")
 @fraise_argument()
 @environment_argument()
-@click.argument("job", required=False, default="")
+@click.argument("job", required=False, default="", callback=not_empty)
 @click.option(
     "--param",
     "parameters",

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fraisier.cli import tables
-from fraisier.cli.options import environment_argument, fraise_argument, json_option
+from fraisier.cli.options import environment_argument, fraise_argument, json_option, not_empty
 from fraisier.cli.screen import Screen, print_rows
 from fraisier.cli.session import Session
 from fraisier.domain.run import RunStatus
@@ -44,7 +44,7 @@ class Wanted:
 @click.command("runs")
 @fraise_argument(required=False)
 @environment_argument(required=False)
-@click.option("--job", default="", metavar="NAME", help="Only those of this job.")
+@click.option("--job", default="", callback=not_empty, metavar="NAME", help="Only those of this job.")
 @click.option(
     "--status", type=click.Choice([each.value for each in RunStatus]), help="Only those of this status."
 )

@@ -12,7 +12,7 @@ from dataclasses import replace
 import click
 
 from fraisier.application.ports import Configuration, Delivery, Received, Store
-from fraisier.cli.log_output import set_up_log
+from fraisier.cli.log_output import lossy, set_up_log
 from fraisier.wiring import Fraisier
 from fraisier.worker import Worker
 
@@ -138,7 +138,7 @@ def reloader(fraisier: Fraisier, hidden: Hidden) -> Callable[[], Configuration]:
 def _started(worker: Worker, addresses: Sequence[str]) -> None:
     worker.start()
     for address in addresses:
-        click.echo(f"fraisier listens on {address}", err=True)
+        click.echo(f"fraisier listens on {address}", file=lossy(sys.stderr))
 
 
 def _worker_problem(worker: Worker) -> str:

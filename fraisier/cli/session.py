@@ -45,6 +45,7 @@ class Session:
         from fraisier import wiring
 
         refuse_strangers(self.configuration.settings)
+        _tell_of_nothing(self.configuration.settings)
         store = wiring.open_store(self.configuration, readonly=True)
         try:
             yield store
@@ -143,19 +144,44 @@ def refuse_strangers(settings: Settings) -> None:
     Raises:
         UsageError: somebody else owns it; the hint says how to run as that user.
     """
-    from pathlib import Path  # both slow to import, and `list` and the help need neither
-    from urllib.parse import unquote, urlsplit
+    from pathlib import Path  # slow to import, and `list` and the help do without
 
-    parts = urlsplit(settings.database_url)
-    is_file = parts.scheme == "sqlite"
-    place = unquote(parts.path) if is_file else settings.state_folder
+    database = _file_of(settings)
+    place = database or settings.state_folder
     owner = _owner(Path(place))
     if owner in (None, os.geteuid()):
         return
     name = _name_of(owner or 0)
-    what = "database" if is_file else "state folder"
+    what = "database" if database else "state folder"
     message = f"cannot use the {what} {place} as {_name_of(os.geteuid())}: it is {name}'s"
     raise UsageError(message, f"Run it as its owner: sudo -u {name} fraisier …")
+
+
+def _file_of(settings: Settings) -> str:
+    """SQLite's file; '' where the database is on a server."""
+    from urllib.parse import unquote, urlsplit  # slow to import, too
+
+    parts = urlsplit(settings.database_url)
+    return unquote(parts.path) if parts.scheme == "sqlite" else ""
+
+
+def _tell_of_nothing(settings: Settings) -> None:
+    """A wrong path, or a disk that is not mounted, shall not look like an installation without a past."""
+    from click import get_current_context
+
+    context, place = get_current_context(silent=True), _file_of(settings)
+    if context is not None and context.params.get("as_json"):
+        return  # what a program reads on stderr is one document
+    if not place:
+        return
+    try:
+        os.stat(place)  # noqa: PTH116 - pathlib costs start-up time
+    except FileNotFoundError:
+        from fraisier.cli.screen import Screen
+
+        Screen.of_stdout().note(f"There is no database {place} yet: the first `serve` or `deploy` makes it.")
+    except OSError:
+        return  # for whoever opens it to report
 
 
 def _owner(database: Path) -> int | None:

@@ -94,6 +94,11 @@ def _user(name: str) -> str:
 
 
 def _unit(found: Surroundings) -> list[str]:
+    if found.compose:
+        return [
+            "# Fraisier's user has to be allowed to use docker: sudo usermod -aG docker fraisier",
+            f"compose_file: {scalar(found.compose)}",
+        ]
     if found.unit is None:
         return [
             "# The unit that is restarted; without one the files are switched and nothing is restarted.",
@@ -104,6 +109,8 @@ def _unit(found: Surroundings) -> list[str]:
 
 
 def _build(found: Surroundings) -> list[str]:
+    if found.compose:
+        return []  # docker compose builds
     if not found.build:
         return ["# build: [make]                 # shell lines, run in the new release's folder"]
     return ["build:", *(f"  - {scalar(line)}" for line in found.build)]

@@ -23,6 +23,9 @@ _PUBLIC = {
     "codeberg.org": "gitea",
 }
 _KINDS = {"gitlab": "gitlab", "gitea": "gitea", "forgejo": "gitea", "gogs": "gitea", "codeberg": "gitea"}
+# As docker compose looks for them: https://docs.docker.com/compose/intro/compose-application-model/
+_COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+_PUBLISHED = re.compile(r"(?:^\s*-|\[)\s*[\"']?(?:[0-9.]+:)?(\d{2,5}):\d+", re.MULTILINE)
 _UNIT_FOLDERS = (
     ".",
     "deploy",
@@ -72,6 +75,7 @@ class Surroundings:
     unit: Unit | None = None
     port: int = 0
     shared: tuple[str, ...] = ()
+    compose: str = ""  # the compose file, where nothing but containers is built here
 
 
 def look_around(folder: Path, ask: Ask) -> Surroundings:
@@ -81,16 +85,20 @@ def look_around(folder: Path, ask: Ask) -> Surroundings:
     url = ask((*git, "remote", "get-url", "origin")) or _first_remote(git, ask)
     name = _name(url or folder.name)
     unit = next(_units(folder), None)
+    compose = "" if unit or next(_natively(folder), "") else _compose(folder)
     return Surroundings(
         folder=str(folder),
         name=name,
         branch=ask((*git, "symbolic-ref", "--short", "HEAD")) or "main",
         remote=remote_of(url, name),
-        build=tuple(_build(folder, name)),
+        build=() if compose else tuple(_build(folder, name)),
         framework=_framework(folder),
         migrate="bin/rails db:migrate" if _framework(folder) == "command" else "",
         unit=unit,
-        port=(unit.port if unit else 0) or _port(_text(folder / "Dockerfile")),
+        port=_published(_text(folder / compose))
+        if compose
+        else (unit.port if unit else 0) or _port(_text(folder / "Dockerfile")),
+        compose=compose,
         shared=tuple(_shared(folder)),
     )
 
@@ -159,10 +167,18 @@ def _repository(path: str, *, last: int = 0) -> str:
 
 
 def _build(folder: Path, name: str) -> Iterator[str]:
-    lines = [*_python(folder), *_javascript(folder), *_others(folder)]
+    lines = list(_natively(folder))
     if not lines and (folder / "Dockerfile").exists():
         lines = [f'docker build -t {name}:"$FRAISIER_COMMIT" .']
     yield from lines
+
+
+def _natively(folder: Path) -> Iterator[str]:
+    yield from (*_python(folder), *_javascript(folder), *_others(folder))
+
+
+def _compose(folder: Path) -> str:
+    return next((name for name in _COMPOSE_FILES if (folder / name).is_file()), "")
 
 
 def _python(folder: Path) -> list[str]:
@@ -243,6 +259,12 @@ def _units(folder: Path) -> Iterator[Unit]:
 
 def _port(text: str) -> int:
     found = _PORT.search(text)
+    return int(found[1]) if found and 0 < int(found[1]) < 65536 else 0
+
+
+def _published(text: str) -> int:
+    """The first port that a compose file opens on the host."""
+    found = _PUBLISHED.search(text)
     return int(found[1]) if found and 0 < int(found[1]) < 65536 else 0
 
 

@@ -33,7 +33,8 @@ class Node:
     """A mapping (`entries`), a list (`items`) or a scalar (`text`) and where it stands.
 
     `tag` is what YAML takes a scalar for: str, int, float, bool, null, timestamp, … `key_line` and
-    `key_column` are those of the key that names it, or its own.
+    `key_column` are those of the key that names it, or its own. `misnamed`: that key is no text, and it was
+    reported.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class Node:
         "key_line",
         "kind",
         "line",
+        "misnamed",
         "name",
         "parent",
         "tag",
@@ -53,6 +55,7 @@ class Node:
     def __init__(self, kind: str, line: int, column: int, text: str = "", tag: str = "") -> None:
         self.kind, self.line, self.column, self.text, self.tag = kind, line, column, text, tag
         self.key_line, self.key_column = line, column
+        self.misnamed = False
         self.parent: Node | None = None
         self.name = ""
         self.entries: dict[str, Node] = {}
@@ -80,7 +83,11 @@ class Node:
         twin = Node(self.kind, self.line, self.column, self.text, self.tag)
         for name, child in self.entries.items():
             copied = child.copy(budget, depth + 1)
-            copied.key_line, copied.key_column = child.key_line, child.key_column
+            copied.key_line, copied.key_column, copied.misnamed = (
+                child.key_line,
+                child.key_column,
+                child.misnamed,
+            )
             twin.adopt(name, copied)
         for child in self.items:
             twin.adopt("", child.copy(budget, depth + 1))
@@ -270,6 +277,7 @@ class _Composer:
             frame.merged.extend(node.items if node.kind == "list" else [node])
             return
         if key.tag != "str":
+            node.misnamed = True
             quoted = f'put it in quotes: "{key.text[:80]}"'
             self._report(
                 key.line, key.column, f"key {key.text[:80]} is no text for YAML but {key.tag}; {quoted}"
@@ -292,4 +300,5 @@ class _Composer:
             if name not in into.entries:
                 copied = child.copy(self._budget, len(self._open) + 1)
                 copied.key_line, copied.key_column = child.key_line, child.key_column
+                copied.misnamed = child.misnamed
                 into.adopt(name, copied)

@@ -58,7 +58,9 @@ def load_configuration(
     except Refused as refused:
         reader.keep(refused)
     if reader.problems:
-        raise InvalidConfig(sorted(set(reader.problems), key=lambda each: (each.line, each.column)))
+        raise InvalidConfig(
+            sorted(set(reader.problems), key=lambda each: (each.line, each.column, each.message))
+        )
     return _configuration(path, root, labels, systemd=systemd)
 
 

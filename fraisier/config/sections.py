@@ -115,6 +115,8 @@ class Section:
             raise Refused(node, f"{mistaken(node)}; expected a mapping with {_some(self.keys)}")
         parsed = Parsed(self, node, {})
         for name, child in node.entries.items():
+            if child.misnamed and name not in self.keys:
+                continue
             try:
                 parsed.values[name] = self._kind(name, child).read(child, reader)
             except Refused as refused:

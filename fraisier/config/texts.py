@@ -276,9 +276,13 @@ def database_url(text: str) -> str:
     path = text.removeprefix("sqlite://")
     if path == text or not path.startswith("/") or absolute(path) or path.endswith("/") or "?" in path:
         return (
-            "is no database; expected sqlite:// and an absolute path: sqlite:///var/lib/fraisier/fraisier.db"
+            "is no database; expected sqlite:// and an absolute path: sqlite:///var/lib/fraisier/fraisier.db,"
+            " or postgresql://user:password@host:5432/database"
         )
     return ""
+
+
+_SECRET_PARAMETERS = {"sslpassword", "oauth_client_secret"}  # of libpq; `config show` would show them
 
 
 def _postgresql_url(text: str) -> str:
@@ -296,12 +300,16 @@ def _postgresql_url(text: str) -> str:
             else set()
         )
         _ = parts.port
+        if parts.netloc.count("@") > 1:  # libpq would take the rest of the password for the host
+            raise ValueError
     except ValueError:
         return f"cannot be read as a URL (write @ / ? # : of a password as %40 %2F %3F %23 %3A); {expected}"
     if parts.fragment:
         return f"has a #, which ends a URL (write it as %23); {expected}"
     if "password" in query:
         return f"has the password among its parameters; {expected}"
+    if hidden := query & _SECRET_PARAMETERS:
+        return f"has {min(hidden)} among its parameters; it belongs into a file of libpq's: ?service=NAME"
     if not parts.path.strip("/") or "/" in parts.path.strip("/"):
         return f"names no database; {expected}"
     return ""

@@ -70,7 +70,10 @@ class InvalidConfig(UsageError):
 
     def __init__(self, problems: Sequence[ConfigProblem]) -> None:
         listed = "\n".join(str(problem) for problem in problems)
-        super().__init__(f"cannot use the configuration:\n{listed}", "Mend the lines named above")
+        hint = "Mend the lines named above"
+        if not any(problem.line for problem in problems):  # it was not even read
+            hint = "Or name another one: --config FILE, or $FRAISIER_CONFIG"
+        super().__init__(f"cannot use the configuration:\n{listed}", hint)
         self.problems = tuple(problems)
 
 

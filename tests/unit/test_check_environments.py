@@ -68,8 +68,8 @@ def test_a_configuration_without_secrets_may_be_open(world: World, monkeypatch: 
 
 
 def test_an_open_state_folder_is_a_problem(world: World) -> None:
-    world.run("status")
-    (world.folder / "state").chmod(0o755)
+    with world.store():
+        (world.folder / "state").chmod(0o755)
     state = findings(world, "--offline")[("installation", "state")]
     assert [each["verdict"] for each in state] == ["problem", "ok"]
     assert state[0]["hint"] == f"chmod 0700 {world.folder}/state"

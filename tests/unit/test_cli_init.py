@@ -223,3 +223,24 @@ def test_the_unit_file_is_one_that_systemd_accepts(tmp_path: Path) -> None:
     )
     complaints = [line for line in done.stderr.splitlines() if path.name in line]
     assert complaints == []
+
+
+COMPOSE = 'services:\n  web:\n    build: .\n    ports: ["127.0.0.1:8090:80"]\n'
+
+
+def test_what_is_only_containers_is_brought_by_compose(tmp_path: Path) -> None:
+    folder = project(tmp_path / "p", {"Dockerfile": "FROM scratch\nEXPOSE 80\n", "compose.yaml": COMPOSE})
+    assert init(folder).exit_code == 0
+    written = production(folder)
+    assert written["compose_file"] == "compose.yaml"
+    assert "build" not in written
+    assert written["health_check"] == {"tcp": "127.0.0.1:8090", "timeout": 30}
+
+
+def test_a_compose_file_beside_a_build_of_its_own_decides_nothing(tmp_path: Path) -> None:
+    """It is often there for the databases of who develops."""
+    folder = project(tmp_path / "p", {"go.mod": "module x\n", "docker-compose.yml": COMPOSE})
+    assert init(folder).exit_code == 0
+    written = production(folder)
+    assert "compose_file" not in written
+    assert written["build"] == ["go build -o bin/ ./..."]

@@ -365,6 +365,12 @@ TOP_CASES = [
         "9:17",
         "has a #, which ends a URL (write it as %23)",
     ),
+    ("database: {url: 'postgresql://u:pass@hunter2@h/d'}", "9:17", "cannot be read as a URL (write @ / ?"),
+    (
+        "database: {url: 'postgresql://u@h/d?sslpassword=hunter2'}",
+        "9:17",
+        "has sslpassword among its parameters",
+    ),
     (
         "database: {url: 'postgresql://u@h/d?password=hunter2'}",
         "9:17",
@@ -733,3 +739,19 @@ def test_a_secret_is_in_no_message(tmp_path: Path) -> None:
     assert "fraises.api.clone_token: is a list; expected text" in found
     assert "hunter2" not in found
     assert "s3cr3t" not in found
+
+
+def test_a_key_that_is_no_text_is_reported_once(tmp_path: Path) -> None:
+    found = only(tmp_path, in_environment("1: 2"))
+    assert found == '9:9 key 1 is no text for YAML but int; put it in quotes: "1"'
+
+
+def test_problems_of_one_place_come_in_one_order(tmp_path: Path) -> None:
+    text = GOOD + "      staging: {}\n"
+    found = [each for each in problems(tmp_path, text) if "staging" in each]
+    assert len(found) == 2
+    assert found == sorted(found)
+
+
+def test_both_databases_are_named_where_neither_is_meant(tmp_path: Path) -> None:
+    assert "or postgresql://" in only(tmp_path, GOOD + "database: {url: mysql://x}\n")
