@@ -12,7 +12,8 @@ from typing import IO
 
 from fraisier.application.ports import Job
 from fraisier.domain.errors import Cause, StepFailed
-from fraisier.hosts.files import cause_of, names
+from fraisier.hosts.failures import cause_of
+from fraisier.hosts.files import names
 from fraisier.hosts.short import as_somebody, identity, own_environment
 from fraisier.hosts.users import Account
 

@@ -18,11 +18,23 @@ from pathlib import Path, PurePosixPath
 
 from fraisier.application.ports import Finished
 from fraisier.domain.errors import Cause, StepFailed
+from fraisier.hosts.failures import cause_of, os_failure, telling
 from fraisier.hosts.short import run_short
 from fraisier.hosts.users import Account, account, account_of
 
 LONGEST_ACT = 600.0  # seconds for removing a large folder as another user
 _WAY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+# What says that there is no such file, or none for us. All else says nothing about the file: a release whose
+# marker could not be opened, for want of a descriptor or because a disk failed, is as whole as it was.
+_NOT_FOR_US = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.ENAMETOOLONG,
+}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -60,7 +72,11 @@ def names(folder: str) -> list[str]:
 
 
 def read(path: str, limit: int) -> bytes | None:
-    """The first `limit` bytes of a regular file; None where there is none that we may read."""
+    """The first `limit` bytes of a regular file; None where there is none that we may read.
+
+    Raises:
+        StepFailed: host, if nobody can tell.
+    """
     other = owner_on_the_way(path)
     if other is None or os.geteuid() != 0:
         return _read_here(path, limit, lured=other is not None)
@@ -75,12 +91,15 @@ def _read_here(path: str, limit: int, *, lured: bool) -> bytes | None:
     """`lured`: somebody else may have put a link there that leads to a file of ours."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno in _NOT_FOR_US:
+            return None
+        raise os_failure(f"cannot read {path}", error) from error
     try:
         found = os.fstat(descriptor)
         refused = lured and found.st_uid == os.geteuid()
-        return None if refused or not stat.S_ISREG(found.st_mode) else _read_all(descriptor, limit)
+        with telling(f"cannot read {path}"):
+            return None if refused or not stat.S_ISREG(found.st_mode) else _read_all(descriptor, limit)
     finally:
         os.close(descriptor)
 
@@ -205,7 +224,7 @@ def make_folder(path: str, user: str, mode: int) -> None:
         argv = ("install", "-d", "-o", who.name, "-g", str(who.gid), "-m", f"{mode:o}", "--", path)
         _do(account_of(0), argv, f"cannot create {path}")
         return
-    with reached(path) as (found, other), _telling(f"cannot create {path}"):
+    with reached(path) as (found, other), telling(f"cannot create {path}"):
         if other is None:
             _make_folder(found, who, mode)
             return
@@ -229,7 +248,7 @@ def _make_folder(path: str, who: Account, mode: int) -> None:
 
 def _give(path: str, owner: Account, heir: Account) -> None:
     """Give a folder that `owner` made to `heir`; only what is the owner's own can be given away."""
-    with _telling(f"cannot give {path} to {heir.name}"):
+    with telling(f"cannot give {path} to {heir.name}"):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if os.fstat(descriptor).st_uid == owner.uid:
@@ -240,7 +259,7 @@ def _give(path: str, owner: Account, heir: Account) -> None:
 
 def point(link: str, to: str) -> None:
     """Make `link` a symbolic link to `to`, atomically and durably; never inside what it pointed to."""
-    with reached(link) as (found, other), _telling(f"cannot make the link {link}"):
+    with reached(link) as (found, other), telling(f"cannot make the link {link}"):
         if other is None:
             temporary = _beside(found)
             temporary.symlink_to(to)
@@ -253,7 +272,7 @@ def point(link: str, to: str) -> None:
 
 def write(path: str, data: bytes, mode: int, *, sync: bool = True) -> None:
     """Write a file, atomically and, unless told otherwise, durably."""
-    with reached(path) as (found, other), _telling(f"cannot write {path}"):
+    with reached(path) as (found, other), telling(f"cannot write {path}"):
         if other is None:
             temporary = _beside(found)
             try:
@@ -301,7 +320,7 @@ def _put(temporary: Path, path: str) -> None:
 
 def remove(path: str, user: str) -> None:
     """Remove a link, a file or a whole folder; links are removed, never followed. Missing is fine."""
-    with reached(path) as (found, other), _telling(f"cannot remove {path}"):
+    with reached(path) as (found, other), telling(f"cannot remove {path}"):
         if other is None:
             _remove(found, path, user)
             return
@@ -347,7 +366,7 @@ def _remove_tree(path: str) -> None:
 
 def sync(folder: str) -> None:
     """Everything written to the file system of `folder` is on disk when this returns."""
-    with _telling(f"cannot sync {folder}"):
+    with telling(f"cannot sync {folder}"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if _libc.syncfs(descriptor) != 0:
@@ -375,29 +394,3 @@ def _do(
         said = done.stderr.decode("utf-8", "replace").strip()
         raise StepFailed(cause_of(said), f"{failure} as {who.name}: {said or f'exit code {done.code}'}")
     return done
-
-
-def cause_of(said: str) -> Cause:
-    """Whether a tool's message (in the C locale) is about a full disk."""
-    full = ("No space left on device", "Disk quota exceeded", "Wrote only")  # the last is tar's
-    return Cause.disk if any(text in said for text in full) else Cause.host
-
-
-@contextmanager
-def _telling(failure: str) -> Iterator[None]:
-    """Turn an OSError into a step's failure that a person can act on."""
-    try:
-        yield
-    except OSError as error:
-        raise os_failure(failure, error) from error
-
-
-def os_failure(failure: str, error: OSError) -> StepFailed:
-    """The step's failure for an error of the operating system. A full disk or a fault is tried again."""
-    text = f"{failure}: {error.strerror or error}"
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return StepFailed(Cause.disk, text, "Free some space; Fraisier tries again")
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        us = account("").name
-        return StepFailed(Cause.preflight, text, f"Fraisier runs as {us}: let {us} write there, or own it")
-    return StepFailed(Cause.host, text)

@@ -19,6 +19,7 @@ from fraisier.application.ports import Ground
 from fraisier.domain.errors import Cause, ForeignOwner, StepFailed, TokenOutdated
 from fraisier.domain.release import OURS, Layout
 from fraisier.hosts import files
+from fraisier.hosts.failures import os_failure
 
 LOCK_PATIENCE = 100.0  # seconds; the longest short act, a unit's restart, holds the lock for 90
 _POLL = 0.01
@@ -43,7 +44,7 @@ def prepare(ground: Ground) -> None:
             with files.ours(str(inner)) as found:
                 found.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise files.os_failure(f"cannot create {own}", error) from error
+        raise os_failure(f"cannot create {own}", error) from error
 
 
 def _check_ours(own: Path) -> None:
@@ -103,7 +104,7 @@ def _open_lock(path: Path) -> int:
     except FileNotFoundError as error:
         raise never_adopted(path.parent) from error
     except OSError as error:
-        raise files.os_failure(f"cannot open {path}", error) from error
+        raise os_failure(f"cannot open {path}", error) from error
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
@@ -229,4 +230,4 @@ def _read_own(ground: Ground, name: str) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise files.os_failure(f"cannot read {name} in {Layout(ground.app_path).own}", error) from error
+        raise os_failure(f"cannot read {name} in {Layout(ground.app_path).own}", error) from error

@@ -38,6 +38,7 @@ from fraisier.hosts.users import environment_of
 _LARGEST_ENV_FILE = 1 << 20  # bytes
 _LONG_ACT = 600.0  # seconds for removing a large folder, or syncing a slow disk
 _MISSING_PROGRAM, _KILLED = 127, 137
+_MISSING = 4  # as in ssh_scripts/common.sh
 # Verbs of systemctl that only look: no rights are asked for them.
 _LOOKS = frozenset({"show", "status", "cat", "is-active", "is-enabled", "is-failed", "list-units"})
 
@@ -57,8 +58,8 @@ class SSHHost:
     # -- looking
     def read_link(self, path: str) -> str | None:
         """What a symbolic link contains; None where there is none."""
-        found = self._ask("link_of", path)
-        return _text(found.stdout) if found.code == 0 else None
+        found = self._if_there(f"cannot read the link {path}", self._ask("link_of", path))
+        return None if found is None else _text(found)
 
     def kind(self, path: str) -> str:
         """'missing', 'file', 'folder', 'link' or 'other'; links are not followed."""
@@ -66,8 +67,7 @@ class SSHHost:
 
     def read(self, path: str, *, limit: int = 1 << 20) -> bytes | None:
         """A file's content, at most `limit` bytes; None where there is none that its folder's owner sees."""
-        found = self._ask("read_file", path, str(limit), patience=30.0)
-        return found.stdout if found.code == 0 else None
+        return self._if_there(f"cannot read {path}", self._ask("read_file", path, str(limit), patience=30.0))
 
     def list(self, folder: str) -> Sequence[str]:
         """Names in a folder, sorted; empty where there is none."""
@@ -301,6 +301,10 @@ class SSHHost:
 
     def _done(self, doing: str, *words: str) -> Finished:
         return self._require(doing, self._ask(*words))
+
+    def _if_there(self, doing: str, finished: Finished) -> bytes | None:
+        """None only where the host says that it is not there: not where it cannot tell."""
+        return None if finished.code == _MISSING else self._require(doing, finished).stdout
 
     def _acted(self, doing: str, *words: str) -> None:
         self._require(doing, self._ask(*words, patience=_LONG_ACT, again=False))

@@ -13,7 +13,7 @@ from fraisier.application.ports import Finished, Ground
 from fraisier.domain.errors import Cause, FraisierError, StepFailed
 from fraisier.domain.release import OURS, Layout
 from fraisier.hosts import ground as grounds
-from fraisier.hosts.files import cause_of
+from fraisier.hosts.failures import cause_of
 from fraisier.hosts.scopes import GRACE, LIMIT, Kind
 from fraisier.hosts.ssh_channel import Channels
 from fraisier.hosts.ssh_connection import Facts

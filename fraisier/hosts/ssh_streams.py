@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fraisier.application.ports import Job
 from fraisier.domain.errors import Cause, HostUnreachable, StepFailed
 from fraisier.hosts.archives import EMPTY
-from fraisier.hosts.files import cause_of
+from fraisier.hosts.failures import cause_of
 from fraisier.hosts.ssh_client import environment
 from fraisier.hosts.ssh_connection import Connection, Session
 

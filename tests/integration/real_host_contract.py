@@ -83,6 +83,11 @@ class RealHostContract(HostContract):
         host.remove(f"{ours.app_path}/no/file")
         assert host.kind(f"{ours.app_path}/no") == "missing"
 
+    def test_a_file_that_cannot_be_read_now_is_not_taken_for_missing(self, host: Host, ours: Ground) -> None:
+        with pytest.raises(StepFailed) as failure:
+            host.read("/proc/self/mem")  # its first page is nobody's: EIO, as from a disk that fails
+        assert failure.value.cause is Cause.host
+
     def test_a_read_only_tree_can_be_removed(self, host: Host, ours: Ground) -> None:
         folder = f"{ours.app_path}/releases/1-aaaaaaa"
         said(host, ours, f"mkdir -p {folder}/cache/module; touch {folder}/cache/module/file")

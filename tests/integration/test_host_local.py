@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import resource
 import signal
 import stat
 import subprocess
@@ -516,6 +517,23 @@ def test_a_release_in_a_folder_of_a_third_user_is_made_and_removed(host: LocalHo
     host.unpack(archive(src__app="x"), str(folder), user=OTHER, job=Heard().job)
     host.remove(str(folder), user=OTHER)
     assert list(theirs.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_opened_now_is_not_taken_for_missing(host: LocalHost, tmp_path: Path) -> None:
+    path = tmp_path / "marker"
+    path.write_text("whole")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open("/dev/null", os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))  # no descriptor is left
+    try:
+        with pytest.raises(StepFailed) as failure:
+            host.read(str(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert failure.value.cause is Cause.host
+    assert host.read(str(path)) == b"whole"
+    assert host.read(f"{path}.missing") is None
 
 
 def test_a_read_only_tree_can_be_removed(host: LocalHost, ground: Ground) -> None:
