@@ -1,5 +1,5 @@
 -- Tables, triggers and views of the PostgreSQL store.
--- Made by `make schema` from db/postgresql/*.sql (0009_step_causes is the newest). Do not edit, do not apply.
+-- Made by `make schema` from db/postgresql/*.sql (0010_verbs is the newest). Do not edit, do not apply.
 
 CREATE TABLE tb_installation (
     pk           integer PRIMARY KEY CHECK (pk = 1),
@@ -303,17 +303,16 @@ SELECT f.*,
  ORDER BY f.fraise_id;
 
 -- `data` of a deployment. The planner puts the expression itself in place of the call.
-CREATE FUNCTION fn_deployment_data(d tb_deployments, p_attempts bigint) RETURNS jsonb
-    LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT jsonb_build_object('id', d.id, 'fraise_id', d.fraise, 'environment', d.environment, 'ref', d.ref,
+CREATE OR REPLACE FUNCTION fn_deployment_data(d tb_deployments, p_attempts bigint) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN jsonb_build_object('id', d.id, 'fraise_id', d.fraise, 'environment', d.environment, 'ref', d.ref,
                'commit', d."commit", 'status', d.status, 'trigger', d.trigger, 'requested_by', d.requested_by,
                'requested_at', fn_iso(d.requested_at), 'started_at', fn_iso(d.started_at),
                'completed_at', fn_iso(d.completed_at), 'duration_seconds', d.duration,
                'error_message', d.error_message, 'cause', d.cause, 'hint', d.hint, 'release', d.release,
                'previous_release', d.previous_release, 'event_id', d.event, 'force', d.force,
                'cancel_requested_by', d.cancel_requested_by, 'not_before', fn_iso(d.not_before),
-               'attempts', p_attempts)
-$$;
+               'attempts', p_attempts);
 
 CREATE VIEW v_deployment_history AS
 SELECT d.id,
@@ -773,9 +772,9 @@ CREATE TRIGGER tr_alerts_cleared_once BEFORE UPDATE OF cleared_at, cleared_by ON
     EXECUTE FUNCTION fn_refuse('cannot change an alert that was cleared');
 
 -- `data` of a run. The planner puts the expression itself in place of the call.
-CREATE FUNCTION fn_run_data(r tb_runs) RETURNS jsonb
-    LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT jsonb_build_object('id', r.id, 'fraise_id', r.fraise, 'environment', r.environment, 'host', r.host,
+CREATE OR REPLACE FUNCTION fn_run_data(r tb_runs) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN jsonb_build_object('id', r.id, 'fraise_id', r.fraise, 'environment', r.environment, 'host', r.host,
                'job', r.job, 'kind', r.kind, 'trigger', r.trigger, 'status', r.status, 'release', r.release,
                'commit', r."commit", 'parameters', r.parameters, 'requested_by', r.requested_by,
                'requested_at', fn_iso(r.requested_at), 'due', fn_iso(r.due), 'not_before', fn_iso(r.not_before),
@@ -784,8 +783,7 @@ CREATE FUNCTION fn_run_data(r tb_runs) RETURNS jsonb
                'peak_memory_bytes', r.peak_memory_bytes, 'attempt', r.attempt, 'retry_of', r.retry_of)
         || jsonb_build_object('cause', r.cause, 'error_message', r.error_message, 'hint', r.hint,
                'artefacts', r.artefacts, 'detail', r.detail, 'cancel_requested_by', r.cancel_requested_by,
-               'invocation', r.invocation)
-$$;
+               'invocation', r.invocation);
 
 CREATE VIEW v_run_history AS
 SELECT r.id,

@@ -34,6 +34,7 @@ _OF_FUNCTIONS = re.compile(
     r"(CREATE|ALTER|DROP)( OR REPLACE)? (FUNCTION(?! \w+\(\w+ tb_)|TYPE)\b"
     r"|DO \$|COMMENT ON FUNCTION|GRANT|REVOKE"
 )
+_OF_A_ROW = re.compile(r"CREATE OR REPLACE FUNCTION \w+\(\w+ tb_")
 _NAMED = re.compile(r"(?:CREATE|DROP)(?: OR REPLACE)? (?P<name>(?:FUNCTION|VIEW|TRIGGER)(?: IF EXISTS)? \w+)")
 
 
@@ -70,8 +71,12 @@ def generate(migrations: list[Migration]) -> dict[str, str]:
     for migration in migrations:
         for number, statement in enumerate(statements(migration.sql)):
             key = name_of(statement) or f"{migration.number}/{number}"
-            kept.pop(key, None)  # the newest definition counts, and stands where its migration puts it
-            if not _COMMENTS.sub("", statement).startswith("DROP"):
+            bare = _COMMENTS.sub("", statement)
+            # The newest definition counts, and stands where its migration puts it; but views that are older
+            # call the functions of a row.
+            if not _OF_A_ROW.match(bare):
+                kept.pop(key, None)
+            if not bare.startswith("DROP"):
                 kept[key] = statement
     functions = [each for each in kept.values() if _OF_FUNCTIONS.match(_COMMENTS.sub("", each))]
     tables = [each for each in kept.values() if each not in functions]

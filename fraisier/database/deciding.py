@@ -19,7 +19,7 @@ from fraisier.database.deployment_rows import SUPERSEDED_HINT, deployment_rows, 
 from fraisier.database.event_rows import insert_events
 from fraisier.database.transaction import Transaction, as_json
 from fraisier.database.uuids import random_uuid
-from fraisier.domain.deployment import Deployment, Status, Trigger, Wish, decide
+from fraisier.domain.deployment import UNSEEN_TIP, Deployment, Status, Trigger, Wish, decide
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey
 
@@ -152,6 +152,8 @@ class Deciding:
             tx.later(_STOP_FOR_ROLLBACK, {"by": rollback.requested_by or "rollback", **where})
         if changed:
             tx.beside(tx.sql.remember, (memory,))
+        if any(place.seen_tip == UNSEEN_TIP for place in changed):
+            tx.tell(News.work)  # whoever sweeps is to ask for it soon
         tx.tell(News.request if rows else News.nothing)
 
 

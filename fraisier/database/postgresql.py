@@ -15,7 +15,7 @@ done. Then:
 * `claim`: the lease ends without a renewal, and the deployment is taken over as after a crash;
 * `renew`, `pin`, `set_release`, `publish`, `register_worker`, `retire_worker`, `prune`, `raise_token`,
   `hand_back`: done twice they are as done once (a token or a release number may be left out);
-* `begin_attempt`, `begin_step`: the next attempt marks what was begun as interrupted;
+* `begin_attempt`, `begin_step`, `begin_with_step`: the next attempt marks what was begun as interrupted;
 * `end_step`: raises Conflict if it is said again; the worker gives the attempt up, and it is resumed;
 * `write_output`: a piece of output may be there twice;
 * `request_run`, `report_run`, `raise_alert`: as `request`; one with a `due`, or an invocation, is there once;
@@ -169,9 +169,10 @@ class PostgresqlStore(SqlStore):
         environments: Collection[EnvironmentKey],
         labels: Collection[str] = (),
         closed: Collection[EnvironmentKey] = (),
+        digest: str = "",
     ) -> Claim | None:
         """The next deployment that may be performed, or None."""
-        look = postgresql_queue.Look(environments, labels, closed)
+        look = postgresql_queue.Look(environments, labels, closed, digest)
         found: Claim | None = self._write(lambda tx: postgresql_queue.claim(tx, worker, lease, look))
         return found
 
@@ -207,9 +208,10 @@ class PostgresqlStore(SqlStore):
         labels: Collection[str] = (),
         only: str = "",
         performing: Collection[str] | None = None,
+        digest: str = "",
     ) -> RunClaim | None:
         """The oldest run that may begin now, or that a dead worker left."""
-        look = postgresql_runs.RunLook(worker, environments, labels, only, performing)
+        look = postgresql_runs.RunLook(worker, environments, labels, only, performing, digest)
         if not postgresql_runs.is_any_run_due(self._reader, look):
             return None
         found: RunClaim | None = self._write(lambda tx: postgresql_runs.claim_run(tx, look))

@@ -24,6 +24,7 @@ from psycopg.adapt import Loader
 from psycopg.types.numeric import FloatLoader
 from psycopg.types.string import TextLoader
 
+from fraisier.database.postgresql_advice import SESSIONS, advice
 from fraisier.database.postgresql_watch import GRACE, Watch
 from fraisier.database.transaction import Values
 from fraisier.database.uuids import random_uuid
@@ -52,8 +53,13 @@ _DEFAULTS = {
 # A transaction of ours is never idle for long: one that is has lost its client.
 # What a statement is given is mostly one JSON text, of which the planner learns nothing: planning anew each
 # time, as it may choose to do, costs more than the statement.
+# Whatever the role or the database is set to: what is read after a lock is as it is then, a backslash in our
+# SQL is one, texts are what they are, and times come with all their digits.
 _SETTINGS = """
 SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', false),
+       set_config('default_transaction_isolation', 'read committed', false),
+       set_config('standard_conforming_strings', 'on', false), set_config('client_encoding', 'UTF8', false),
+       set_config('extra_float_digits', '1', false),
        set_config('synchronous_commit',
                   CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
                        ELSE current_setting('synchronous_commit') END, false),
@@ -69,7 +75,7 @@ SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', fals
 _PASSING = frozenset({"40001", "40P01", "23505", "0A000"})
 # Classes of errors of the server and not of a statement: connection, resources, intervention, system, and
 # a server that is read-only.
-_OF_THE_SERVER = ("08", "53", "57", "58", "F0", "XX", "25006", "55P03", "28", "3D")
+_OF_THE_SERVER = ("08", "53", "57", "58", "F0", "XX", "25006", "55P03", "28", "3D", "26", "42P05")
 
 
 class DatabaseUrl:
@@ -109,16 +115,12 @@ class DatabaseUrl:
         password = self._password.reveal()
         if password:
             reason = reason.replace(password, "***")
-        state = getattr(error, "sqlstate", None) or ""
-        hint = {
-            "28": "Check user and password of database.url, and the server's pg_hba.conf",
-            "3D": "Create the database: createdb, as a user who may",
-            "42": "Connect as the role that owns the tables: the one that `fraisier serve` connects as",
-            "53": "Free disk or memory of the server, or raise max_connections",
-            "25": "This server is read-only (a standby): give the primary in database.url",
-            "55": "Another session holds a lock: see pg_locks and pg_stat_activity",
-        }.get(state[:2], "Check that the server runs and can be reached; Fraisier connects again by itself")
+        hint = advice(getattr(error, "sqlstate", None) or "", reason)
         return StoreUnavailable(f"cannot use the database {self}: {reason}", hint)
+
+    def pooled(self) -> StoreUnavailable:
+        """What is said of a pooler that gave a transaction another session than ours."""
+        return StoreUnavailable(f"cannot use the database {self}: a pooler mixes its sessions", SESSIONS)
 
 
 Statement = tuple[str, Values]
@@ -181,6 +183,7 @@ class ServerConnection:
 
     def __init__(self, url: DatabaseUrl) -> None:
         self.id = random_uuid()
+        self.url = url
         self.raw = url.connect()
         try:
             self._configure()

@@ -40,11 +40,10 @@ _MOST_TRIES = 10  # of a transaction that is rolled back for a passing reason
 
 _COUNT_UP = """
 UPDATE tb_receipts SET serial = serial + 1, at = now()
- WHERE connection = current_setting('fraisier.connection')::uuid RETURNING serial, at
+ WHERE connection = ? RETURNING serial, at, current_setting('fraisier.connection', true) AS session
 """
 _FIRST_RECEIPT = """
-INSERT INTO tb_receipts (connection, serial, at)
-VALUES (current_setting('fraisier.connection')::uuid, 0, clock_timestamp()) ON CONFLICT DO NOTHING
+INSERT INTO tb_receipts (connection, serial, at) VALUES (?, 0, clock_timestamp()) ON CONFLICT DO NOTHING
 """
 _RECEIPT = "SELECT serial FROM tb_receipts WHERE connection = :connection FOR UPDATE"
 
@@ -140,7 +139,7 @@ class PostgresqlTransaction(Transaction):
     def _run(self, *statements: Statement) -> list[psycopg.Cursor[Any]]:
         """Begin if need be, run what was kept, then the statements: in one round trip."""
         begun = self.serial >= 0
-        first: list[Statement] = [] if begun else [("BEGIN", ()), (_COUNT_UP, ())]
+        first: list[Statement] = [] if begun else [("BEGIN", ()), (_COUNT_UP, (self.connection.id,))]
         kept = self._kept
         found: list[psycopg.Cursor[Any]] = []
         try:
@@ -152,7 +151,7 @@ class PostgresqlTransaction(Transaction):
             raise
         if not begun and not self._has_begun(found[1]):
             self.connection.script("ROLLBACK")
-            self.connection.execute(_FIRST_RECEIPT)
+            self.connection.execute(_FIRST_RECEIPT, (self.connection.id,))
             return self._run(*statements)
         self._kept = []
         self._check(kept, found[len(first) :])
@@ -164,10 +163,16 @@ class PostgresqlTransaction(Transaction):
                 each.check(cursor.fetchone())
 
     def _has_begun(self, counted: psycopg.Cursor[Any]) -> bool:
-        """False in the session's first transaction, and in one after its receipt was pruned."""
+        """False in the session's first transaction, and in one after its receipt was pruned.
+
+        Raises:
+            StoreUnavailable: the session is not the one that we opened, and has other settings.
+        """
         receipt = counted.fetchone()
         if receipt is None:
             return False
+        if receipt["session"] != self.connection.id:
+            raise self.connection.url.pooled()
         self.serial = receipt["serial"]
         self._begun_at(unix(receipt["at"]))
         return True

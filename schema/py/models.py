@@ -1,7 +1,8 @@
 """What the read views serve, as plain dataclasses: one for each view, one field for each key of its `data`.
 
 Nothing here depends on a GraphQL library: resolvers.py registers these with fraiseql, and whatever else
-serves them takes them as they are. Ids are uuids; `fraise_id` is the fraise's name. Times are UTC.
+serves them takes them as they are. Ids are uuids; `fraise_id` is the fraise's name. Times are UTC. Bytes of
+what may be large are floats: GraphQL's Int ends at 2 GiB.
 """
 
 from dataclasses import dataclass
@@ -222,7 +223,7 @@ class Run:
     ended_at: datetime | None
     duration_seconds: float | None
     exit_code: int | None
-    peak_memory_bytes: int | None
+    peak_memory_bytes: float | None
     attempt: int
     retry_of: UUID | None
     cause: str | None
@@ -260,7 +261,7 @@ class Backup:
     destination: str
     name: str
     made_at: datetime
-    bytes: int
+    bytes: float
     manifest_sha256: str
     state: CopyState
     detail: str

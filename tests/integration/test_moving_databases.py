@@ -31,6 +31,7 @@ from fraisier.domain.errors import Conflict, StoreTooNew, StoreUnavailable, Unus
 from tests.exports import Rows, contents, dump, lines, without_import, write
 from tests.integration.outside import serving
 from tests.integration.postgresql_stores import *  # noqa: F403 - its fixtures
+from tests.integration.postgresql_stores import ODD, name_of, set_all
 from tests.integration.site import KEY, Site, service, until
 from tests.integration.test_disk_full import disk
 from tests.servers.postgresql import PostgresqlServer
@@ -87,7 +88,17 @@ def test_every_table_and_column_of_the_server_is_exported_or_stays_for_a_reason(
     assert left == set(), "add what a migration adds to fraisier/database/tables.py"
 
 
-def test_there_and_back_again_is_equal_row_by_row(old: Path, postgresql_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("odd", [False, True], ids=["plain", "odd settings, another schema"])
+def test_there_and_back_again_is_equal_row_by_row(
+    old: Path,
+    postgresql_server: PostgresqlServer,
+    postgresql_url: str,
+    tmp_path: Path,
+    odd: bool,
+) -> None:
+    if odd:
+        postgresql_server.psql("CREATE SCHEMA garden", database=name_of(postgresql_url))
+        set_all(postgresql_server, postgresql_url, {**ODD, "search_path": "garden, public"})
     first = exported(old, tmp_path / "first")
     to_server(postgresql_url, first)
     second = from_server(postgresql_url, tmp_path / "second")

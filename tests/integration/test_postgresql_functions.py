@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from fraisier.application.find_holds import FindHolds
 from fraisier.application.ports import Ending, Serving, Store
-from fraisier.application.request_deployment import RequestDeployment
+from fraisier.application.request_deployment import RequestDeployment, full_ref
+from fraisier.config.codec import document
 from fraisier.database.postgresql import PostgresqlStore, open_postgresql
 from fraisier.database.sqlite import open_sqlite
 from fraisier.domain.deployment import AUTOMATIC, MAY_FOLLOW, REPLACEABLE, Status, Trigger, Wish, decide
@@ -180,6 +181,22 @@ class TestRequesting:
         assert audit["subject"] == str(row["entity_id"])
         assert audit["detail"]["role"] == "postgres"
 
+    def test_a_name_is_bounded(self, world: World) -> None:
+        assert request(world, by=" alice" * 100_000)["entity"]["requested_by"] == ("alice " * 43)[:255]
+
+    def test_where_there_is_no_repository_nothing_is_deployed(self, world: World) -> None:
+        """As `full_ref` of fraisier/application/request_deployment.py says; a worker would have nothing to fetch."""
+        here = factories.environment(branch="", source=factories.source(repository="", clone_url=""))
+        world.publish("dumps", production=document(here))
+        for ref, commit in ((None, None), ("main", None), (None, SHA_A)):
+            row = request(world, commit, fraise="dumps", ref=ref)
+            assert outcome(row)[2:] == ("validation", "nothing_to_deploy", 400)
+            with pytest.raises(UsageError) as refused:
+                full_ref(here, ref or "", needed=not commit)
+            said = str(refused.value).replace("orders/production", "dumps/production")
+            assert said.startswith(row["message"])
+            assert row["error_detail"]["hint"] == refused.value.hint.replace("orders", "dumps")
+
     def test_without_a_name_it_is_the_role_that_asks(self, world: World) -> None:
         assert request(world, by=" ")["entity"]["requested_by"] == "postgres"
 
@@ -315,6 +332,47 @@ class TestCompleting:
         row = complete(world, running, token, status, cause)
         assert outcome(row) == (False, False, "validation", detail, 400)
 
+    @pytest.mark.parametrize(
+        ("cause", "release", "commit", "detail"),
+        [
+            ("exploded", None, None, "bad_cause"),
+            ("build", "../../etc", SHA_A, "bad_release"),
+            ("build", "1-aaaaaaa\n", SHA_A, "bad_release"),
+            ("build", "1-aaaaaaa", "--upload-pack=x", "bad_commit"),
+        ],
+    )
+    def test_what_no_worker_could_read_again_is_refused(
+        self, world: World, cause: str, release: str | None, commit: str | None, detail: str
+    ) -> None:
+        request(world)
+        running, token = claimed(world)
+        row = complete(world, running, token, "failed", cause, "exit 1", "mend it", release, commit, False)
+        assert outcome(row) == (False, False, "validation", detail, 400)
+        assert world.deployment(running)["status"] == "running"
+
+    def test_every_cause_of_the_domain_is_taken_and_no_other(self, world: World) -> None:
+        (source,) = world.rows("SELECT prosrc FROM pg_proc WHERE proname = 'fn_is_cause'")
+        assert set(source["prosrc"].split("'")[1::2]) == {cause.value for cause in Cause}
+        assert all(world.value("SELECT fn_is_cause(%s)", cause.value) for cause in Cause)
+        assert not world.value("SELECT fn_is_cause('')")
+
+    def test_hosts_that_were_brought_along_are_no_deployment(self, world: World) -> None:
+        request(world)
+        first, token = claimed(world)
+        complete(world, first, token, "success", None, None, None, "1-aaaaaaa", SHA_A, True)
+        deployed_at = world.value("SELECT last_deployed_at FROM tb_environments WHERE name = 'production'")
+        world.do("UPDATE tb_environments SET quarantine = %s", json.dumps({SHA_A: {"cause": "build"}}))
+        world.do(
+            'INSERT INTO tb_deployments (id, fraise, environment, ref, "commit", status, trigger, requested_by,'
+            " requested_at) VALUES (gen_random_uuid(), 'orders', 'production', '', %s, 'pending', 'heal', '', now())",
+            SHA_A,
+        )
+        healing, token = claimed(world)
+        complete(world, healing, token, "success", None, None, None, "1-aaaaaaa", SHA_A, True)
+        place = world.row("SELECT * FROM tb_environments WHERE name = 'production'")
+        assert (place["current_deployment"], place["last_deployed_at"]) == (first, deployed_at)
+        assert list(place["quarantine"]) == [SHA_A]
+
     def test_one_that_waits_cannot_be_completed(self, world: World) -> None:
         deployment = request(world)["entity_id"]
         row = complete(world, deployment, 0)
@@ -354,7 +412,7 @@ class TestRights:
             "fn_complete_deployment",
         }
         assert {tuple(row["proconfig"] or ()) for row in rows} == {
-            ("search_path=pg_catalog, public, pg_temp",)
+            ("search_path=pg_catalog, public, pg_temp", "standard_conforming_strings=on")
         }
 
 
@@ -425,7 +483,7 @@ def test_sql_decides_on_a_wish_as_the_domain_does(
         )
     quarantine = {each: {"cause": cause.value} for each, cause in barred.items()}
     row = world.row(
-        "SELECT * FROM fn_decide(%s, 'here', %s, %s, %s, %s)",
+        "SELECT * FROM fn_decide(%s, 'here', %s, %s, %s, %s, false)",
         *(fraise, trigger.value, commit, force, psycopg.types.json.Jsonb(quarantine)),
     )
 
@@ -751,6 +809,27 @@ def test_a_workers_deployment_can_be_completed_in_sql(beside: tuple[PostgresqlSt
     assert store.renew("w1", [claim], lease=10.0) == frozenset()
     with pytest.raises((TokenOutdated, Conflict)):
         store.finish(claim, number, Ending(status=Status.success))
+
+
+def test_in_a_paused_environment_the_newest_wish_takes_the_place_of_those_that_are_held(
+    beside: tuple[PostgresqlStore, World],
+) -> None:
+    store, world = beside
+    here = {each.key: each for each in (factories.environment(), factories.environment(name="staging"))}
+    by_verb = RequestDeployment(here, store, FindHolds(here, store, time.time()))
+    left: list[list[tuple[str, str]]] = []
+    for key in here:
+        store.pause(key, by="ada", reason="")
+        for trigger, force in ((Trigger.manual, False), (Trigger.manual, True), (Trigger.rollback, False)):
+            wish = factories.wish(SHA_A, environment=key, trigger=trigger, force=force, tip="")
+            store.request(wish)
+        if key.environment == "production":
+            request(world, SHA_B)
+        else:
+            by_verb(key, commit=SHA_B, by="alice", trigger=Trigger.api)
+        left.append([(row["trigger"], row["status"]) for row in store.history(environment=key.environment)])
+    assert left[0] == left[1]
+    assert [status for _, status in left[0]] == ["pending", "pending", "pending", "superseded"]
 
 
 def test_both_ask_at_once_and_one_wish_is_left(beside: tuple[PostgresqlStore, World]) -> None:

@@ -77,7 +77,7 @@ def begin(store: PostgresqlStore, claim: Claim, attempt: int) -> int:
     return store.begin_step(claim, attempt, phase=Phase.deploy, name=StepName.build, release="1-a", host="")
 
 
-def test_from_a_request_to_the_first_step_the_server_is_asked_eight_times(
+def test_from_a_request_to_the_first_step_the_server_is_asked_six_times(
     counted: PostgresqlStore, sessions: CountedSessions
 ) -> None:
     def trips(act: Callable[[], Any]) -> tuple[int, Any]:
@@ -88,9 +88,10 @@ def test_from_a_request_to_the_first_step_the_server_is_asked_eight_times(
     assert trips(lambda: counted.request(wish()))[0] == 2
     claiming, claim = trips(lambda: claimed(counted))
     assert claiming == 2
-    beginning, attempt = trips(lambda: counted.begin_attempt(claim, resolved="{}"))
+    first = partial(counted.begin_with_step, phase=Phase.deploy, name=StepName.preflight, release="")
+    beginning, (attempt, step) = trips(lambda: first(claim, resolved="{}"))
     assert beginning == 2
-    beginning, step = trips(lambda: begin(counted, claim, attempt))
+    beginning, _ = trips(lambda: begin(counted, claim, attempt))
     assert beginning == 2
     assert trips(lambda: counted.end_step(claim, step, state=StepState.success, tail=""))[0] == 2
     assert trips(lambda: counted.hand_back(claim))[0] == 2

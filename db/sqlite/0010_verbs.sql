@@ -1,0 +1,1 @@
+-- Nothing here: functions as in db/postgresql/0010_verbs.sql SQLite has no place for.
