@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -158,11 +158,12 @@ class Player:
                 story.act(scene)
                 scene.sees(lambda: _is_over(scene), SETTLES_IN)
                 reached = scene.is_struck
+                if not reached:  # or the moment would come in what follows, where nobody wakes it
+                    _end(scene.processes)
                 torn = story.setting.at_once(site)
                 ended, found = self._take_over(played, story, scene)
             finally:
-                for each in scene.asked:
-                    each.end()
+                _end(scene.asked)
         return Line(
             point=str(played),
             fault=played.kind,
@@ -191,8 +192,7 @@ class Player:
             found += violations(site, scene.promises)
             found += [f"{each}: {_last_error(site)}" for each in _unexpected(played, story, site, ended)]
             found += self._goes_on(story, scene) if settled else []
-            for each in struck:
-                each.end()
+            _end(struck)
         return ended, found + _defects(site)
 
     def _go_on(self, story: Story, scene: Scene, server: Server) -> None:
@@ -205,6 +205,11 @@ class Player:
         """Nothing left behind blocks what comes next."""
         found = story.setting.goes_on(scene) or violations(scene.site, scene.promises)
         return [f"{each} (in what came next)" for each in found]
+
+
+def _end(processes: Iterable[Process]) -> None:
+    for each in processes:
+        each.end()
 
 
 def _is_over(scene: Scene) -> bool:
