@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from fraisier.application.find_workers import whole_workers
+from fraisier.application.find_workers import is_eldest
 from fraisier.application.plan_runs import PlanRuns
 from fraisier.application.watch_backups import WatchBackups
 from fraisier.application.watch_runs import WatchRuns
@@ -49,7 +49,8 @@ class PlanLoop:
         return self._loop.alive
 
     def _plan_if_ours(self) -> float:
-        if not self._idle() and self._is_the_one():
+        digest = self._parts.configuration.digest
+        if not self._idle() and is_eldest(self._parts.store, self._worker, digest):
             return self._look()
         self._plan.forget()
         self._watch.forget()
@@ -72,13 +73,3 @@ class PlanLoop:
                 self._tell("alert_raised", {**told, "message": alert.message, "run": alert.run})
         soon = max(0.0, self._watch_at - time.monotonic()) if self._changed else SLOW_POLL
         return min(SLOW_POLL, self._plan.due_in, soon)
-
-    def _is_the_one(self) -> bool:
-        """Whether this is the one of all living workers that plans. Two for a moment do no harm."""
-        digest = self._parts.configuration.digest
-        living = [
-            (row["started_at"], row["id"])
-            for row in whole_workers(self._parts.store)
-            if row["info"].get("digest") == digest
-        ]
-        return bool(living) and min(living)[1] == self._worker

@@ -134,6 +134,7 @@ class RunLoop:
             labels=labels,
             only=self._only,
             performing=performing,
+            digest=parts.configuration.digest,
         )
 
     def _begin(self, claim: RunClaim) -> None:
@@ -145,8 +146,8 @@ class RunLoop:
             target=self._perform, args=(active,), name=f"run-{claim.environment}-{claim.job}"
         )
         with self._lock:
+            active.thread.start()  # where it cannot be, it comes back as something that was let go of
             self._active[claim.id] = active
-        active.thread.start()
 
     def _perform(self, active: _Active) -> None:
         claim = active.claim

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import fraisier
 from fraisier.application.control import Control
-from fraisier.application.find_workers import whole_workers
+from fraisier.application.find_workers import is_eldest
 from fraisier.application.ports import LEFT, Claim, Listener, News, Row, Store
 from fraisier.application.run_deployment import RunDeployment
 from fraisier.domain.deployment import Status
@@ -69,6 +69,7 @@ class Worker:
         self._loops: list[Loop] = []
         self._runs: RunLoop | None = None
         self._planning: PlanLoop | None = None
+        self._registered = ""  # the digest that others know of us
         self._renewed_at = time.monotonic()
         self._unsubscribe: list[Callable[[], None]] = []
         self._version = InstalledVersion()
@@ -82,10 +83,10 @@ class Worker:
         _ = self._parts.tools  # a brand that cannot be loaded shows now, not in the first deployment
         if not self._only and not self._only_run:
             self._planning = PlanLoop(self._parts, self.id, idle=self._reason_to_idle, tell=self._tell)
-        self._store.register_worker(self.id, info=self._info())
+        self._register()
         self._unsubscribe = [
-            self._store.subscribe(self._look, least=News.claim),
-            self._store.subscribe(self._look_for_runs, least=News.work),
+            self._store.subscribe(self._claiming.wake, least=News.claim),
+            self._store.subscribe(self._look_around, least=News.work),
         ]
         only = self._only_run or (LEFT if self._only else "")
         self._runs = RunLoop(self._parts, self.id, idle=self._reason_to_idle, tell=self._tell, only=only)
@@ -178,23 +179,24 @@ class Worker:
         """How many deployments it is performing."""
         return len(self._jobs)
 
-    def _look(self) -> None:
-        for loop in self._loops:
-            loop.wake()
-
-    def _look_for_runs(self) -> None:
+    def _look_around(self) -> None:
+        """For whatever else there is to do. A request alone is for who claims: these would hold it up."""
         for loop in (self._runs, self._planning):
             if loop is not None:
                 loop.look()
+        for each in self._loops:
+            each.wake()
 
     # ------------------------------------------------------------------------------------- claiming
     def _claim(self) -> float:
         """Begin what there is to begin; seconds until there may be more."""
         self._opens_in = SLOW_POLL
         self._pass_on_cancels()
-        if self._may_claim():
-            while self._has_room and (claim := self._next_claim()) is not None:
-                self._begin(claim)
+        while self._has_room and not self._version.has_changed():
+            if (claim := self._next_claim()) is None:
+                break
+            self._begin(claim)
+        self._note_why_idle()  # after the claims, which look at what is published by themselves
         if len(self._jobs) >= self._concurrency:
             # Who comes too late to be resumed now is at least not shown as if somebody worked on it.
             self._store.interrupt_left()
@@ -202,12 +204,11 @@ class Worker:
         self._keep_house()
         return min(SLOW_POLL, self._opens_in, *(() if due is None else (due,)))
 
-    def _may_claim(self) -> bool:
+    def _note_why_idle(self) -> None:
         reason = self._reason_to_idle()
         if reason != self.idle_because:
             self.idle_because = reason
             self._tell("worker_idle" if reason else "worker_claims", {"reason": reason})
-        return not reason
 
     @property
     def _has_room(self) -> bool:
@@ -229,7 +230,12 @@ class Worker:
         closed = self._parts.closed_windows()
         self._opens_in = min(closed.values(), default=SLOW_POLL)
         return self._store.claim(
-            self.id, lease=self._lease, environments=environments, labels=self._labels, closed=closed
+            self.id,
+            lease=self._lease,
+            environments=environments,
+            labels=self._labels,
+            closed=closed,
+            digest=self._parts.configuration.digest,
         )
 
     def _environments(self) -> list[EnvironmentKey]:
@@ -254,8 +260,8 @@ class Worker:
         job = _Job(claim, control, time.monotonic())
         job.thread = threading.Thread(target=self._perform, args=(job,), name=f"deploy-{claim.environment}")
         with self._lock:
+            job.thread.start()  # where it cannot be, the lease must end: what is no job is not renewed
             self._jobs[claim.environment] = job
-        job.thread.start()
 
     def _perform(self, job: _Job) -> None:
         claim = job.claim
@@ -305,6 +311,8 @@ class Worker:
             elif job.claim.environment in self._jobs:
                 job.control.lose()
         self._renewed_at = asked_at
+        if self._registered != self._parts.configuration.digest:
+            self._register()  # with what was reloaded: others see by it who does what one does for all
         self._pass_on_cancels()
         if self._runs is not None:
             self._runs.check_claims()
@@ -332,9 +340,7 @@ class Worker:
         )
 
     def _is_eldest(self) -> bool:
-        """Whether this is the one of all living workers that sweeps. Two for a moment do no harm."""
-        living = [(row["started_at"], row["id"]) for row in whole_workers(self._store)]
-        return not living or min(living)[1] == self.id
+        return is_eldest(self._store, self.id, self._parts.configuration.digest)
 
     def _keep_house(self) -> None:
         if self._planning is None or time.monotonic() - self._last_prune < PRUNE_EVERY:
@@ -352,15 +358,18 @@ class Worker:
         with self._lock:
             return list(self._jobs.values())
 
-    def _info(self) -> Row:
-        return {
+    def _register(self) -> None:
+        digest = self._parts.configuration.digest
+        info = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": fraisier.__version__,
-            "digest": self._parts.configuration.digest,
+            "digest": digest,
             "labels": self._labels,
             **({"only": self._only_run or self._only} if self._planning is None else {}),
         }
+        self._store.register_worker(self.id, info=info)
+        self._registered = digest
 
     def _tell(self, event: str, fields: Row) -> None:
         self._listener(event, {"worker": self.id, **fields})

@@ -62,6 +62,18 @@ def whole_workers(store: Store) -> Sequence[Row]:
     return [row for row in store.live_workers() if not row["info"].get("only")]
 
 
+def is_eldest(store: Store, worker: str, digest: str) -> bool:
+    """Whether a worker is the one that does what one does for all: the eldest whole one that lives and has
+    this configuration. One with another would do nothing, and keep the rest from it.
+
+    Two for a moment do no harm.
+    """
+    living = [
+        (row["started_at"], row["id"]) for row in whole_workers(store) if row["info"].get("digest") == digest
+    ]
+    return bool(living) and min(living)[1] == worker
+
+
 def labels_of(worker: Row) -> Sequence[str]:
     """The labels that a worker registered with; one of an older version has none."""
     labels: Sequence[str] = worker["info"].get("labels", ())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from fraisier.application.control import Control, Reason, Stopped
-from fraisier.application.ports import Claim, Job, Listener, Store
+from fraisier.application.ports import Claim, Job, Listener, Row, Store
 from fraisier.application.stage import Scene
 from fraisier.application.step_output import StepOutput
 from fraisier.domain.errors import (
@@ -33,25 +33,51 @@ class Journal:
         self._control = control
         self._redactor = redactor
         self._listener = listener
-        self.attempt = 0
+        self._attempt = 0
+        self._resolved: str | None = None  # of an attempt that is stored with its first step
         self.is_going_down: Callable[[], bool] = lambda: False
         # Knows more secrets; asked once per host, before anything is done there, because what it asks may be
         # unreachable.
         self.learn: Callable[[str], Sequence[str]] | None = None
         self._learnt: dict[str, frozenset[str]] = {}
         self._lock = threading.Lock()  # hosts are learnt of at the same time
+        self._beginning = threading.Lock()  # and their first steps begin so
 
-    def begin(self, resolved: str) -> None:
-        """A new attempt, with the environment that it works on."""
-        self.attempt = self._store.begin_attempt(self._claim, resolved=resolved)
+    def begin(self, resolved: str, *, with_first_step: bool = False) -> None:
+        """A new attempt, with the environment that it works on.
+
+        `with_first_step`: nothing is done before that, so both become durable together.
+        """
+        if with_first_step:
+            self._resolved = resolved
+        else:
+            self._attempt = self._store.begin_attempt(self._claim, resolved=resolved)
+
+    @property
+    def attempt(self) -> int:
+        """The attempt's number; it is stored now, if it was not yet."""
+        with self._beginning:
+            if self._resolved is not None:
+                self._attempt = self._store.begin_attempt(self._claim, resolved=self._resolved)
+                self._resolved = None
+            return self._attempt
+
+    def _begin_step(self, step: Step, release: str, host: str) -> int:
+        claim = self._claim
+        begun: Row = {"phase": step.phase, "name": step.name, "release": release, "host": host}
+        with self._beginning:
+            if self._resolved is not None:
+                resolved = self._resolved
+                self._attempt, number = self._store.begin_with_step(claim, resolved=resolved, **begun)
+                self._resolved = None
+                return number
+        return self._store.begin_step(claim, self._attempt, **begun)
 
     @contextmanager
     def step(self, step: Step, release: str, stop: threading.Event, *, host: str = "") -> Iterator[Scene]:
         """Journal `step` around its acts, and give them a place to write to; `host` is one of several."""
         claim, name = self._claim, step.name
-        number = self._store.begin_step(
-            claim, self.attempt, phase=step.phase, name=name, release=release, host=host
-        )
+        number = self._begin_step(step, release, host)
         self._tell("step_started", step, **_named(host))
         output = StepOutput(self._redactor, lambda text: self._store.write_output(claim, number, text))
         try:

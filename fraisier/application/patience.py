@@ -12,7 +12,7 @@ from fraisier.application.tools import Tools
 
 
 class Patience:
-    """Belongs to one attempt; `retry_for` is how many seconds a deployment is tried, from its first one."""
+    """Belongs to one attempt; `retry_for` is how many seconds a deployment is tried."""
 
     def __init__(self, claim: Claim, control: Control, tools: Tools, *, retry_for: float) -> None:
         self._claim = claim
@@ -25,14 +25,15 @@ class Patience:
     def lasts(self) -> bool:
         """Whether there may be another attempt.
 
-        By the store's clock. That may have been set back: what has passed at least is the pauses.
+        What counts are the tries and the pauses between them, not the time in which nobody tried: a machine
+        that was off in the meantime, a pause by a person, a clock that was set.
         """
         claim = self._claim
-        paused = sum(map(self._pause_after, range(claim.attempts - claim.interruptions)))
-        tried = 0.0  # the first one
-        if claim.tried_for is not None:
-            tried = claim.tried_for + self._clock.monotonic() - self._began
-        return max(tried, paused) < self._retry_for
+        retried = claim.attempts - claim.interruptions
+        tried = claim.tried_for + sum(map(self._pause_after, range(retried)))
+        if retried:  # else this is the first one
+            tried += self._clock.monotonic() - self._began
+        return tried < self._retry_for
 
     def pause(self) -> float:
         """Seconds until the next attempt."""

@@ -13,7 +13,7 @@ from fraisier.application.ports import Claim, Ending, EnvironmentCodec, Listener
 from fraisier.application.takeover import end_leftovers
 from fraisier.application.tools import Tools
 from fraisier.domain.deployment import Deployment, Status, Trigger
-from fraisier.domain.errors import Cause, FraisierError, StepFailed
+from fraisier.domain.errors import Cause, FraisierError, LivesElsewhere, StepFailed
 from fraisier.domain.fraise import BuildOn, Cutover, Environment, EnvironmentKey
 from fraisier.domain.migration import story_of
 from fraisier.domain.recovery import Course, Resumption, resume
@@ -55,7 +55,7 @@ class RunDeployment:
             return self._cannot_begin(claim, resumption, error, left)
         journal = Journal(self._store, claim, control, redactor, self._listener)
         journal.learn = lambda host: self._secrets(environment.on(host) if host else environment)
-        journal.begin(resolved)
+        journal.begin(resolved, with_first_step=_begins_with_a_step(claim, resumption))
         attempt = self._kind_of(environment, claim)
         return attempt(self._tools, self._store, claim, control, environment, journal)(
             resumption, left or environment
@@ -109,7 +109,7 @@ class RunDeployment:
         try:
             if left is not None:
                 end_leftovers(self._tools, self._store, claim, left)
-        except StepFailed as failure:
+        except (StepFailed, LivesElsewhere) as failure:
             message += f". What the worker that died had started may run on: {failure.message}"
         attempt = self._store.begin_attempt(claim, resolved=claim.resolved)
         ending = Ending(status=status, cause=Cause.preflight, error=message, hint=error.hint)
@@ -122,3 +122,11 @@ class RunDeployment:
         found = self._find(claim.environment)
         self._tools.host(found)  # by its present labels it may live on another machine
         return found
+
+
+def _begins_with_a_step(claim: Claim, resumption: Resumption) -> bool:
+    """Whether nothing is done, on no host, before the first step: what was left is ended before it, and who
+    goes back looks for the release.
+    """
+    returns = claim.deployment.trigger is Trigger.rollback
+    return resumption.course is Course.start_over and not claim.interruptions and not returns

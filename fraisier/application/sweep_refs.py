@@ -55,7 +55,7 @@ class SweepRefs:
         """Ask every repository that is due, one after the other, until `stop` is set.
 
         Raises:
-            StoreUnavailable: the store cannot be asked; what was due stays so.
+            StoreUnavailable: the store cannot be asked, or written; who was not asked is still due.
         """
         interval = configuration.settings.sweep_interval
         if not interval:
@@ -73,8 +73,10 @@ class SweepRefs:
             hurry = any(seen[key] == UNSEEN_TIP for key in published)
             if stop.is_set() or not published or not self._is_due(source, hurry=hurry):
                 continue
-            self._ask(source, published, seen, stop)
-            self._plan(source, interval)
+            try:
+                self._ask(source, published, seen, stop)
+            finally:  # also where what was found cannot be stored: nobody is asked all the time
+                self._plan(source, interval)
 
     @property
     def due_in(self) -> float:

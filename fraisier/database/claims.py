@@ -38,8 +38,8 @@ def claim_of(
     """The claim on a deployment whose environment was just taken.
 
     `row` has the deployment's columns, and the environment's token (as it was before), current_release,
-    current_commit, current_deployment and quarantine; `attempts` (number, resolved, started_at, outcome) and
-    `steps` are its journal so far, oldest first.
+    current_commit, current_deployment and quarantine; `attempts` (number, resolved, started_at, ended_at,
+    outcome) and `steps` are its journal so far, oldest first.
     """
     retried = [each["number"] for each in attempts if each["outcome"] == "retry"]
     tx.tell(News.claim)  # followers see it running, and other workers wait for this lease from now on
@@ -57,8 +57,12 @@ def claim_of(
         attempts=len(attempts),
         interruptions=len(attempts) - len(retried),
         quarantined=_quarantined(row["quarantine"]),
-        tried_for=tx.now - unix(attempts[0]["started_at"]) if attempts else None,
+        tried_for=sum(_took(each) for each in attempts if each["outcome"] == "retry"),
     )
+
+
+def _took(attempt: Mapping[str, Any]) -> float:
+    return max(0.0, unix(attempt["ended_at"]) - unix(attempt["started_at"]))
 
 
 def _quarantined(document: str) -> frozenset[str]:

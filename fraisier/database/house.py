@@ -19,6 +19,10 @@ SIGN_OF_LIFE = 15.0  # seconds that a worker counts as alive after it registered
 
 _INSTALLATION = "SELECT id FROM tb_installation"
 _DIGEST = "SELECT digest FROM tb_installation"
+# Whoever works by another configuration than the published one claims nothing ('' = whatever is published).
+CONFIGURED_ALIKE = """
+       (CAST(:digest AS text) = '' OR (SELECT digest FROM tb_installation) IN ('', :digest))
+"""
 _PUBLISHED = "UPDATE tb_installation SET digest = ?, published_at = ?"
 
 _HIDE_FRAISES = "UPDATE tb_fraises SET published = FALSE WHERE published"

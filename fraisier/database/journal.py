@@ -45,7 +45,6 @@ INSERT INTO tb_deployment_attempts (deployment, number, worker, token, resolved,
 VALUES (:deployment,
         (SELECT coalesce(max(number), 0) + 1 FROM tb_deployment_attempts WHERE deployment = :deployment),
         :worker, :token, :resolved, :now)
-RETURNING number
 """
 _END_ATTEMPT = """
 UPDATE tb_deployment_attempts SET ended_at = ?, outcome = ?, error = ? WHERE deployment = ? AND number = ?
@@ -58,6 +57,13 @@ _SEE_TIP = "UPDATE tb_environments SET seen_tip = ? WHERE fraise = ? AND name = 
 _BEGIN_STEP = """
 INSERT INTO tb_deployment_steps (deployment, attempt, phase, step, host, state, release, started_at)
 VALUES (?, ?, ?, ?, ?, 'running', ?, ?) RETURNING pk
+"""
+# The attempt's number is not known yet: both go to the server together.
+_FIRST_STEP = """
+INSERT INTO tb_deployment_steps (deployment, attempt, phase, step, host, state, release, started_at)
+VALUES (:deployment, (SELECT max(number) FROM tb_deployment_attempts WHERE deployment = :deployment),
+        :phase, :step, :host, 'running', :release, :now)
+RETURNING attempt, pk
 """
 _STEP = "SELECT state, started_at FROM tb_deployment_steps WHERE pk = ? AND deployment = ?"
 _END_STEP = """
@@ -88,10 +94,12 @@ SELECT current_release, current_deployment, quarantine FROM tb_environments WHER
 _DEPLOYED = "UPDATE tb_environments SET last_deployed_at = ? WHERE fraise = ? AND name = ?"
 _QUARANTINE = "UPDATE tb_environments SET quarantine = ? WHERE fraise = ? AND name = ?"
 
-# Of an environment's pending deployments, the newest one.
+# Of an environment's pending deployments the newest one, if it was asked for after this one.
 _NEWEST_PENDING = """
 SELECT d.id FROM tb_deployments d
- WHERE d.fraise = ? AND d.environment = ? AND d.status = 'pending' ORDER BY d.pk DESC LIMIT 1
+ WHERE d.fraise = ? AND d.environment = ? AND d.status = 'pending'
+   AND d.pk > (SELECT o.pk FROM tb_deployments o WHERE o.id = ?)
+ ORDER BY d.pk DESC LIMIT 1
 """
 
 
@@ -100,10 +108,28 @@ SELECT d.id FROM tb_deployments d
 
 def begin_attempt(tx: Transaction, claim: Claim, resolved: str) -> int:
     """A new attempt; returns its number. What an earlier one left running is `interrupted`."""
-    deployment = claim.deployment.id
-    _interrupt(tx, deployment)
-    begun = {"worker": claim.worker, "token": claim.token, "resolved": resolved, "now": tx.stamp}
-    return int(tx.execute(_BEGIN_ATTEMPT, {"deployment": deployment, **begun}).fetchone()[0])
+    begun = _begun(tx, claim, resolved)
+    return int(tx.execute(f"{_BEGIN_ATTEMPT} RETURNING number", begun).fetchone()[0])
+
+
+def begin_with_step(
+    tx: Transaction, claim: Claim, resolved: str, *, phase: Phase, name: StepName, release: str, host: str
+) -> tuple[int, int]:
+    """A new attempt with its first step; returns the attempt's number and the step's id."""
+    begun = _begun(tx, claim, resolved)
+    tx.later(_BEGIN_ATTEMPT, begun)
+    step = {"phase": phase.value, "step": name.value, "host": host, "release": release}
+    here = {"deployment": claim.deployment.id, "now": begun["now"]}
+    attempt, pk = tx.execute(_FIRST_STEP, {**here, **step}).fetchone()
+    tx.tell(News.step)
+    return int(attempt), int(pk)
+
+
+def _begun(tx: Transaction, claim: Claim, resolved: str) -> dict[str, Any]:
+    """What `_BEGIN_ATTEMPT` is given, when what was left running is interrupted."""
+    _interrupt(tx, claim.deployment.id)
+    by = {"deployment": claim.deployment.id, "worker": claim.worker, "token": claim.token}
+    return {**by, "resolved": resolved, "now": tx.stamp}
 
 
 def interrupt_left(tx: Transaction, left: Sequence[DatabaseRow]) -> int:
@@ -298,5 +324,5 @@ def _newer(tx: Transaction, claim: Claim, deployment: Deployment) -> str:
     """A newer deployment that waits and takes the place of this one; '' where none does."""
     if deployment.trigger not in REPLACEABLE:
         return ""
-    row = tx.row(_NEWEST_PENDING, _place(claim))
+    row = tx.row(_NEWEST_PENDING, (*_place(claim), deployment.id))
     return row["id"] if row else ""

@@ -19,6 +19,7 @@ import orjson
 
 from fraisier.application.ports import Claim
 from fraisier.database.claims import claim_of, held_by, never_published, raise_token_over
+from fraisier.database.house import CONFIGURED_ALIKE
 from fraisier.database.postgresql_transaction import PostgresqlTransaction
 from fraisier.database.transaction import Connection, as_json, environments_as_json
 from fraisier.domain.fraise import EnvironmentKey
@@ -44,9 +45,16 @@ _FREE_AND_DUE = f"""
                OR (d.force OR d.trigger = 'rollback' OR NOT e.published
                    OR NOT e.paused AND (e.fraise, e.name) NOT IN (
                           SELECT k->>0, k->>1 FROM jsonb_array_elements(CAST(:closed AS jsonb)) k))
-                  AND (d.not_before IS NULL OR d.not_before <= clock_timestamp()))
+                  AND (d.not_before IS NULL OR d.not_before <= clock_timestamp())
+                  -- What waits for its next try would undo what overtook it.
+                  AND (d.force OR d.trigger = 'rollback'
+                       OR NOT EXISTS (SELECT 1 FROM tb_deployments o
+                                       WHERE o.fraise = e.fraise AND o.environment = e.name
+                                         AND o.status = 'pending' AND o.pk < d.pk
+                                         AND o.not_before > clock_timestamp())))
         ORDER BY d.status = 'running' DESC, d.trigger = 'rollback' DESC, d.pk LIMIT 1) d
  WHERE {_FREE}
+   AND {CONFIGURED_ALIKE}
    AND CASE WHEN d.status = 'running' AND e.bound_labels <> '[]' THEN e.bound_labels <@ CAST(:labels AS jsonb)
             WHEN e.labels = '[]' THEN CAST(:labels AS jsonb) = '[]'
             ELSE e.labels <@ CAST(:labels AS jsonb) END
@@ -69,7 +77,8 @@ _HEAD = f"""
 SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, e.quarantine,
        (SELECT coalesce(json_agg(json_build_object(
                    'number', a.number, 'resolved', a.resolved, 'outcome', a.outcome,
-                   'started_at', fn_iso(a.started_at)) ORDER BY a.number), '[]')
+                   'started_at', fn_iso(a.started_at), 'ended_at', fn_iso(a.ended_at))
+                   ORDER BY a.number), '[]')
           FROM tb_deployment_attempts a WHERE a.deployment = d.id) AS attempts,
        (SELECT coalesce(json_agg(json_build_object(
                    'pk', s.pk, 'attempt', s.attempt, 'phase', s.phase, 'step', s.step, 'state', s.state,
@@ -164,6 +173,7 @@ class Look:
     environments: Collection[EnvironmentKey]
     labels: Collection[str]
     closed: Collection[EnvironmentKey]
+    digest: str  # of its configuration
 
     def values(self) -> dict[str, str]:
         """Of the statements."""
@@ -171,6 +181,7 @@ class Look:
             "keys": environments_as_json(self.environments),
             "labels": as_json(self.labels),
             "closed": environments_as_json(self.closed),
+            "digest": self.digest,
         }
 
 

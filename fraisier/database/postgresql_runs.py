@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from fraisier.application.ports import RunClaim
+from fraisier.database.house import CONFIGURED_ALIKE
 from fraisier.database.postgresql_transaction import PostgresqlTransaction
 from fraisier.database.run_claims import take
 from fraisier.database.transaction import Connection, as_json, environments_as_json
@@ -17,10 +18,11 @@ _MOST_LOOKS = 5  # at environments of which another worker has just taken what w
 # wait for longer. What was asked for in an environment that the configuration no longer has is claimed too:
 # somebody has to end it. Labels: `domain.labels.may_take`. Who was silent for so long that the others
 # take it for dead would lose at once what it takes now.
-_DUE = """
+_DUE = f"""
   FROM tb_runs r
   JOIN tb_environments e ON e.fraise = r.fraise AND e.name = r.environment
  WHERE r.status IN ('pending', 'running')
+   AND {CONFIGURED_ALIKE}
    AND EXISTS (SELECT 1 FROM tb_workers w WHERE w.id = :worker AND w.alive_until > clock_timestamp())
    AND (NOT e.published
         OR (e.fraise, e.name) IN (SELECT k->>0, k->>1 FROM jsonb_array_elements(CAST(:keys AS jsonb)) k))
@@ -53,7 +55,7 @@ _DUE = """
                                                AND o.environment = r.environment
                                                AND (o.job = r.job OR o.kind IN ('backup', 'restore')
                                                     AND r.kind IN ('backup', 'restore')))))
-"""
+"""  # noqa: S608 - a text of this file
 _ORDER = "ORDER BY r.status = 'running' DESC, r.pk LIMIT 1"
 _IS_ANY_DUE = f"SELECT EXISTS (SELECT 1 {_DUE})"
 
@@ -90,6 +92,7 @@ class RunLook:
     labels: Collection[str]
     only: str
     performing: Collection[str] | None  # by itself; None: nothing of its own is left
+    digest: str  # of its configuration
 
     def values(self) -> dict[str, str | None]:
         """Of the statements."""
@@ -98,6 +101,7 @@ class RunLook:
             "keys": environments_as_json(self.environments),
             "labels": as_json(self.labels),
             "only": self.only,
+            "digest": self.digest,
             "own": None if self.performing is None else self.worker,
             "performing": as_json(self.performing or ()),
         }

@@ -60,8 +60,26 @@ def open_sqlite(
 
 
 def open_store(settings: Settings, *, readonly: bool) -> SqliteStore:
-    """The store that the configuration names; raises what `open_sqlite` raises."""
+    """The store that the configuration names; raises what `open_sqlite` raises.
+
+    Who only reads makes no database: made as root, before Fraisier's own user is there, it would be root's.
+    """
+    if readonly and _is_missing(path_of(settings.database_url)):
+        from fraisier.database.nothing_yet import NothingYet  # rare, and slow to import
+
+        return NothingYet()
     return open_sqlite(settings.database_url, state_folder=settings.state_folder, readonly=readonly)
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there surely is no such file; one that is out of reach is for whoever opens it to report."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def bring_up_to_date(path: Path, *, thorough: bool) -> list[int]:
@@ -136,9 +154,10 @@ class SqliteStore(SqlStore):
         environments: Collection[EnvironmentKey],
         labels: Collection[str] = (),
         closed: Collection[EnvironmentKey] = (),
+        digest: str = "",
     ) -> Claim | None:
         """The next deployment that may be performed, or None."""
-        look = sqlite_queue.Look(environments, labels, closed, self._locks.is_dead)
+        look = sqlite_queue.Look(environments, labels, closed, digest, self._locks.is_dead)
         with self._readers.lend() as connection:
             if not sqlite_queue.is_anything_due(connection, self._clocks, look):
                 return None
@@ -184,9 +203,11 @@ class SqliteStore(SqlStore):
         labels: Collection[str] = (),
         only: str = "",
         performing: Collection[str] | None = None,
+        digest: str = "",
     ) -> RunClaim | None:
         """The oldest run that may begin now, or that a dead worker left."""
-        look = sqlite_runs.RunLook(worker, environments, labels, only, performing, self._locks.is_dead)
+        is_dead = self._locks.is_dead
+        look = sqlite_runs.RunLook(worker, environments, labels, only, performing, digest, is_dead)
         with self._readers.lend() as connection:
             if not sqlite_runs.is_any_run_due(connection, self._clocks, look):
                 return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fraisier.application.ports import Claim
 from fraisier.database.claims import claim_of, held_by, never_published, raise_token_over
 from fraisier.database.clocks import Clocks
+from fraisier.database.house import CONFIGURED_ALIKE
 from fraisier.database.sqlite_transaction import SqliteTransaction
 from fraisier.database.transaction import Values, as_json, environments_as_json
 from fraisier.domain.fraise import EnvironmentKey
@@ -36,6 +37,7 @@ SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, 
   CROSS JOIN tb_deployments d ON d.fraise = e.fraise AND d.environment = e.name
                              AND d.status IN ('running', 'pending')
  WHERE {_FREE}
+   AND {CONFIGURED_ALIKE}
    AND (d.status = 'running'
         OR (d.force OR d.trigger = 'rollback' OR NOT e.published
             OR NOT e.paused AND NOT EXISTS (SELECT 1 FROM json_each(:closed)
@@ -44,7 +46,12 @@ SELECT d.*, e.token, e.current_release, e.current_commit, e.current_deployment, 
            -- Also where the labels keep us from going on with what runs, nothing else begins.
            AND NOT EXISTS (SELECT 1 FROM tb_deployments r
                             WHERE r.fraise = e.fraise AND r.environment = e.name AND r.status = 'running')
-           AND (d.retry_at IS NULL OR d.retry_boot <> :boot OR d.retry_at <= :boottime))
+           AND (d.retry_at IS NULL OR d.retry_boot <> :boot OR d.retry_at <= :boottime)
+           -- What waits for its next try would undo what overtook it.
+           AND (d.force OR d.trigger = 'rollback'
+                OR NOT EXISTS (SELECT 1 FROM tb_deployments o
+                                WHERE o.fraise = e.fraise AND o.environment = e.name AND o.status = 'pending'
+                                  AND o.pk < d.pk AND o.retry_boot = :boot AND o.retry_at > :boottime)))
    AND CASE WHEN d.status = 'running' AND e.bound_labels <> '[]'
             THEN NOT EXISTS (SELECT 1 FROM json_each(e.bound_labels)
                               WHERE value NOT IN (SELECT value FROM json_each(:labels)))
@@ -72,7 +79,8 @@ UPDATE tb_environments
 """
 
 _ATTEMPTS = """
-SELECT number, resolved, started_at, outcome FROM tb_deployment_attempts WHERE deployment = ? ORDER BY number
+SELECT number, resolved, started_at, ended_at, outcome
+  FROM tb_deployment_attempts WHERE deployment = ? ORDER BY number
 """
 _JOURNAL = "SELECT * FROM tb_deployment_steps WHERE deployment = ? ORDER BY pk"
 
@@ -120,6 +128,7 @@ class Look:
     environments: Collection[EnvironmentKey]
     labels: Collection[str]
     closed: Collection[EnvironmentKey]
+    digest: str  # of its configuration
     is_dead: IsDead
 
     def values(self, clocks: Clocks, holders: Sequence[str]) -> Values:
@@ -128,6 +137,7 @@ class Look:
             "keys": environments_as_json(self.environments),
             "labels": as_json(self.labels),
             "closed": environments_as_json(self.closed),
+            "digest": self.digest,
             "boot": clocks.boot_id,
             "boottime": clocks.boottime(),
             "dead": as_json([worker for worker in holders if self.is_dead(worker)]),

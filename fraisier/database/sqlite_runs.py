@@ -9,6 +9,7 @@ from typing import Any
 
 from fraisier.application.ports import RunClaim
 from fraisier.database.clocks import Clocks, iso, unix
+from fraisier.database.house import CONFIGURED_ALIKE
 from fraisier.database.run_claims import take
 from fraisier.database.sqlite_transaction import SqliteTransaction
 from fraisier.database.transaction import as_json, environments_as_json
@@ -29,12 +30,13 @@ SELECT DISTINCT r.worker,
 # somebody has to end it. What is backed up while a restore replaces it is neither the one nor the other, and
 # would let good ones go: there is one of both at a time. Labels: `domain.labels.may_take`. Who was silent for
 # so long that the others take it for dead would lose at once what it takes now.
-_NEXT = """
+_NEXT = f"""
 SELECT r.*, e.run_token, e.current_release, e.current_commit, e.labels AS place_labels,
        coalesce(json_extract(e.document, '$.hosts[0]'), '') AS first_host
   FROM tb_runs r
  CROSS JOIN tb_environments e ON e.fraise = r.fraise AND e.name = r.environment
  WHERE r.status IN ('pending', 'running')
+   AND {CONFIGURED_ALIKE}
    AND EXISTS (SELECT 1 FROM tb_workers w
                 WHERE w.id = :worker AND w.boot = :boot AND w.alive_until > :boottime)
    AND (NOT e.published
@@ -67,7 +69,7 @@ SELECT r.*, e.run_token, e.current_release, e.current_commit, e.labels AS place_
                                                     AND r.kind IN ('backup', 'restore')))))
  ORDER BY r.status = 'running' DESC, r.pk
  LIMIT 1
-"""
+"""  # noqa: S608 - a text of this file
 _NEXT_DUE = """
 SELECT min(not_before) FROM tb_runs
  WHERE status IN ('pending', 'running') AND status = 'pending' AND not_before > :now AND requested_at <= :now
@@ -88,6 +90,7 @@ class RunLook:
     labels: Collection[str]
     only: str
     performing: Collection[str] | None  # by itself; None: nothing of its own is left
+    digest: str  # of its configuration
     is_dead: Callable[[str], bool]
 
 
@@ -103,6 +106,7 @@ def _values(
         "keys": environments_as_json(look.environments),
         "labels": as_json(look.labels),
         "only": look.only,
+        "digest": look.digest,
         "dead": as_json(dead),
         "own": None if look.performing is None else look.worker,
         "performing": as_json(look.performing or ()),

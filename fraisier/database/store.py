@@ -136,6 +136,14 @@ class SqlStore(SqlRuns, BackupVerbs):
         number: int = self._held(claim, lambda tx: journal.begin_attempt(tx, claim, resolved))
         return number
 
+    def begin_with_step(
+        self, claim: Claim, *, resolved: str, phase: Phase, name: StepName, release: str, host: str = ""
+    ) -> tuple[int, int]:
+        """A new attempt and its first step; returns the attempt's number and the step's id."""
+        begin = partial(journal.begin_with_step, phase=phase, name=name, release=release, host=host)
+        begun: tuple[int, int] = self._held(claim, lambda tx: begin(tx, claim, resolved))
+        return begun
+
     def next_release_number(self, claim: Claim) -> int:
         """A number that no release of the environment had."""
         number: int = self._held(claim, lambda tx: journal.next_release_number(tx, claim))

@@ -109,9 +109,9 @@ fraises:
         return "".join(text for _, text in self.fraisier.store.run_output(run))
 
     # -- what is kept
-    def kept(self, destination: str = "disk") -> list[str]:
+    def kept(self, destination: str = "disk") -> set[str]:
         folder = self.folder / destination / "dumps" / "production"
-        return sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
+        return {each.name for each in folder.iterdir() if not each.name.startswith(".")}
 
     def file(self, name: str, file: str, destination: str = "disk") -> Path:
         return self.folder / destination / "dumps" / "production" / name / file
@@ -157,7 +157,7 @@ def vault(open_path: Path, postgresql_server: PostgresqlServer, postgresql_url: 
 
 def test_backups_are_made_tried_and_pruned(vault: Vault) -> None:
     names = [vault.backup() for _ in range(4)]
-    assert vault.kept("disk") == vault.kept("vault") == names[1:]
+    assert vault.kept("disk") == vault.kept("vault") == set(names[1:])
     assert {each.name for each in vault.file(names[-1], "x").parent.iterdir()} == {
         *("manifest.json", "shop.dump", "shop.dump.roles.sql", "uploads.tar.packed", "visits.sqlite"),
     }
@@ -198,7 +198,7 @@ def test_each_fault_is_found_within_one_cycle_and_retention_never_eats_a_good_on
     assert row["status"] == "failed" or good in vault.kept("disk")
     newest = vault.backup()
     vault.run("prune", damaged="yes")
-    assert vault.kept("disk") == [good, newest]
+    assert vault.kept("disk") == {good, newest}
     assert vault.run("verify")["status"] == "success"
     assert "backup" not in vault.alerts()
     until("the heartbeat to end its own", lambda: not vault.alerts(), 60.0)
@@ -242,7 +242,7 @@ def test_a_full_staging_disk_leaves_everything_as_it_was(vault: Vault) -> None:
         row = vault.run("main")
         assert (row["status"], row["cause"]) == ("failed", "disk"), row
         assert [each for each in (vault.folder / "small").rglob("*") if each.is_file()] == []
-    assert vault.kept("disk") == vault.kept("vault") == [first]
+    assert vault.kept("disk") == vault.kept("vault") == {first}
 
 
 def test_a_disk_that_is_not_mounted_has_not_lost_its_backups(vault: Vault) -> None:
@@ -264,7 +264,7 @@ def test_a_password_that_is_no_longer_right_is_told_and_nothing_goes(vault: Vaul
     row = vault.run("main")
     assert row["status"] == "failed"
     assert "cannot back up shop" in row["error_message"]
-    assert vault.kept("disk") == [first]
+    assert vault.kept("disk") == {first}
     row = vault.run("verify")
     assert row["status"] == "failed"
     copies = {copy.name: copy for copy in vault.fraisier.store.copies(KEY)}

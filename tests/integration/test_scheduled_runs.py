@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +41,20 @@ def test_runs_begin_when_they_are_due_through_a_restart_and_each_time_once(site:
     rows = site.fraisier.store.runs(status="success", limit=1000)
     assert {row["trigger"] for row in rows} == {"scheduled"}
     assert all(row["due"] <= row["started_at"] for row in rows)
+
+
+def test_schedules_are_kept_after_the_configuration_was_reloaded(site: Pipeline) -> None:
+    with site.working():
+        site.load("echo done")
+        until("a run", lambda: dues(site, "success"), 60.0)
+    with serving(site) as outside:
+        outside.start()
+        digest = site.fraisier.store.published_digest()
+        site.config.write_text(site.config.read_text().replace("./load.sh", "././load.sh"))
+        os.kill(outside.pid, signal.SIGHUP)
+        until("the new digest", lambda: site.fraisier.store.published_digest() != digest)
+        before = len(dues(site))
+        until("three more", lambda: len(dues(site, "success")) >= before + 3, 30.0)
 
 
 def test_a_run_that_fails_is_an_alert_until_the_next_good_one(site: Pipeline) -> None:

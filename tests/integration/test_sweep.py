@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fraisier import wiring
+from tests.integration.outside import serving
 from tests.integration.site import KEY, Site, until
 
 
@@ -79,3 +80,14 @@ def test_a_repository_that_cannot_be_reached_is_told_of_and_asked_again(site):
         shutil.move(aside, bare)
         site.push({"VERSION": "one"})
         live(site, "one")
+
+
+def test_an_eldest_worker_with_an_old_configuration_keeps_nobody_from_sweeping(site):
+    with site.working() as eldest, serving(site, command=("worker",)) as younger:
+        site.push({"VERSION": "one"})
+        live(site, "one")
+        site.write_config('build: ["true"]')
+        younger.start(ready=False)
+        until("the eldest to step back", lambda: eldest.idle_because)
+        commit = site.push({"VERSION": "two"})
+        assert live(site, "two")["commit"] == commit

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -159,6 +160,34 @@ def test_a_worker_that_sees_another_version_of_itself_stops_claiming(tmp_path):
         serve.start(env={"PYTHONPATH": str(copy)})
         assert all_ended(site)[-1]["status"] == "success"
         assert site.version == "two"
+
+
+# ----------------------------------------------------------------------------------------- what runs short
+
+
+def test_a_deployment_whose_thread_cannot_be_started_is_taken_again(tmp_path, monkeypatch):
+    start, refused = threading.Thread.start, []
+
+    def short_of_threads(thread):
+        if thread.name.startswith("deploy-") and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with a_site(tmp_path) as site:
+        site.push({"VERSION": "one"})
+        monkeypatch.setattr(threading.Thread, "start", short_of_threads)
+        with site.working():
+            assert site.deploy()["status"] == "success"
+        assert refused
+
+
+def test_a_log_on_a_full_disk_holds_up_neither_pushes_nor_deployments(tmp_path):
+    with a_site(tmp_path) as site, serving(site) as serve:
+        serve.log = Path("/dev/full")
+        serve.start()
+        delivered(serve, site, "one")
+        assert [row["status"] for row in all_ended(site)] == ["success"]
 
 
 # ------------------------------------------------------------------------------------------------- signals

@@ -360,6 +360,12 @@ class RunContract(_WithWorkers):
         assert take(store, "w2", labels=()) is None, "its folder is where the label is"
         assert taken(store, "w2", labels=("gpu",)).id == claim.id
 
+    def test_no_run_is_taken_by_another_configuration_than_the_published_one(self, store: Store) -> None:
+        row = asked(store)
+        store.publish([factories.fraise()], digest="d2", documents={})
+        assert take(store, digest="d1") is None
+        assert taken(store, digest="d2").id == row["id"]
+
     def test_what_waits_in_an_environment_that_is_gone_comes_to_somebody(self, store: Store) -> None:
         row = asked(store, environment=STAGING)
         store.publish([factories.fraise()], digest="d2", documents={})

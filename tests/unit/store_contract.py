@@ -253,6 +253,10 @@ class RequestingContract:
         assert work.wait(PATIENCE)
         quiet()
         assert not runs.is_set()  # a deployment that may begin is nothing to do for who performs runs
+        store.request(wish(SHA_C, trigger=Trigger.manual, environment=STAGING, tip=""))
+        assert runs.wait(PATIENCE)  # after a person's decision whoever sweeps is to look
+        quiet()
+        runs.clear()
         finished(store, claim)
         assert work.wait(PATIENCE)
         assert runs.wait(PATIENCE)
@@ -339,6 +343,17 @@ class ClaimContract:
     def test_only_the_environments_asked_for_are_claimed(self, store: Store) -> None:
         store.request(wish())
         assert store.claim("w1", lease=LEASE, environments=(STAGING,)) is None
+
+    def test_nothing_is_claimed_by_another_configuration_than_the_published_one(self, store: Store) -> None:
+        store.request(wish())
+        assert store.claim("w1", lease=LEASE, environments=[KEY], digest="digest-0") is None
+        assert store.token(KEY) == 0
+        claim = store.claim("w1", lease=LEASE, environments=[KEY], digest="digest-1")
+        assert claim is not None
+        store.hand_back(claim)
+        store.publish(published(), digest="digest-2", documents={})
+        assert store.claim("w1", lease=LEASE, environments=[KEY], digest="digest-1") is None
+        assert store.claim("w1", lease=LEASE, environments=[KEY]) is not None, "who names none may"
 
     def test_the_oldest_goes_first_and_a_rollback_before_all(self, store: Store) -> None:
         store.request(wish(SHA_A, trigger=Trigger.manual))
@@ -432,6 +447,17 @@ class ClaimContract:
         again = claimed(store)
         assert (again.attempts, again.deployment.started_at) == (1, claim.deployment.started_at)
 
+    def test_time_in_which_nobody_tried_is_not_counted_as_tried(self, store: Store, advance: Advance) -> None:
+        first = self._retried(store, wish(SHA_A))
+        advance(36_000)
+        again = claimed(store)
+        assert again.deployment.id == first.deployment.id
+        store.begin_attempt(again, resolved="{}")
+        advance(36_000)  # and its worker had died
+        last = claimed(store)
+        assert (last.attempts, last.interruptions) == (2, 1)
+        assert last.tried_for < PATIENCE
+
     def test_a_newer_push_supersedes_a_deployment_that_waits_for_its_retry(self, store: Store) -> None:
         store.request(wish(SHA_A))
         claim = claimed(store)
@@ -447,6 +473,44 @@ class ClaimContract:
         ended = store.retry_later(claim, attempt, delay=60, cause=Cause.network, error="cannot fetch")
         assert ended.status is Status.superseded
         assert claimed(store).deployment.commit == SHA_B
+
+    def test_a_later_wish_does_not_overtake_what_waits_for_its_next_try(
+        self, store: Store, advance: Advance
+    ) -> None:
+        first = self._retried(store, wish(SHA_A, trigger=Trigger.manual))
+        pushed = store.request(wish(SHA_B)).deployment
+        assert pushed is not None
+        assert store.claim("w1", lease=LEASE, environments=(KEY,)) is None, "or the older one would win"
+        advance(61)
+        again = claimed(store)
+        assert again.deployment.id == first.deployment.id
+        finished(store, again)
+        assert claimed(store).deployment.id == pushed.id
+
+    def test_the_way_back_and_who_insists_do_overtake_it(self, store: Store) -> None:
+        self._retried(store, wish(SHA_A, trigger=Trigger.manual))
+        insists = wish(SHA_B, trigger=Trigger.manual, force=True)
+        for overtaking in (wish(SHA_C, trigger=Trigger.rollback, release="0-c"), insists):
+            asked = store.request(overtaking).deployment
+            claim = claimed(store)
+            assert asked is not None
+            assert claim.deployment.id == asked.id
+            finished(store, claim)
+
+    def test_a_retry_does_not_give_way_to_an_older_wish(self, store: Store) -> None:
+        self._retried(store, wish(SHA_A, trigger=Trigger.manual))
+        ended = self._retried(store, wish(SHA_B, trigger=Trigger.api, force=True))
+        assert status_of(store, ended.deployment.id) == "pending"
+
+    @staticmethod
+    def _retried(store: Store, wanted: Wish) -> Claim:
+        asked = store.request(wanted).deployment
+        claim = claimed(store)
+        assert asked is not None
+        assert claim.deployment.id == asked.id
+        attempt = store.begin_attempt(claim, resolved="{}")
+        store.retry_later(claim, attempt, delay=60, cause=Cause.network, error="cannot fetch")
+        return claim
 
     def test_a_retry_of_what_was_cancelled_ends_it(self, store: Store) -> None:
         store.request(wish())
@@ -568,6 +632,23 @@ class JournalContract:
         assert (row["cause"], row["hint"], row["error"]) == ("network", "See the network", "cannot fetch")
         with pytest.raises(Conflict):
             store.end_step(claim, step, state=StepState.success, tail="")
+
+    def test_an_attempt_can_begin_together_with_its_first_step(self, store: Store, advance: Advance) -> None:
+        store.request(wish())
+        old = claimed(store)
+        first = {"phase": Phase.deploy, "name": StepName.preflight, "release": "1-a"}
+        attempt, step = store.begin_with_step(old, resolved="as it is", **first)
+        (row,) = store.steps(old.deployment.id)
+        assert (row["id"], row["attempt"], row["step"], row["host"]) == (step, attempt, "preflight", "")
+        assert (attempt, row["state"], row["phase"], row["release"]) == (1, "running", "deploy", "1-a")
+        assert store.resolved(old.deployment.id) == "as it is"
+        advance(LEASE + 1)
+        claim = claimed(store, "w2")
+        with pytest.raises(TokenOutdated):
+            store.begin_with_step(old, resolved="too late", **first)
+        assert store.begin_with_step(claim, resolved="again", **first)[0] == 2
+        assert [row["state"] for row in store.steps(old.deployment.id)] == ["interrupted", "running"]
+        assert store.resolved(old.deployment.id) == "again"
 
     def test_another_try_closes_what_was_left_before_it_too(self, store: Store, advance: Advance) -> None:
         store.request(wish())

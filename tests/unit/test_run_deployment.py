@@ -26,6 +26,7 @@ from fraisier.domain.fraise import (
     HealthCheck,
     TargetSpec,
 )
+from fraisier.domain.plan import StepName
 from fraisier.domain.secret import MASK, Secret
 from fraisier.migrations.command import CommandMigrations
 from fraisier.wiring import SystemClock
@@ -166,6 +167,25 @@ def test_a_commit_becomes_the_running_release(world):
     assert (row["current_commit"], row["current_release"]) == (SHA_A, world.current)
 
 
+def test_an_attempt_is_stored_with_its_first_step(world):
+    stored = []
+    world.store.begin_attempt = lambda *_, **__: pytest.fail("this is a commit more before it begins")
+    together = world.store.begin_with_step
+    world.store.begin_with_step = lambda *a, **k: stored.append(k["name"]) or together(*a, **k)
+    ended = world.deploy(SHA_A)
+    assert stored == [StepName.preflight]
+    assert [step["attempt"] for step in world.store.steps(ended.id)] == [1] * len(world.steps(ended.id))
+
+
+def test_an_attempt_that_fails_before_its_first_step_is_stored_all_the_same(world):
+    asked = world.wish(SHA_A)
+    control = Control()
+    control.cancel("alice")
+    assert world.run(world.claim(), control).status is Status.cancelled
+    assert world.store.deployment(asked)["attempts"] == 1
+    assert world.steps(asked) == []
+
+
 def test_every_step_is_journaled_in_order(world):
     ended = world.deploy(SHA_A)
     assert world.steps(ended.id) == [
@@ -297,7 +317,7 @@ def test_a_clock_that_is_set_back_makes_nobody_try_for_ever(world):
     world.retries = Retries(first=0.0)
     world.deploy(SHA_A)
     world.retries = Retries()
-    claim = replace(world.claim(), tried_for=-86400.0, attempts=6)  # whose pauses were 2, 4, 8, 16, 32, 60 s
+    claim = replace(world.claim(), attempts=6)  # whose pauses were 2, 4, 8, 16, 32, 60 s
     assert world.run(claim, Control()).status is Status.failed
 
 
@@ -486,6 +506,18 @@ def test_a_dead_workers_build_is_ended_although_its_environment_is_gone(world):
     ended = world.running_with(gone)(world.claim(), Control())
     assert (ended.id, ended.status, ended.cause) == (deployment, Status.failed, Cause.preflight)
     assert not world.host.scopes
+
+
+def test_a_deployment_ends_although_its_environment_is_gone_and_what_died_was_on_another_machine(world):
+    deployment = die_in_build(world)
+    resolved = world.codec.dump(replace(world.environment, labels=("web9",)))
+
+    def gone(key):
+        raise NotFound(f"no environment {key}")
+
+    ended = world.running_with(gone)(replace(world.claim(), resolved=resolved), Control())
+    assert (ended.id, ended.status) == (deployment, Status.failed)
+    assert "web9" in ended.error_message
 
 
 def test_a_dead_workers_build_is_ended_where_it_ran_although_the_path_has_changed(world):

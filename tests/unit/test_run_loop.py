@@ -41,7 +41,7 @@ def test_a_run_that_is_claimed_as_the_worker_stops_is_told_to_end_and_waited_for
         ended.append(control.stop.wait(60))
 
     settings = SimpleNamespace(run_concurrency=1, labels=())
-    configuration = SimpleNamespace(settings=settings, environments={KEY: None})
+    configuration = SimpleNamespace(settings=settings, environments={KEY: None}, digest="d")
     parts = SimpleNamespace(store=store, configuration=configuration, perform_run=perform_run)
     loop = RunLoop(parts, "w", idle=lambda: "", tell=lambda *_: None)
     loop.start()

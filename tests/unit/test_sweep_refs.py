@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from threading import Event
 from typing import Any
@@ -14,7 +15,7 @@ from fraisier.application.ports import Configuration, Settings
 from fraisier.application.sweep_refs import SweepRefs
 from fraisier.database.sqlite import open_sqlite
 from fraisier.domain.deployment import Trigger, Wish
-from fraisier.domain.errors import Cause, StepFailed
+from fraisier.domain.errors import Cause, StepFailed, StoreUnavailable
 from fraisier.domain.fraise import EnvironmentKey, Source
 from tests.factories import KEY, SHA_A, SHA_B, SHA_C, environment, fraise
 from tests.migrated import lay_migrated
@@ -309,3 +310,19 @@ def test_what_is_not_published_is_not_asked_for(world):
     )
     world.remote.refs[MAIN] = SHA_A
     assert world.look() == []
+
+
+def test_a_store_that_cannot_be_written_makes_nobody_ask_all_the_time(world, monkeypatch):
+    world.wish(SHA_A)
+    world.remote.refs[MAIN] = SHA_B
+
+    def full(_wish):
+        raise StoreUnavailable("cannot write", "Free some space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "request", full)
+        for _ in range(30):
+            with suppress(StoreUnavailable):
+                world.look(after=1)
+    assert len(world.remote.asked) == 1
+    assert world.look() == [(SHA_B, MAIN)]

@@ -52,7 +52,7 @@ class Claim:
     `journal` has the steps of all earlier attempts of this deployment, oldest first, and `changes` what was
     noted of its database; `resolved` is the environment as the last attempt stored it ('' = none). `attempts`
     counts earlier ones, `interruptions` those of them that ended with their worker. `tried_for` is how many
-    seconds ago the first one began, by the store's clock; None before it.
+    seconds those took that failed and are tried again, by the store's clock.
     """
 
     environment: EnvironmentKey
@@ -68,7 +68,7 @@ class Claim:
     attempts: int = 0
     interruptions: int = 0
     quarantined: frozenset[str] = frozenset()  # commits that only `--force` brings again
-    tried_for: float | None = None
+    tried_for: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,6 +116,7 @@ class Runs(Protocol):
         labels: Collection[str] = (),
         only: str = "",
         performing: Collection[str] | None = None,
+        digest: str = "",
     ) -> RunClaim | None:
         """The oldest run that may begin now, of one of these environments that a worker with these `labels`
         may take, and where no deployment holds runs back. Before those, ones that dead workers left under
@@ -123,7 +124,8 @@ class Runs(Protocol):
         `only` this run, and those of its job that dead workers left; LEFT: only what they left. A pause, or
         a window, holds back deployments only. `performing` are the runs that this worker performs: what is
         its own besides, it has let go of (the store was away for too long), and it comes back to be ended.
-        None for a worker that counts as dead, until it has given a sign of life (`renew`).
+        None for a worker that counts as dead, until it has given a sign of life (`renew`), and where another
+        configuration than `digest` has been published ('' = whatever is).
         """
         ...
 

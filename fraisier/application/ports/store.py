@@ -92,6 +92,7 @@ class Store(Runs, BackupNotes, Protocol):
         environments: Collection[EnvironmentKey],
         labels: Collection[str] = (),
         closed: Collection[EnvironmentKey] = (),
+        digest: str = "",
     ) -> Claim | None:
         """The next deployment that may be performed: of a free environment, rollbacks first, then oldest.
 
@@ -101,6 +102,7 @@ class Store(Runs, BackupNotes, Protocol):
         (`domain.labels`) is claimed: of a pending one by what is published, of a running one by what was
         published when it was begun, if that names labels. Where it is paused, or `closed` (outside of its
         windows), nothing is begun but what `domain.deployment.goes_through`; what was begun goes on.
+        Where another configuration than `digest` has been published ('' = whatever is), nothing is claimed.
         None: nothing to do now.
         """
         ...
@@ -133,6 +135,12 @@ class Store(Runs, BackupNotes, Protocol):
     # -- the journal of one attempt
     def begin_attempt(self, claim: Claim, *, resolved: str) -> int:
         """A new attempt with its resolved environment; steps left running become `interrupted`."""
+        ...
+
+    def begin_with_step(
+        self, claim: Claim, *, resolved: str, phase: Phase, name: StepName, release: str, host: str = ""
+    ) -> tuple[int, int]:
+        """`begin_attempt` and `begin_step`, both or neither; returns the attempt and the step's id."""
         ...
 
     def next_release_number(self, claim: Claim) -> int:
