@@ -42,11 +42,6 @@ _HOLD = "UPDATE tb_environments SET runs_held_by = ? WHERE fraise = ? AND name =
 _LEAVE = "UPDATE tb_runs SET worker = ?, slot = ? WHERE id = ?"
 _NOBODY = "its host"  # no worker has this id, so it counts as dead, and what it left is taken over
 _BY_INVOCATION = "SELECT * FROM tb_runs WHERE invocation = ? AND invocation <> ''"
-_FIRST_TRY = """
-SELECT coalesce(retry_of, id) AS id FROM tb_runs
- WHERE fraise = ? AND environment = ? AND job = ? AND attempt = ? AND started_at IS NOT NULL
- ORDER BY pk DESC LIMIT 1
-"""
 _OUTPUT = OutputTable(
     volume="SELECT head, tail, dropped FROM tb_run_volumes WHERE run = ?",
     note_volume="""
@@ -276,8 +271,7 @@ def report(tx: Transaction, reported: Reported) -> Row:
 
 
 def _insert_reported(tx: Transaction, reported: Reported, place: DatabaseRow) -> str:
-    key = _place(reported.environment)
-    first = tx.row(_FIRST_TRY, (*key, reported.job, reported.attempt - 1)) if reported.attempt > 1 else None
+    first = tx.row(_BY_INVOCATION, (reported.first,)) if reported.first else None
     wish = RunWish(
         environment=reported.environment,
         job=reported.job,

@@ -141,6 +141,7 @@ def runs_of(report: Report, about: Reported, *, runs: bool) -> list[Reported]:
                 started_at=each.started_at,
                 trigger=report.trigger if number == 1 else RunTrigger.retry,
                 attempt=number,
+                first=about.invocation if number > 1 else "",
                 release=report.release,
                 ended_at=max(ended_at, each.started_at) if ended_at is not None else None,
                 ending=ending,

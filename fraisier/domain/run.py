@@ -107,8 +107,9 @@ class RunEnding:
 class Reported:
     """A run that a host performed by itself (a systemd timer's), as it reports in. Times are Unix seconds.
 
-    `invocation` is systemd's name of it, which no two have. `ending` None: it is under way; or it was cut off
-    (`left`), and a worker has to end it, and to run the hooks that its host did not come to.
+    `invocation` is systemd's name of it, which no two have; `first` is that of the first try, where this is a
+    further one. `ending` None: it is under way; or it was cut off (`left`), and a worker has to end it, and
+    to run the hooks that its host did not come to.
     """
 
     environment: EnvironmentKey
@@ -119,6 +120,7 @@ class Reported:
     trigger: RunTrigger = RunTrigger.scheduled
     due: float | None = None
     attempt: int = 1
+    first: str = ""
     release: str = ""
     ended_at: float | None = None
     ending: RunEnding | None = None

@@ -567,9 +567,11 @@ class ReportContract(_WithWorkers):
 
     def test_a_further_try_knows_the_first(self, store: Store) -> None:
         first = store.report_run(self.reported(ending=BAD, ended_at=DUE + 1))
-        second = store.report_run(self.reported(invocation="i-2", attempt=2, ending=BAD, ended_at=DUE + 3))
-        third = store.report_run(self.reported(invocation="i-3", attempt=3, ending=GOOD, ended_at=DUE + 5))
-        assert second["retry_of"] == third["retry_of"] == first["id"]
+        other = store.report_run(self.reported(invocation="j-1", due=DUE + 60, ending=BAD, ended_at=DUE + 2))
+        further = self.reported(first="i-1", attempt=2, ending=BAD, ended_at=DUE + 3)
+        second = store.report_run(replace(further, invocation="i-1.2"))
+        third = store.report_run(replace(further, invocation="i-1.3", attempt=3, ending=GOOD))
+        assert second["retry_of"] == third["retry_of"] == first["id"] != other["id"]
 
     def test_unknown_environments_are_refused(self, store: Store) -> None:
         with pytest.raises(NotFound):
