@@ -251,11 +251,12 @@ class FakeUnits:
     """A process manager's memory: what runs, since which start, and what shall go wrong.
 
     `crashing` names releases whose process dies at each start: the unit never settles, and its restarts
-    count up. `failing` maps the verb of a command ("restart", "stop") to the error it ends with.
+    count up; `crashes_late` ones are restarted once more after the counter was reset. `failing` maps the verb of a command ("restart", "stop") to the error it ends with.
     """
 
     def __init__(self) -> None:
         self.crashing: set[str] = set()
+        self.crashes_late = False
         self.failing: dict[str, str] = {}
         self.current: str = ""  # path of the `current` link, told by FakeTarget.acts
         self.starts = 0
@@ -267,6 +268,8 @@ class FakeUnits:
         verb = argv[1] if len(argv) > 1 else argv[0]
         if verb in self.failing:
             return Finished(code=1, stdout=b"", stderr=self.failing[verb].encode())
+        if verb == "reset":
+            self.restarts = int(self.crashes_late and self.release in self.crashing)
         if verb == "restart":
             self._restart()
         if verb == "stop":
@@ -275,7 +278,6 @@ class FakeUnits:
 
     def _restart(self) -> None:
         self.starts += 1
-        self.restarts = 0  # as systemd does at a start that somebody asked for
         self.running = True
         link = Path(self.current)
         self.release = link.readlink().name if self.current and link.is_symlink() else ""
@@ -317,7 +319,7 @@ class FakeTarget:
         return TargetActs(
             install=install,
             release_failure=(UnitCommand(argv=("fakectl", "reset", unit), allow_failure=True),),
-            restart=(UnitCommand(argv=("fakectl", "restart", unit)),),
+            restart=(UnitCommand(argv=("fakectl", "restart", unit), starts=""),),
             stop=(UnitCommand(argv=("fakectl", "stop", unit)),),
         )
 

@@ -273,17 +273,24 @@ class Perform:
             said = finished.stderr.decode(errors="replace").strip().splitlines()
             message = f"cannot restart: `{shlex.join(act.argv)}` exited with {finished.code}"
             raise StepFailed(Cause.restart, message + (f": {said[0]}" if said else ""), self._unit_hint())
+        if act.starts is not None:
+            # systemd may have restarted what crashed once more after its counter was reset.
+            self._count_restarts_from_now(act.starts)
 
     def _target_work(self, act: TargetWork, scene: Scene) -> None:
         stage = self._stage
         stage.tools.working_target(stage.environment).perform(act, Bench(stage, scene.job))
         if act.brings_in:
-            stage.invocation_before, stage.restarts_before = "", 0
-            stage.restarts_before = self._look(act.release if act.instance else "").restarts
+            stage.invocation_before = ""
+            self._count_restarts_from_now(act.release if act.instance else "")
 
     def _unit_hint(self) -> str:
         target, host = self._stage.environment.target, self._stage.host.name
         return f"Look at the unit on {host}: systemctl status {target.unit}" if target else ""
+
+    def _count_restarts_from_now(self, release: str) -> None:
+        self._stage.restarts_before = 0
+        self._stage.restarts_before = self._look(release).restarts
 
     def _look(self, release: str) -> UnitState:
         """What the manager says of an instance, or ('') of the plain unit, since its start."""

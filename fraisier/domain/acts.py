@@ -184,6 +184,8 @@ class UnitCommand:
     """A short command to the process manager, given under the environment's lock and token.
 
     Not where `unless`, a command that only looks, ends well. `fine`: exit codes that say it is as wanted.
+    `starts` is the release whose instance it starts, '' for the plain unit: crashes before it are not that
+    release's.
     """
 
     argv: tuple[str, ...]
@@ -191,6 +193,7 @@ class UnitCommand:
     fine: tuple[int, ...] = (0,)
     timeout: float = 90.0
     unless: tuple[str, ...] = ()
+    starts: str | None = None
 
     def describe(self) -> str:
         """For `fraisier plan`."""

@@ -32,9 +32,9 @@ def plain_acts(environment: Environment, spec: TargetSpec, release_folder: str) 
     return TargetActs(
         install=_install(environment, spec, release_folder),
         release_failure=(_reset(ctl, unit),),
-        restart=(*before, UnitCommand(argv=(*ctl, "restart", unit), timeout=patience)),
+        restart=(*before, UnitCommand(argv=(*ctl, "restart", unit), timeout=patience, starts="")),
         stop=(*close, stop),
-        start=(UnitCommand(argv=(*ctl, "start", unit), timeout=patience),),
+        start=(UnitCommand(argv=(*ctl, "start", unit), timeout=patience, starts=""),),
         keep=(UnitCommand(argv=(*ctl, "enable", unit), timeout=QUICK),),
         retire=(
             UnitCommand(argv=(*ctl, "stop", socket), allow_failure=True, timeout=QUICK),
@@ -47,9 +47,10 @@ def plain_acts(environment: Environment, spec: TargetSpec, release_folder: str) 
 
 def instance_acts(environment: Environment, instance: TargetSpec, spec: TargetSpec) -> TargetActs:
     """Each instance has a unit file of its own, so that none ever runs by what another release brought."""
-    unit, ctl, release = unit_name(instance), systemctl(spec), instance.unit.rpartition("@")[2]
+    unit, ctl = unit_name(instance), systemctl(spec)
+    release = instance.unit.rpartition("@")[2].removesuffix(".service")
     path = posixpath.join(unit_folder(spec), unit)
-    release_folder = Layout(environment.app_path).release(release.removesuffix(".service"))
+    release_folder = Layout(environment.app_path).release(release)
     install: tuple[Act, ...] = ()
     if environment.run:
         install = (WriteFile(destination=path, content=units.service(environment, spec)),)
@@ -57,7 +58,7 @@ def instance_acts(environment: Environment, instance: TargetSpec, spec: TargetSp
         source = posixpath.join(release_folder, environment.unit_file)
         install = (InstallFile(source=source, destination=path, needs="%i"),)
     reload = (UnitCommand(argv=(*ctl, "daemon-reload")),) if install else ()
-    start = UnitCommand(argv=(*ctl, "start", unit), timeout=environment.restart_timeout)
+    start = UnitCommand(argv=(*ctl, "start", unit), timeout=environment.restart_timeout, starts=release)
     return TargetActs(
         install=(*install, *reload),
         release_failure=(_reset(ctl, unit),),

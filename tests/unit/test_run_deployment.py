@@ -285,6 +285,13 @@ def test_the_database_goes_back_with_the_code_where_a_way_down_is_given(world):
     ]
 
 
+def test_a_crash_of_the_bad_release_just_before_the_restart_is_not_held_against_the_good_one(world):
+    world.units.crashes_late = True
+    world.deploy(SHA_A)
+    world.units.crashing = {"2-bbbbbbbbbb"}
+    assert world.deploy(SHA_B).status is Status.rolled_back
+
+
 def test_a_network_failure_is_retried_and_then_works(world):
     world.repository.failures = [StepFailed(Cause.network, "cannot reach the forge")]
     waiting = world.deploy(SHA_A)
