@@ -359,7 +359,7 @@ class _Attempt(Generic[T]):
         try:
             self.value = self._work(transaction)
             if transaction.is_void:
-                connection.script("ROLLBACK")
+                connection.roll_back()
             else:
                 self._commit(transaction)
         except BaseException as error:

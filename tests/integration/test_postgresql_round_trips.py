@@ -42,6 +42,10 @@ class CountedSession(ServerConnection):
         self.trips.append([sql])
         return super().script(sql)
 
+    def roll_back(self) -> None:
+        self.trips.append(["ROLLBACK"])
+        super().roll_back()
+
 
 class CountedSessions(Connections):
     def __init__(self, url: str) -> None:
@@ -129,6 +133,21 @@ def test_a_claim_that_finds_nothing_commits_nothing(
     sessions.trips.clear()
     assert counted.claim("w1", lease=LEASE, environments=(KEY, STAGING)) is None
     assert len(sessions.trips) == 2
+
+
+def test_a_claim_that_finds_nothing_leaves_its_session_with_what_it_has_prepared(
+    counted: PostgresqlStore, sessions: CountedSessions
+) -> None:
+    def nothing_due() -> tuple[int, int]:
+        assert counted.claim("w1", lease=LEASE, environments=(KEY, STAGING)) is None
+        (session,) = sessions._idle
+        return session.raw.info.backend_pid, session.execute(
+            "SELECT count(*) FROM pg_prepared_statements"
+        ).fetchone()[0]
+
+    session, prepared = nothing_due()
+    assert prepared > 3
+    assert nothing_due() == (session, prepared)
 
 
 def test_a_token_that_is_outdated_is_said_before_an_error_of_what_was_sent_with_it(
