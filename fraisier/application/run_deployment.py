@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 
 from fraisier.application.attempt import Attempt
 from fraisier.application.build_here import LOCALHOST
 from fraisier.application.control import Control
-from fraisier.application.journal import Journal
+from fraisier.application.journal import Journal, explain
 from fraisier.application.ports import Claim, Ending, EnvironmentCodec, Listener, Store
 from fraisier.application.takeover import end_leftovers
 from fraisier.application.tools import Tools
 from fraisier.domain.deployment import Deployment, Status, Trigger
-from fraisier.domain.errors import Cause, FraisierError, LivesElsewhere, StepFailed
+from fraisier.domain.errors import (
+    Cause,
+    Conflict,
+    FraisierError,
+    LivesElsewhere,
+    StepFailed,
+    StoreUnavailable,
+)
 from fraisier.domain.fraise import BuildOn, Cutover, Environment, EnvironmentKey
 from fraisier.domain.migration import story_of
+from fraisier.domain.plan import BRING_IN
 from fraisier.domain.recovery import Course, Resumption, resume
 from fraisier.domain.rollout_recovery import resume_rollout
 from fraisier.domain.secret import Redactor
+
+_SWITCHED = frozenset(chain(*BRING_IN.values()))
 
 
 class RunDeployment:
@@ -44,7 +55,18 @@ class RunDeployment:
         Raises:
             TokenOutdated: another worker has taken over; nothing more may be touched.
             StoreUnavailable: the journal cannot be written; the lease will end and someone resumes.
+            Conflict: the journal has been written already, by this claim; likewise.
         """
+        try:
+            return self._performed(claim, control)
+        except (StoreUnavailable, Conflict):
+            raise
+        except Exception as defect:  # noqa: BLE001 - the last boundary: no deployment stays in limbo
+            told = {"deployment": claim.deployment.id, "error": repr(defect), "exc_info": defect}
+            self._listener("deployment_crashed", told)
+            return self._end_for(claim, explain(defect))
+
+    def _performed(self, claim: Claim, control: Control) -> Deployment | None:
         left = self._where_it_worked(claim)
         resumption = self._resumption(claim, left.cutover if left else Cutover.restart)
         try:
@@ -113,6 +135,14 @@ class RunDeployment:
             message += f". What the worker that died had started may run on: {failure.message}"
         attempt = self._store.begin_attempt(claim, resolved=claim.resolved)
         ending = Ending(status=status, cause=Cause.preflight, error=message, hint=error.hint)
+        return self._store.finish(claim, attempt, ending)
+
+    def _end_for(self, claim: Claim, failure: StepFailed) -> Deployment:
+        """Whoever claims it next would only meet the same defect."""
+        steps = self._store.steps(claim.deployment.id)
+        status = Status.rollback_failed if any(s["step"] in _SWITCHED for s in steps) else Status.failed
+        attempt = self._store.begin_attempt(claim, resolved=claim.resolved)
+        ending = Ending(status=status, cause=failure.cause, error=failure.message, hint=failure.hint)
         return self._store.finish(claim, attempt, ending)
 
     def _environment(self, claim: Claim, resumption: Resumption) -> Environment:

@@ -115,7 +115,7 @@ class World:
         self.events.append((event, fields.get("step", "")))
         if event == "step_started":
             self.on_step(fields["step"], fields["phase"])
-        if (event, fields["step"]) == self.dies:
+        if (event, fields.get("step", "")) == self.dies:
             raise Death
 
     def wish(self, commit: str, trigger: Trigger = Trigger.webhook, **fields: object) -> str:
@@ -477,13 +477,18 @@ def test_a_worker_that_dies_in_a_migration_leaves_the_old_release(world):
 
 def die_in_build(world):
     """A worker begins to build and dies; what it had started runs on until somebody takes over."""
+    deployment = die_in(world, "build")
+    world.host.scopes[str(world.app)] = 1
+    return deployment
+
+
+def die_in(world, step):
     deployment = world.wish(SHA_A)
-    world.dies = ("step_started", "build")
+    world.dies = ("step_started", step)
     claim = world.claim()
     with contextlib.suppress(Death):
         world.run(claim, Control())
     world.dies = ("", "")
-    world.host.scopes[str(world.app)] = 1
     world.store.hand_back(claim)
     return deployment
 
@@ -513,6 +518,21 @@ def test_a_dead_workers_build_is_ended_although_its_environment_is_gone(world):
     ended = world.running_with(gone)(world.claim(), Control())
     assert (ended.id, ended.status, ended.cause) == (deployment, Status.failed, Cause.preflight)
     assert not world.host.scopes
+
+
+@pytest.mark.parametrize(("died_at", "status"), [("build", "failed"), ("restart", "rollback_failed")])
+def test_a_deployment_ends_although_a_defect_keeps_everybody_from_beginning_it(
+    world, died_at, status, monkeypatch
+):
+    deployment = die_in(world, died_at)
+
+    def broken(_text):
+        raise TypeError("no text, but 7")
+
+    monkeypatch.setattr(world.codec, "load", broken)
+    ended = world.run(world.claim(), Control())
+    assert (ended.id, ended.status, ended.cause) == (deployment, Status(status), Cause.internal)
+    assert "no text, but 7" in ended.error_message
 
 
 def test_a_deployment_ends_although_its_environment_is_gone_and_what_died_was_on_another_machine(world):
