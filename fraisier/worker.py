@@ -311,8 +311,8 @@ class Worker:
             elif job.claim.environment in self._jobs:
                 job.control.lose()
         self._renewed_at = asked_at
-        if self._registered != self._parts.configuration.digest:
-            self._register()  # with what was reloaded: others see by it who does what one does for all
+        if self._registered != self._works_by():
+            self._register()  # others see by it who does what one does for all
         self._pass_on_cancels()
         if self._runs is not None:
             self._runs.check_claims()
@@ -358,8 +358,12 @@ class Worker:
         with self._lock:
             return list(self._jobs.values())
 
+    def _works_by(self) -> str:
+        """The digest of its configuration; '' while it only waits to be restarted."""
+        return "" if self._version.has_changed() else self._parts.configuration.digest
+
     def _register(self) -> None:
-        digest = self._parts.configuration.digest
+        digest = self._works_by()
         info = {
             "host": socket.gethostname(),
             "pid": os.getpid(),

@@ -82,6 +82,19 @@ def test_a_repository_that_cannot_be_reached_is_told_of_and_asked_again(site):
         live(site, "one")
 
 
+def test_an_eldest_worker_that_waits_for_its_restart_after_an_upgrade_keeps_nobody_from_sweeping(
+    site, monkeypatch
+):
+    with site.working() as eldest, serving(site, command=("worker",)) as younger:
+        site.push({"VERSION": "one"})
+        live(site, "one")
+        younger.start(ready=False)
+        monkeypatch.setattr(eldest._version, "has_changed", lambda: True)
+        until("the eldest to step back", lambda: eldest.idle_because)
+        commit = site.push({"VERSION": "two"})
+        assert live(site, "two")["commit"] == commit
+
+
 def test_an_eldest_worker_with_an_old_configuration_keeps_nobody_from_sweeping(site):
     with site.working() as eldest, serving(site, command=("worker",)) as younger:
         site.push({"VERSION": "one"})
