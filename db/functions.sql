@@ -335,9 +335,10 @@ CREATE OR REPLACE FUNCTION fn_asker(p_requested_by text) RETURNS text LANGUAGE s
     SELECT coalesce(nullif(left(trim(p_requested_by), 255), ''), session_user::text)
 $$;
 
--- Whether a wish becomes a deployment, and which pending ones it supersedes; in a paused environment also what
--- persons asked for and is held back (`held_in` of fraisier/application/find_holds.py): `decide` of
--- fraisier/domain/deployment.py, word by word; tests/integration/test_postgresql_functions.py compares them.
+-- Whether a wish becomes a deployment, and which pending ones it supersedes; also what persons asked for and is held
+-- back in a paused environment, or waits for its next try while this one goes first (`replaced_by` of
+-- fraisier/application/find_holds.py): `decide` of fraisier/domain/deployment.py, word by word;
+-- tests/integration/test_postgresql_functions.py compares them.
 CREATE FUNCTION fn_decide(p_fraise text, p_environment text, p_trigger text, p_commit text, p_force boolean,
                           p_quarantine jsonb, p_paused boolean) RETURNS decision
     LANGUAGE plpgsql STABLE AS $$
@@ -361,7 +362,8 @@ BEGIN
                                 WHERE d.fraise = p_fraise AND d.environment = p_environment
                                   AND d.status = 'pending'
                                   AND (d.trigger IN ('webhook', 'sweep', 'api')
-                                       OR p_paused AND d.trigger <> 'rollback' AND NOT d.force)
+                                       OR p_paused AND d.trigger <> 'rollback' AND NOT d.force
+                                       OR (p_force OR p_trigger = 'rollback') AND d.not_before IS NOT NULL)
                                 ORDER BY d.pk))::decision;
 END
 $$;

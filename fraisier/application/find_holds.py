@@ -48,10 +48,20 @@ class FindHolds:
                 return self.hold(_key(row))
         return None
 
-    def held_in(self, key: EnvironmentKey) -> frozenset[str]:
-        """The deployments of an environment that are held."""
-        ids = [row["id"] for row in self._store.unfinished() if _key(row) == key and _is_held(row)]
-        return frozenset(ids) if ids and self.hold(key) is not None else frozenset()
+    def replaced_by(self, key: EnvironmentKey, *, goes_first: bool) -> frozenset[str]:
+        """The deployments of an environment whose place a person's newer wish takes.
+
+        Those that are held; and where it goes first (a rollback, or `force`) those that wait for their next
+        try: they would undo it.
+        """
+        rows = [row for row in self._store.unfinished() if _key(row) == key]
+        held = {row["id"] for row in rows if _is_held(row)}
+        if held and self.hold(key) is None:
+            held.clear()
+        return frozenset(held | {row["id"] for row in rows if goes_first and self._is_tried_again(row)})
+
+    def _is_tried_again(self, row: Row) -> bool:
+        return row["status"] == Status.pending and bool(self._store.deployment(row["id"])["not_before"])
 
     def check(self, deployment: str) -> None:
         """Return unless the deployment is held.

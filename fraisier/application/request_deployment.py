@@ -53,7 +53,7 @@ class RequestDeployment:
             trigger=trigger,
             requested_by=by,
             force=force,
-            instead_of=self._holds.held_in(key),
+            instead_of=self._holds.replaced_by(key, goes_first=force),
         )
         return self._store.request(wish)
 

@@ -58,7 +58,7 @@ class RollBack:
             trigger=Trigger.rollback,
             requested_by=by,
             with_database=with_database,
-            instead_of=self._holds.held_in(key),
+            instead_of=self._holds.replaced_by(key, goes_first=True),
         )
         return replace(self._store.request(wish), database=said)
 

@@ -43,9 +43,9 @@ def command(
 ) -> None:
     """Go back to an earlier release of ENVIRONMENT, and watch until it runs.
 
-    It goes before everything that waits, and cancels a running deployment that has not begun to migrate.
-    No push and no sweep undoes it: the next new commit does. The releases that exist are in
-    `fraisier history`.
+    It goes before everything that waits, takes the place of what waits for its next try, and cancels a
+    running deployment that has not begun to migrate. No push and no sweep undoes it: the next new commit
+    does. The releases that exist are in `fraisier history`.
 
     The database stays as it is, and it is said where. With --with-database it goes back to the revision that
     it had when that release was deployed, if all that was migrated since can be taken back.

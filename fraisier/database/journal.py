@@ -99,6 +99,7 @@ _NEWEST_PENDING = """
 SELECT d.id FROM tb_deployments d
  WHERE d.fraise = ? AND d.environment = ? AND d.status = 'pending'
    AND d.pk > (SELECT o.pk FROM tb_deployments o WHERE o.id = ?)
+   AND (CAST(? AS boolean) OR d.force OR d.trigger = 'rollback')
  ORDER BY d.pk DESC LIMIT 1
 """
 
@@ -321,8 +322,9 @@ def retry_later(
 
 
 def _newer(tx: Transaction, claim: Claim, deployment: Deployment) -> str:
-    """A newer deployment that waits and takes the place of this one; '' where none does."""
-    if deployment.trigger not in REPLACEABLE:
-        return ""
-    row = tx.row(_NEWEST_PENDING, (*_place(claim), deployment.id))
+    """A newer deployment that waits and takes the place of this one; '' where none does.
+
+    What a person asked for gives way only to what goes first: tried again after that, it would undo it.
+    """
+    row = tx.row(_NEWEST_PENDING, (*_place(claim), deployment.id, deployment.trigger in REPLACEABLE))
     return row["id"] if row else ""

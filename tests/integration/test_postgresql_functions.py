@@ -832,6 +832,29 @@ def test_in_a_paused_environment_the_newest_wish_takes_the_place_of_those_that_a
     assert [status for _, status in left[0]] == ["pending", "pending", "pending", "superseded"]
 
 
+@pytest.mark.parametrize("force", [True, False])
+def test_who_goes_first_takes_the_place_of_what_waits_for_its_next_try(
+    beside: tuple[PostgresqlStore, World],
+    force: bool,
+) -> None:
+    store, world = beside
+    here = {each.key: each for each in (factories.environment(), factories.environment(name="staging"))}
+    by_verb = RequestDeployment(here, store, FindHolds(here, store, time.time()))
+    left: list[list[str]] = []
+    for key in here:
+        store.request(factories.wish(SHA_A, environment=key, trigger=Trigger.manual))
+        claim = store.claim("w1", lease=10.0, environments=[key])
+        assert claim is not None
+        number = store.begin_attempt(claim, resolved="{}")
+        store.retry_later(claim, number, delay=60, cause=Cause.network, error="cannot fetch")
+        if key.environment == "production":
+            request(world, SHA_B, force=force)
+        else:
+            by_verb(key, commit=SHA_B, by="alice", trigger=Trigger.api, force=force)
+        left.append([row["status"] for row in store.history(environment=key.environment)])
+    assert left[0] == left[1] == ["pending", "superseded" if force else "pending"]
+
+
 def test_both_ask_at_once_and_one_wish_is_left(beside: tuple[PostgresqlStore, World]) -> None:
     store, world = beside
     start = threading.Barrier(4)

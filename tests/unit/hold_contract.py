@@ -6,6 +6,7 @@ Used like `store_contract`.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -118,13 +119,15 @@ class HoldContract:
         pause(store)
         first = store.request(wish(SHA_A, trigger=Trigger.manual, requested_by="anna")).deployment
         assert first is not None
-        held = FindHolds({}, store, 0.0).held_in(KEY)
+        held = FindHolds({}, store, 0.0).replaced_by(KEY, goes_first=False)
         assert held == {first.id}
-        assert FindHolds({}, store, 0.0).held_in(STAGING) == set()
+        assert FindHolds({}, store, 0.0).replaced_by(STAGING, goes_first=False) == set()
         insisted = wish(SHA_B, trigger=Trigger.manual, force=True, requested_by="bert", instead_of=held)
         forced = store.request(insisted)
         assert forced.superseded == (first.id,)
-        assert FindHolds({}, store, 0.0).held_in(KEY) == set(), "what goes through is not held"
+        assert FindHolds({}, store, 0.0).replaced_by(KEY, goes_first=False) == set(), (
+            "what goes through is not held"
+        )
         store.resume(KEY, by="anna")
         begun = claim(store)
         assert begun is not None
@@ -134,7 +137,37 @@ class HoldContract:
         assert claim(store) is None
         later = store.request(wish(SHA_C, trigger=Trigger.manual, requested_by="anna")).deployment
         assert later is not None
-        assert FindHolds({}, store, 0.0).held_in(KEY) == set(), "nothing is held where nothing is paused"
+        assert FindHolds({}, store, 0.0).replaced_by(KEY, goes_first=False) == set(), (
+            "nothing is held where nothing is paused"
+        )
+
+    @pytest.mark.parametrize("trigger", [Trigger.rollback, Trigger.manual])
+    def test_what_goes_first_takes_the_place_of_what_waits_for_its_next_try(
+        self, store: Store, trigger: Trigger, advance: Advance
+    ) -> None:
+        store.request(wish(SHA_A, trigger=Trigger.manual, requested_by="anna"))
+        begun = claimed(store)
+        holds, attempt = FindHolds({}, store, 0.0), store.begin_attempt(begun, resolved="{}")
+        assert holds.replaced_by(KEY, goes_first=True) == set(), "what runs is stopped, or waited for"
+        store.retry_later(begun, attempt, delay=60, cause=Cause.network, error="cannot fetch")
+        assert holds.replaced_by(KEY, goes_first=False) == set(), "it comes after that"
+        first = holds.replaced_by(KEY, goes_first=True)
+        newer = wish(
+            SHA_B, trigger=trigger, force=trigger is Trigger.manual, requested_by="bert", release="1-b"
+        )
+        assert store.request(replace(newer, instead_of=first)).superseded == (begun.deployment.id,)
+        advance(61)
+        finished(store, claimed(store))
+        assert claim(store) is None, "it would undo what came after it"
+
+    def test_a_next_try_gives_way_to_what_went_first_meanwhile(self, store: Store) -> None:
+        store.request(wish(SHA_A, trigger=Trigger.manual, requested_by="anna"))
+        begun = claimed(store)
+        attempt = store.begin_attempt(begun, resolved="{}")
+        store.request(wish(SHA_B, trigger=Trigger.manual, force=True, requested_by="bert"))
+        ended = store.retry_later(begun, attempt, delay=60, cause=Cause.network, error="cannot fetch")
+        assert ended.status is Status.superseded
+        assert claimed(store).deployment.commit == SHA_B
 
     def test_a_held_environment_keeps_no_other_from_being_deployed_to(self, store: Store) -> None:
         pause(store)
