@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from fraisier import wiring
 from fraisier.application.watch_backups import WatchBackups
+from fraisier.domain.backup import made_at_of
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.run import RunStatus
 from fraisier.worker import Worker
@@ -101,9 +103,12 @@ fraises:
         return found
 
     def backup(self) -> str:
+        """The name of a new one, the newest: of two that were made in one second nobody can tell the order."""
         row = self.run("main")
         assert row["status"] == "success", (row, self.said(row["id"]))
-        return str(row["detail"]["backup"])
+        name = str(row["detail"]["backup"])
+        until("the next second", lambda: time.time() >= made_at_of(name) + 1)
+        return name
 
     def said(self, run: str) -> str:
         return "".join(text for _, text in self.fraisier.store.run_output(run))
