@@ -25,6 +25,7 @@ class Manager:
     enabled: set[str] = field(default_factory=set)
     dead: set[str] = field(default_factory=set)
     deaf: set[str] = field(default_factory=set)  # units that will not stop
+    restarts: dict[str, int] = field(default_factory=dict)  # unit -> how often the manager says it restarted it
     starts: int = 0
 
     def perform(self, argv: tuple[str, ...]) -> Finished:
@@ -68,13 +69,15 @@ class InstanceTarget:
             listen = (f"{self.folder}/%i.sock",)
         path = f"{self.folder}/{spec.unit}.unit"
 
-        def command(verb: str) -> tuple[UnitCommand, ...]:
-            return (UnitCommand(argv=("fakectl", verb, spec.unit)),)
+        def command(verb: str, starts: str | None = None) -> tuple[UnitCommand, ...]:
+            return (UnitCommand(argv=("fakectl", verb, spec.unit), starts=starts),)
+
+        instance = spec.unit.partition("@")[2]
 
         return TargetActs(
             install=(WriteFile(destination=path, content=f"{spec.unit}\n"),),
-            restart=command("restart"),
-            start=command("start"),
+            restart=command("restart", instance),
+            start=command("start", instance),
             stop=command("stop"),
             keep=command("enable"),
             retire=command("stop"),
@@ -85,7 +88,12 @@ class InstanceTarget:
     def state(self, spec: TargetSpec, host: object) -> UnitState:
         invocation = self.manager.running.get(spec.unit)
         running = invocation is not None
-        return UnitState(known=True, running=running, invocation=str(invocation) if running else "")
+        return UnitState(
+            known=True,
+            running=running,
+            invocation=str(invocation) if running else "",
+            restarts=self.manager.restarts.get(spec.unit, 0),
+        )
 
     def problems(self, environment: Environment, host: object) -> Sequence[Problem]:
         return ()

@@ -250,8 +250,9 @@ class Perform:
         if act.release and read_marker(stage.host, stage.layout, act.release) is None:
             message = f"cannot switch to release {act.release}: it is not whole"
             raise StepFailed(Cause.host, message, "Deploy the commit again: fraisier deploy … --commit")
-        # Health counts only for what starts after this.
-        stage.restarts_before = 0
+        # Health counts only for what starts after this; what serves without being started anew has its count.
+        if act.restarts:
+            stage.restarts_before = 0
         state = stage.tools.state(stage.environment, "") if act.release and act.restarts else None
         stage.invocation_before = state.invocation if state else ""
         with stage.host.guard(stage.ground):
@@ -384,16 +385,7 @@ def _with_env(run: Callable[[Command], int], env: Any) -> Callable[[Command], in
     """A health command sees the environment that a build command sees."""
 
     def with_env(command: Command) -> int:
-        return run(
-            Command(
-                argv=command.argv,
-                cwd=command.cwd,
-                user=command.user,
-                env={**env, **command.env},
-                env_file=command.env_file,
-                timeout=command.timeout,
-            )
-        )
+        return run(replace(command, env={**env, **command.env}))
 
     return with_env
 

@@ -129,6 +129,28 @@ def test_a_cancel_before_the_switch_ends_cancelled_and_one_after_it_goes_back(st
         assert street.has_one_serving() == ONE
 
 
+def test_a_crash_before_an_instance_was_started_does_not_count_in_its_bake_either(street):
+    """As systemd counts it: of what crash-looped and was started once more after its counter was reset."""
+    street.deploy(SHA_A)
+    street.configure(bake=0.2)
+    street.manager.restarts[f"orders@{TWO}"] = 1
+    assert street.deploy(SHA_B).status is Status.success
+    assert street.has_one_serving() == TWO
+
+
+def test_a_crash_in_its_bake_is_gone_back_from(street):
+    street.deploy(SHA_A)
+    street.configure(bake=5.0)
+
+    def crash(name, phase):
+        if name == "finish":
+            street.manager.restarts[f"orders@{TWO}"] = 1
+
+    street.on_step = crash
+    assert street.deploy(SHA_B).status is Status.rolled_back
+    assert street.has_one_serving() == ONE
+
+
 def test_a_migration_is_taken_back_after_the_traffic_is(street):
     street.configure(database=Database(up="echo up", down="echo down"))
     street.deploy(SHA_A)
