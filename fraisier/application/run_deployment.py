@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import chain
 
 from fraisier.application.attempt import Attempt
 from fraisier.application.build_here import LOCALHOST
@@ -14,22 +13,13 @@ from fraisier.application.ports import Claim, Ending, EnvironmentCodec, Listener
 from fraisier.application.takeover import end_leftovers
 from fraisier.application.tools import Tools
 from fraisier.domain.deployment import Deployment, Status, Trigger
-from fraisier.domain.errors import (
-    Cause,
-    Conflict,
-    FraisierError,
-    LivesElsewhere,
-    StepFailed,
-    StoreUnavailable,
-)
+from fraisier.domain.errors import Cause, Conflict, FraisierError, StepFailed, StoreUnavailable
 from fraisier.domain.fraise import BuildOn, Cutover, Environment, EnvironmentKey
 from fraisier.domain.migration import story_of
-from fraisier.domain.plan import BRING_IN
+from fraisier.domain.plan import StepName
 from fraisier.domain.recovery import Course, Resumption, resume
 from fraisier.domain.rollout_recovery import resume_rollout
 from fraisier.domain.secret import Redactor
-
-_SWITCHED = frozenset(chain(*BRING_IN.values()))
 
 
 class RunDeployment:
@@ -61,10 +51,14 @@ class RunDeployment:
             return self._performed(claim, control)
         except (StoreUnavailable, Conflict):
             raise
-        except Exception as defect:  # noqa: BLE001 - the last boundary: no deployment stays in limbo
-            told = {"deployment": claim.deployment.id, "error": repr(defect), "exc_info": defect}
+        except Exception as error:  # the last boundary: no deployment stays in limbo
+            if isinstance(error, (FraisierError, OSError)) and claim.interruptions < self._most:
+                # It may pass. Whoever claims it after the lease tries again, and counts this one.
+                self._store.begin_attempt(claim, resolved=self._store.resolved(claim.deployment.id))
+                raise
+            told = {"deployment": claim.deployment.id, "error": repr(error), "exc_info": error}
             self._listener("deployment_crashed", told)
-            return self._end_for(claim, explain(defect))
+            return self._end_for(claim, explain(error))
 
     def _performed(self, claim: Claim, control: Control) -> Deployment | None:
         left = self._where_it_worked(claim)
@@ -83,6 +77,10 @@ class RunDeployment:
             resumption, left or environment
         )
 
+    @property
+    def _most(self) -> int:
+        return self._tools.retries.most_interruptions
+
     def _kind_of(self, environment: Environment, claim: Claim) -> type[Attempt]:
         """Several hosts are another matter; who has one is spared it."""
         if len(environment.hosts) == 1:
@@ -93,7 +91,7 @@ class RunDeployment:
         return HealHosts if claim.deployment.trigger is Trigger.heal else RollOut
 
     def _resumption(self, claim: Claim, cutover: Cutover) -> Resumption:
-        most, interruptions = self._tools.retries.most_interruptions, claim.interruptions
+        most, interruptions = self._most, claim.interruptions
         if claim.deployment.trigger is Trigger.heal:  # it looks at what is there, each time anew
             return resume([], interruptions=interruptions, most=most)
         database = story_of(claim.changes)
@@ -126,23 +124,32 @@ class RunDeployment:
         self, claim: Claim, resumption: Resumption, error: FraisierError, left: Environment | None
     ) -> Deployment:
         """The environment is gone from the configuration, or one of its secrets cannot be resolved."""
-        status = Status.rollback_failed if resumption.switched else Status.failed
-        message = error.message
-        try:
-            if left is not None:
-                end_leftovers(self._tools, self._store, claim, left)
-        except (StepFailed, LivesElsewhere) as failure:
-            message += f". What the worker that died had started may run on: {failure.message}"
-        attempt = self._store.begin_attempt(claim, resolved=claim.resolved)
-        ending = Ending(status=status, cause=Cause.preflight, error=message, hint=error.hint)
-        return self._store.finish(claim, attempt, ending)
+        failure = StepFailed(Cause.preflight, error.message, error.hint)
+        return self._end(claim, failure, switched=resumption.switched, left=left)
 
     def _end_for(self, claim: Claim, failure: StepFailed) -> Deployment:
         """Whoever claims it next would only meet the same defect."""
-        steps = self._store.steps(claim.deployment.id)
-        status = Status.rollback_failed if any(s["step"] in _SWITCHED for s in steps) else Status.failed
+        switched = any(s["step"] == StepName.activate for s in self._store.steps(claim.deployment.id))
+        left = None
+        with suppress(Exception):  # this may be the defect
+            left = self._where_it_worked(claim)
+        return self._end(claim, failure, switched=switched, left=left)
+
+    def _end(
+        self, claim: Claim, failure: StepFailed, *, switched: bool, left: Environment | None
+    ) -> Deployment:
+        """End it without performing anything but the end of what a dead worker had started."""
+        message = failure.message
+        try:
+            if left is not None:
+                end_leftovers(self._tools, self._store, claim, left)
+        except (StoreUnavailable, Conflict):
+            raise
+        except Exception as more:  # noqa: BLE001 - it has to end
+            message += f". What the worker that died had started may run on: {explain(more).message}"
         attempt = self._store.begin_attempt(claim, resolved=claim.resolved)
-        ending = Ending(status=status, cause=failure.cause, error=failure.message, hint=failure.hint)
+        status = Status.rollback_failed if switched else Status.failed
+        ending = Ending(status=status, cause=failure.cause, error=message, hint=failure.hint)
         return self._store.finish(claim, attempt, ending)
 
     def _environment(self, claim: Claim, resumption: Resumption) -> Environment:

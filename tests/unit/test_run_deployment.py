@@ -27,6 +27,7 @@ from fraisier.domain.fraise import (
     TargetSpec,
 )
 from fraisier.domain.plan import StepName
+from fraisier.domain.recovery import MOST_INTERRUPTIONS
 from fraisier.domain.secret import MASK, Secret
 from fraisier.migrations.command import CommandMigrations
 from fraisier.wiring import SystemClock
@@ -525,6 +526,7 @@ def test_a_deployment_ends_although_a_defect_keeps_everybody_from_beginning_it(
     world, died_at, status, monkeypatch
 ):
     deployment = die_in(world, died_at)
+    world.host.scopes[str(world.app)] = 1
 
     def broken(_text):
         raise TypeError("no text, but 7")
@@ -533,6 +535,23 @@ def test_a_deployment_ends_although_a_defect_keeps_everybody_from_beginning_it(
     ended = world.run(world.claim(), Control())
     assert (ended.id, ended.status, ended.cause) == (deployment, Status(status), Cause.internal)
     assert "no text, but 7" in ended.error_message
+
+
+def test_what_passes_before_it_is_begun_is_tried_again_but_not_for_ever(world, monkeypatch):
+    deployment = world.wish(SHA_A)
+
+    def short(_environment):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(world.codec, "dump", short)
+    for _ in range(MOST_INTERRUPTIONS):
+        claim = world.claim()
+        with pytest.raises(OSError, match="Too many"):
+            world.run(claim, Control())
+        world.store.hand_back(claim)
+    ended = world.run(world.claim(), Control())
+    assert (ended.id, ended.status, ended.cause) == (deployment, Status.failed, Cause.host)
+    assert "Too many open files" in ended.error_message
 
 
 def test_a_deployment_ends_although_its_environment_is_gone_and_what_died_was_on_another_machine(world):
