@@ -25,7 +25,9 @@ class Manager:
     enabled: set[str] = field(default_factory=set)
     dead: set[str] = field(default_factory=set)
     deaf: set[str] = field(default_factory=set)  # units that will not stop
-    restarts: dict[str, int] = field(default_factory=dict)  # unit -> how often the manager says it restarted it
+    restarts: dict[str, int] = field(
+        default_factory=dict
+    )  # unit -> how often the manager says it restarted it
     starts: int = 0
 
     def perform(self, argv: tuple[str, ...]) -> Finished:

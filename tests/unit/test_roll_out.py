@@ -712,7 +712,7 @@ def test_who_is_lost_in_its_turn_together_with_the_worker_blames_no_commit(make:
     claim = fleet.claim()
 
     def hear(event: str, told: Any) -> None:
-        if (event, told.get("step")) == ("step_ended", "check_health"):
+        if (event, told.get("step"), told.get("state")) == ("step_ended", "restart", "failed"):
             raise Death
 
     fleet.on_event = hear
