@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
@@ -219,12 +220,23 @@ def _ask_for_the_release_before(fraisier: Fraisier) -> str:
 
 def _adopt(scene: Scene) -> None:
     """The folder was another installation's: it is refused, a person adopts it, and the push comes again."""
-    owner = scene.site.app / ".fraisier" / "owner"
+    owner = _owner(scene)
     owner.write_text(owner.read_text().replace('"installation": "', '"installation": "not-'))
     scene.push("new")
     scene.sees(lambda: not scene.site.unfinished())
     scene.ask(_take_over)
     scene.push("newer")
+
+
+def _adopt_after_all(scene: Scene) -> None:
+    """The person gave up as long as who was stopped held the store, and comes back."""
+    if '"not-' in _owner(scene).read_text():
+        scene.ask(_take_over)
+        scene.push("newest")
+
+
+def _owner(scene: Scene) -> Path:
+    return scene.site.app / ".fraisier" / "owner"
 
 
 def _take_over(fraisier: Fraisier) -> str:
@@ -277,5 +289,5 @@ STORIES = (
     Story("retry", _retry, ("success",)),
     Story("blocked", _block, ("rolled_back (host)", "success")),  # as long as nothing had failed
     Story("shutdown", _shut_down, ("success",)),
-    Story("adopt", _adopt, ("success",)),
+    Story("adopt", _adopt, ("success",), extra=_adopt_after_all),
 )
