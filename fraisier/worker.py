@@ -174,6 +174,12 @@ class Worker:
         renewing = self._renewing is not None and self._renewing.is_alive()
         return renewing and all(loop.alive for loop in loops if loop is not None)
 
+    def performs(self, identifier: str) -> bool:
+        """Whether it is this worker that performs the deployment, or the run."""
+        runs = self._runs.under_way() if self._runs is not None else ()
+        ours = {job.claim.deployment.id for job in self._running()} | {each.claim.id for each in runs}
+        return identifier in ours
+
     @property
     def busy(self) -> int:
         """How many deployments it is performing."""

@@ -94,6 +94,9 @@ class DeploymentWaiting(Waiting):
     def _cancel(self) -> None:
         self._fraisier.cancel(self._id, by=asker())
 
+    def _row(self) -> Row:
+        return self._fraisier.store.deployment(self._id)
+
     def _follow(self, attend: Callable[[], None], *, quiet: bool) -> Row:
         from fraisier.application.follow_deployment import FollowDeployment
 

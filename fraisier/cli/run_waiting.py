@@ -93,6 +93,9 @@ class RunWaiting(Waiting):
     def _cancel(self) -> None:
         self._fraisier.cancel_run(self._id, by=asker())
 
+    def _row(self) -> Row:
+        return self._fraisier.store.run(self._id)
+
     def _follow(self, attend: Callable[[], None], *, quiet: bool) -> Row:
         from fraisier.application.follow_run import FollowRun
 

@@ -73,6 +73,10 @@ class Waiting(ABC):
         """Ask for its end; raises Conflict where it has ended."""
 
     @abstractmethod
+    def _row(self) -> Row:
+        """As it is now."""
+
+    @abstractmethod
     def _follow(self, attend: Callable[[], None], *, quiet: bool) -> Row:
         """Show what happens until it has ended, with looks at `attend` in between; its row at the end."""
 
@@ -145,7 +149,7 @@ class Waiting(ABC):
 
     def _interrupted(self) -> None:
         short = self._id[:SHORT_ID]
-        if self._performer is None:
+        if self._is_another_s():
             self._note(f"The {self.what} goes on. To watch it: fraisier logs -f {short}")
             self._note(f"To stop it: fraisier cancel {short}")
             return
@@ -156,6 +160,12 @@ class Waiting(ABC):
             self._note("It had already ended.")
         row = self._watch(quiet=True)
         self._note(f"It ended {str(row['status']).replace('_', ' ')}. See `fraisier show {short}`")
+
+    def _is_another_s(self) -> bool:
+        """Whether another worker performs it, which may have taken over from this process."""
+        if self._performer is None:
+            return True
+        return self._row()["status"] == "running" and not self._performer.performs(self._id)
 
     def _note(self, text: str) -> None:
         with suppress(OSError):  # the terminal may be what went away
@@ -190,6 +200,10 @@ class Performer:
             perform(self._worker)
         except BaseException as error:  # noqa: BLE001 - raised again where it is reported
             self._error = error
+
+    def performs(self, identifier: str) -> bool:
+        """Whether it is at work on it."""
+        return self._worker.performs(identifier)
 
     def has_ended(self) -> bool:
         """Whether the worker has let go; raises what it raised."""

@@ -38,13 +38,17 @@ _FILL = f"BEGIN; {_UNHURRIED}"
 # Others may read; whoever wants to write waits, and a worker that starts is told after a while.
 _LOCK = f"LOCK TABLE tb_workers, {', '.join(table.name for table in TABLES)} IN SHARE ROW EXCLUSIVE MODE"
 
+# Ours are where `tb_migrations` is found, which need not be `current_schema()`: one that is named like the role
+# may have come later, and is in front of the others.
 _TABLES = """
-SELECT CASE WHEN n.nspname = current_schema() THEN '' ELSE n.nspname || '.' END || c.relname, a.attname
+WITH ours AS (SELECT relnamespace AS oid FROM pg_class WHERE oid = to_regclass('tb_migrations'))
+SELECT CASE WHEN n.oid = ours.oid THEN '' ELSE n.nspname || '.' END || c.relname, a.attname
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
+ CROSS JOIN ours
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
  WHERE c.relkind = 'r'
-   AND (n.nspname = current_schema() AND c.relname LIKE 'tb\\_%'
+   AND (n.oid = ours.oid AND c.relname LIKE 'tb\\_%'
         OR n.nspname = 'core' AND c.relname = 'tb_entity_change_log')
 """
 _SIZE = "SELECT pg_database_size(current_database())"

@@ -41,6 +41,7 @@ _IS_USED = """
 SELECT EXISTS (SELECT 1 FROM tb_webhook_events) OR EXISTS (SELECT 1 FROM tb_deployments)
     OR EXISTS (SELECT 1 FROM tb_environments WHERE token > 0)
 """
+_HEART = "tb_installation"  # has one row, always
 _BY_NAME = {table.name: table for table in TABLES}
 
 
@@ -189,6 +190,9 @@ class SqlDatabase(ABC):
             for table in TABLES:
                 if table.name in there:
                     writer.section(_section(seen, table, there[table.name]), told)
+            if not writer.counts.get(_HEART):
+                message = f"cannot export {self.url}: its {_HEART} was not found, or is empty"
+                raise Conflict(message, "Check which schema the role's search_path leads to")
             writer.finish()
             return Copied(rows=writer.counts, workers=workers)
 
@@ -213,6 +217,9 @@ class SqlDatabase(ABC):
                 target.connection.execute(f"DELETE FROM {table.name}")  # noqa: S608 - a name of ours
             for section in reader.sections(told):
                 _insert(target, section)
+            if not reader.counts.get(_HEART):
+                message = f"cannot import: the export has no row of {_HEART}, which every database has"
+                raise UnusableExport(message, "Nothing was imported. Export again")
             target.finish()
             subject, detail = reader.header.installation, {"rows": reader.counts, **_origin(reader.header)}
             text = orjson.dumps(detail).decode()

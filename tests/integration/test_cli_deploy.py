@@ -115,6 +115,33 @@ def test_an_interrupt_cancels_what_this_process_performs(world: World, number: i
     assert [row["status"] for row in rows] == ["cancelled"]
 
 
+def test_an_interrupt_leaves_what_another_worker_has_taken_over(world: World) -> None:
+    """This process performed until it was stopped for longer than its lease."""
+    go_on, started = world.folder / "go-on", world.folder / "started"
+    origin(world, f"echo begun >> {started}; until [ -e {go_on} ]; do sleep 0.05; done")
+    world.config.write_text("worker: {lease: 2s}\n" + world.config.read_text())
+    with subprocess.Popen(
+        world.argv("deploy", "orders", "production"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        wait_for(started.exists)
+        process.send_signal(signal.SIGSTOP)
+        with subprocess.Popen(world.argv("worker"), stderr=subprocess.DEVNULL) as worker:
+            try:
+                wait_for(lambda: started.read_text() == "begun\nbegun\n")
+                process.send_signal(signal.SIGCONT)
+                time.sleep(2)  # it finds out when it renews the lease that it has lost
+                process.send_signal(signal.SIGINT)
+                _, errors = process.communicate(timeout=DEADLINE)
+                go_on.touch()
+                wait_for(lambda: json.loads(world.run("history", "--json").stdout)[0]["completed_at"])
+            finally:
+                process.kill()
+                worker.terminate()
+    assert process.returncode == 130
+    assert b"goes on. To watch it" in errors
+    assert [row["status"] for row in json.loads(world.run("history", "--json").stdout)] == ["success"]
+
+
 def test_a_terminal_that_is_closed_cancels_what_this_process_performs(world: World) -> None:
     started = world.folder / "started"
     origin(world, f"touch {started}; sleep 60")

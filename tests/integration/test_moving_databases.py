@@ -110,6 +110,17 @@ def test_there_and_back_again_is_equal_row_by_row(
     assert without_import(comparable(after)) == comparable(before)
 
 
+def test_a_schema_that_came_later_hides_nothing_from_an_export(
+    old: Path, postgresql_url: str, tmp_path: Path
+) -> None:
+    first = exported(old, tmp_path / "first")
+    to_server(postgresql_url, first)
+    with psycopg.connect(postgresql_url) as connection:  # named like the role: in front of `public`
+        connection.execute("CREATE SCHEMA postgres")
+        assert connection.execute("SELECT current_schema()").fetchone() == ("postgres",)
+    assert without_import(contents(from_server(postgresql_url, tmp_path / "second"))) == contents(first)
+
+
 def comparable(rows: Rows) -> Rows:
     """Without what stays behind; of JSON, what it says."""
     kept = {table: listed for table, listed in rows.items() if table not in STAYS}

@@ -375,6 +375,7 @@ def test_an_export_that_somebody_edited_is_refused(old: Path, new: Path, tmp_pat
         (lambda d: d[1].pop("columns"), "has no columns"),
         (lambda d: d[1].update(columns=7), "has no columns"),
         (lambda d: d[2].pop(), "values instead of"),
+        (lambda d: (d.pop(2), d[-1]["end"].update(tb_installation=0)), "no row of tb_installation"),
         (lambda d: d[2].__setitem__(0, "one"), "no integer"),
         (lambda d: d[2].__setitem__(0, 2), "CHECK constraint"),
         (lambda d: d[-1]["end"].update(tb_deployments=99), "checksum"),
