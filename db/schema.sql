@@ -1,5 +1,5 @@
 -- Tables, triggers and views of the PostgreSQL store.
--- Made by `make schema` from db/postgresql/*.sql (0010_verbs is the newest). Do not edit, do not apply.
+-- Made by `make schema` from db/postgresql/*.sql (0011_unseen_tips is the newest). Do not edit, do not apply.
 
 CREATE TABLE tb_installation (
     pk           integer PRIMARY KEY CHECK (pk = 1),

@@ -18,6 +18,7 @@ from fraisier.application.control import Control
 from fraisier.application.find_workers import is_eldest
 from fraisier.application.ports import LEFT, Claim, Listener, News, Row, Store
 from fraisier.application.run_deployment import RunDeployment
+from fraisier.application.sweep_refs import SweepRefs
 from fraisier.domain.deployment import Status
 from fraisier.domain.errors import Conflict, StoreUnavailable, TokenOutdated
 from fraisier.domain.fraise import EnvironmentKey
@@ -149,13 +150,26 @@ class Worker:
                     ended.set()
 
         unsubscribe = self._store.subscribe(look)
+        noting = threading.Thread(target=self._note_tip, args=(deployment, ended), name="note-tip")
         self.start()
+        noting.start()
         try:
             while not ended.wait(SLOW_POLL):
                 look()
         finally:
+            ended.set()
             unsubscribe()
+            noting.join()
             self.stop(self._parts.configuration.settings.shutdown_grace)
+
+    def _note_tip(self, deployment: str, ended: threading.Event) -> None:
+        """After a person's decision no worker may live that looks where the branch is; then it is us."""
+        parts = self._parts
+        if not parts.configuration.settings.sweep_interval:
+            return
+        sweep = SweepRefs(parts.tools.repository, self._store, parts.clock, self._tell)
+        with suppress(StoreUnavailable):
+            sweep.note_tip(parts.configuration, _key(self._store.deployment(deployment)), ended)
 
     def perform_run(self, run: str) -> None:
         """Perform one run, until it has ended; LEFT: end what dead workers left, and nothing else."""

@@ -15,12 +15,13 @@ from threading import Event
 
 from fraisier.application.ports import Clock, Configuration, Listener, Repository, Row, Store
 from fraisier.application.routing import branches
-from fraisier.domain.deployment import NO_TIP, UNSEEN_TIP, Trigger, Wish
+from fraisier.domain.deployment import NO_TIP, UNSEEN_TIP, Trigger, Wish, decided_at, known_tip
 from fraisier.domain.errors import NotFound, StepFailed
 from fraisier.domain.fraise import EnvironmentKey, Source
 from fraisier.domain.push import RefKind
 
 LONGEST_BACKOFF = 3600.0  # seconds between two questions to a repository that does not answer
+PROMPT = 60.0  # seconds after a person's decision in which the branch is taken to be where it was then
 JITTER = 0.1  # of the interval, to both sides: installations that start together shall not ask together
 
 
@@ -38,6 +39,10 @@ class SweepRefs:
 
     Nothing was ever decided on in a new environment, so its branch differs from that, too. Whoever sets it up
     is about to push or to deploy: the sweep does not come before them, and asks at its second look.
+
+    After a person's decision (a rollback, a commit that was named) nobody knows yet where the branch is. The
+    look follows at once, and notes the tip: the decision is not undone. Where it could not, because no worker
+    lived or the repository did not answer, a tip that is not the last known one is a push that came since.
 
     An environment that is routed from several branches, or that follows tags, has no single tip that could be
     compared: webhooks alone tell of its pushes.
@@ -70,13 +75,25 @@ class SweepRefs:
         for source, followers in by_source.items():
             published = {key: branch for key, branch in followers.items() if key in seen}
             # After a person's decision the tip of that moment is to be known soon.
-            hurry = any(seen[key] == UNSEEN_TIP for key in published)
+            hurry = any(seen[key].startswith(UNSEEN_TIP) for key in published)
             if stop.is_set() or not published or not self._is_due(source, hurry=hurry):
                 continue
             try:
                 self._ask(source, published, seen, stop)
             finally:  # also where what was found cannot be stored: nobody is asked all the time
                 self._plan(source, interval)
+
+    def note_tip(self, configuration: Configuration, key: EnvironmentKey, stop: Event) -> None:
+        """After a person's decision, where no worker lives that looks: note where the branch is.
+
+        Raises:
+            StoreUnavailable: the store cannot be asked, or written.
+        """
+        for row in self._store.fraise_status(key.fraise, key.environment):
+            seen = {key: str(row["seen_tip"])}
+            for source, followers in _followers(configuration).items():
+                if key in followers and seen[key].startswith(UNSEEN_TIP):
+                    self._ask(source, {key: followers[key]}, seen, stop)
 
     @property
     def due_in(self) -> float:
@@ -98,6 +115,7 @@ class SweepRefs:
         stop: Event,
     ) -> None:
         due = self._due.setdefault(source, _Due(0, 0))
+        asked_at = self._clock.now()
         refs = {key: RefKind.branch.prefix + branch for key, branch in branch_of.items()}
         try:
             tips = self._repository.tips(source, sorted(set(refs.values())), stop=stop)
@@ -112,11 +130,20 @@ class SweepRefs:
             if not seen[key] and key not in self._known:
                 self._known.add(key)
                 continue
-            wish = Wish(
-                environment=key, ref=ref, trigger=Trigger.sweep, commit=tip, tip=tip or NO_TIP, seen=seen[key]
+            notes = _only_notes(seen[key], tip or NO_TIP, asked_at)
+            if not notes and tip in ("", seen[key]):
+                continue
+            self._request(
+                Wish(
+                    environment=key,
+                    ref=ref,
+                    trigger=Trigger.sweep,
+                    commit=tip,
+                    tip=tip or NO_TIP,
+                    seen=seen[key],
+                    only_notes=notes,
+                )
             )
-            if wish.only_notes or (tip and tip != seen[key]):
-                self._request(wish)
 
     def _request(self, wish: Wish) -> None:
         told: Row = {"environment": str(wish.environment), "ref": wish.ref, "commit": wish.commit}
@@ -134,6 +161,15 @@ class SweepRefs:
         pause = min(interval * 2 ** min(due.failures, 10), max(interval, LONGEST_BACKOFF))
         pause *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
         due.now, due.monotonic = self._clock.now() + pause, self._clock.monotonic() + pause
+
+
+def _only_notes(seen: str, tip: str, asked_at: float) -> bool:
+    """Whether the tip is one that a person has decided on, though nobody knew it then."""
+    if not seen.startswith(UNSEEN_TIP):
+        return False
+    if tip == NO_TIP or known_tip(seen) in ("", tip):
+        return True
+    return abs(asked_at - decided_at(seen)) <= PROMPT
 
 
 def _followers(configuration: Configuration) -> Mapping[Source, Mapping[EnvironmentKey, str]]:

@@ -19,7 +19,7 @@ from fraisier.database.deployment_rows import SUPERSEDED_HINT, deployment_rows, 
 from fraisier.database.event_rows import insert_events
 from fraisier.database.transaction import Transaction, as_json
 from fraisier.database.uuids import random_uuid
-from fraisier.domain.deployment import UNSEEN_TIP, Deployment, Status, Trigger, Wish, decide
+from fraisier.domain.deployment import UNSEEN_TIP, Deployment, Status, Trigger, Wish, decide, unseen_tip
 from fraisier.domain.errors import Cause
 from fraisier.domain.fraise import EnvironmentKey
 
@@ -58,9 +58,11 @@ class Place:
         self.pending = [_Known(each) for each in pending]
         self.changed = False
 
-    def remember(self, wish: Wish) -> None:
+    def remember(self, wish: Wish, now: float) -> None:
         """The tip that was decided on, and that a person insists on a commit."""
         tip = wish.new_seen_tip
+        if tip == UNSEEN_TIP:
+            tip = unseen_tip(self.seen_tip, now)
         if tip and tip != self.seen_tip:
             self.seen_tip, self.changed = tip, True
         if wish.force and self.quarantine.pop(wish.commit, None) is not None:
@@ -105,11 +107,11 @@ class Deciding:
         if wish.is_void(place.seen_tip):
             return Requested(deployment=None, reason="decided_meanwhile")
         if wish.only_notes:
-            place.remember(wish)
+            place.remember(wish, self._tx.now)
             return Requested(deployment=None, reason="tip_noted")
         quarantined, refused = place.bars(wish.commit)
         decision = decide(wish, place.newest, place.pending, quarantined=quarantined, refused=refused)
-        place.remember(wish)
+        place.remember(wish, self._tx.now)
         if not decision.requested:
             return Requested(deployment=None, reason=decision.reason)
         deployment = _deployment(wish, place.key, event_id=event_id, now=self._tx.now)
@@ -152,7 +154,7 @@ class Deciding:
             tx.later(_STOP_FOR_ROLLBACK, {"by": rollback.requested_by or "rollback", **where})
         if changed:
             tx.beside(tx.sql.remember, (memory,))
-        if any(place.seen_tip == UNSEEN_TIP for place in changed):
+        if any(place.seen_tip.startswith(UNSEEN_TIP) for place in changed):
             tx.tell(News.work)  # whoever sweeps is to ask for it soon
         tx.tell(News.request if rows else News.nothing)
 

@@ -38,8 +38,8 @@ _FILL = f"BEGIN; {_UNHURRIED}"
 # Others may read; whoever wants to write waits, and a worker that starts is told after a while.
 _LOCK = f"LOCK TABLE tb_workers, {', '.join(table.name for table in TABLES)} IN SHARE ROW EXCLUSIVE MODE"
 
-# Ours are where `tb_migrations` is found, which need not be `current_schema()`: one that is named like the role
-# may have come later, and is in front of the others.
+# Ours are where `tb_migrations` is found, which need not be `current_schema()`: one that is named like the
+# role may have come later, and is in front of the others.
 _TABLES = """
 WITH ours AS (SELECT relnamespace AS oid FROM pg_class WHERE oid = to_regclass('tb_migrations'))
 SELECT CASE WHEN n.oid = ours.oid THEN '' ELSE n.nspname || '.' END || c.relname, a.attname

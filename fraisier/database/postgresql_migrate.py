@@ -23,6 +23,8 @@ CREATE TABLE IF NOT EXISTS tb_migrations (
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 )
 """
+# 0002 and 0010 found no schema whose name needs quotes; files that were applied somewhere stay as they are.
+_UNQUOTED, _QUOTED = "current_schema()::regnamespace", "quote_ident(current_schema())::regnamespace"
 _HAS_TABLE = "SELECT to_regclass('tb_migrations') IS NOT NULL"
 _APPLIED = "SELECT number, name, checksum, applied_at FROM tb_migrations ORDER BY number"
 _NEWEST = "SELECT coalesce(max(number), 0) FROM tb_migrations"
@@ -71,7 +73,7 @@ def migrate(connection: ServerConnection, migrations: Sequence[Migration]) -> li
         if missing:
             connection.execute(_CREATE_TABLE)
         for each in missing:
-            connection.script(each.sql)
+            connection.script(each.sql.replace(_UNQUOTED, _QUOTED))
             connection.execute(_NOTE, (each.number, each.name, each.checksum))
         connection.script("COMMIT")
     except BaseException:

@@ -78,9 +78,28 @@ class Trigger(StrEnum):
 
 
 REPLACEABLE = frozenset({Trigger.webhook, Trigger.sweep, Trigger.api})  # superseded by a newer wish
-UNSEEN_TIP = "?"  # an environment's seen_tip after a person's decision, until a sweep has looked
+UNSEEN_TIP = "?"  # begins an environment's seen_tip after a person's decision, until a sweep has looked
 NO_TIP = "0" * 40  # the same where the branch does not exist
 AUTOMATIC = frozenset({Trigger.webhook, Trigger.sweep})  # ask for nothing that was already decided on
+
+
+def unseen_tip(seen: str, at: float) -> str:
+    """What `seen_tip` becomes when a person decides at `at` on wherever the branch is: `?<last known>@<at>`,
+    or `?` where none is known. `at` is Unix seconds.
+    """
+    known = known_tip(seen)
+    return f"{UNSEEN_TIP}{known}@{int(at)}" if known else UNSEEN_TIP
+
+
+def known_tip(seen: str) -> str:
+    """The last tip of a `seen_tip` that is known; '' = none ever was."""
+    return seen.removeprefix(UNSEEN_TIP).partition("@")[0]
+
+
+def decided_at(seen: str) -> float:
+    """When the person decided whose decision made the `seen_tip` an unseen one; 0 where nobody noted it."""
+    _, _, at = seen.partition("@")
+    return float(at) if at.isdecimal() else 0.0
 
 
 def goes_through(trigger: str, *, force: bool) -> bool:
@@ -102,9 +121,10 @@ class Wish:
     `commit` may be '' (unknown until the first fetch). `tip` is the ref's tip that the wish decides on; it
     becomes the environment's `seen_tip`. `release` names the release that a rollback goes back to, and
     `with_database` says that its database goes back, too. `seen` is what `seen_tip` was when a sweep looked
-    for the tip: one that has changed since makes the wish void. `instead_of` are wishes of persons that are
-    held back, in a paused environment or outside of its windows: a person who decides anew does not want them
-    to begin, and undo this, when the hold ends.
+    for the tip: one that has changed since makes the wish void; with `only_notes` it asks for nothing, and
+    `tip` is where the branch was when a person decided, whose decision stands until it moves on. `instead_of`
+    are wishes of persons that are held back, in a paused environment or outside of its windows: a person who
+    decides anew does not want them to begin, and undo this, when the hold ends.
     """
 
     environment: EnvironmentKey
@@ -118,11 +138,12 @@ class Wish:
     release: str = ""
     with_database: bool = False
     seen: str | None = None
+    only_notes: bool = False
     instead_of: frozenset[str] = frozenset()
 
     @property
     def new_seen_tip(self) -> str:
-        """What the environment's `seen_tip` becomes; '' = it stays.
+        """What the environment's `seen_tip` becomes; '' = it stays, UNSEEN_TIP = see `unseen_tip`.
 
         A rollback, or a person who names a commit, decides on whatever the branch is at now, so that no
         sweep undoes it.
@@ -131,11 +152,6 @@ class Wish:
             return self.tip
         decides = self.trigger is Trigger.rollback or (self.trigger not in AUTOMATIC and bool(self.commit))
         return UNSEEN_TIP if decides else ""
-
-    @property
-    def only_notes(self) -> bool:
-        """Whether a sweep only notes where the branch is: what a person decided stands until it moves on."""
-        return self.seen == UNSEEN_TIP
 
     def is_void(self, seen_tip: str) -> bool:
         """Whether somebody has decided on the branch's tip since it was looked up."""

@@ -23,7 +23,17 @@ from fraisier.application.request_deployment import RequestDeployment, full_ref
 from fraisier.config.codec import document
 from fraisier.database.postgresql import PostgresqlStore, open_postgresql
 from fraisier.database.sqlite import open_sqlite
-from fraisier.domain.deployment import AUTOMATIC, MAY_FOLLOW, REPLACEABLE, Status, Trigger, Wish, decide
+from fraisier.domain.deployment import (
+    AUTOMATIC,
+    MAY_FOLLOW,
+    REPLACEABLE,
+    Status,
+    Trigger,
+    Wish,
+    decide,
+    decided_at,
+    known_tip,
+)
 from fraisier.domain.errors import Cause, Conflict, NotFound, TokenOutdated, UsageError
 from fraisier.domain.fraise import EnvironmentKey
 from fraisier.domain.push import is_ref_name, is_sha
@@ -165,6 +175,17 @@ class TestRequesting:
         running, _ = claimed(world)
         request(world, SHA_B)
         assert world.deployment(running)["status"] == "running"
+
+    def test_a_commit_is_a_decision_that_keeps_the_last_tip_that_is_known(self, world: World) -> None:
+        seen = "SELECT seen_tip FROM tb_environments WHERE fraise = 'orders' AND name = 'production'"
+        request(world)
+        assert world.value(seen) == "?", "none was known"
+        world.do("UPDATE tb_environments SET seen_tip = %s", SHA_B)
+        for _ in range(2):
+            request(world)
+            now = world.value("SELECT extract(epoch FROM clock_timestamp())::float")
+            assert known_tip(world.value(seen)) == SHA_B
+            assert 0 <= now - decided_at(world.value(seen)) < PATIENCE
 
     def test_a_quarantined_commit_needs_force(self, world: World) -> None:
         entry = json.dumps({SHA_A: {"at": "", "deployment": "", "cause": "build"}})

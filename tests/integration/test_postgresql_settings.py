@@ -99,26 +99,31 @@ def test_functions_read_their_own_text_by_their_own_rules(odd: str) -> None:
 
 
 @pytest.fixture
-def elsewhere(postgresql_server: PostgresqlServer) -> Iterator[str]:
+def elsewhere(postgresql_server: PostgresqlServer, schema: str) -> Iterator[str]:
     """A database whose tables are in another schema than `public`; whoever connects later does not look there."""
     url = postgresql_server.database()
-    postgresql_server.psql("CREATE SCHEMA garden", database=name_of(url))
-    set_all(postgresql_server, url, {"search_path": "garden"})
+    for each in ("garden", '"Garden"', '"The Garden"'):  # so that the name of one may be taken for another's
+        postgresql_server.psql(f"CREATE SCHEMA {each}", database=name_of(url))
+    set_all(postgresql_server, url, {"search_path": schema})
     prepare(url)
     set_all(postgresql_server, url, {"search_path": "public"})
     yield url
     postgresql_server.drop(url)
 
 
-def test_views_and_functions_are_read_by_whoever_names_their_schema(elsewhere: str) -> None:
+@pytest.mark.parametrize("schema", ["garden", '"Garden"', '"The Garden"'])
+def test_views_and_functions_are_read_by_whoever_names_their_schema(elsewhere: str, schema: str) -> None:
     world = World(elsewhere)
-    asked = world.call("garden.fn_request_deployment", "orders", "production", "main")
-    views = world.rows("SELECT viewname AS name FROM pg_views WHERE schemaname = 'garden'")
+    asked = world.call(f"{schema}.fn_request_deployment", "orders", "production", "main")
+    views = world.rows("SELECT viewname AS name FROM pg_views WHERE schemaname = %s", schema.strip('"'))
     assert len(views) > 9
     for view in views:
-        world.rows(f"SELECT data FROM garden.{view['name']}")
-    (shown,) = world.rows("SELECT data FROM garden.v_deployment_history")
+        world.rows(f"SELECT data FROM {schema}.{view['name']}")
+    (shown,) = world.rows(f"SELECT data FROM {schema}.v_deployment_history")
     assert shown["data"] == asked["entity"]
+    for each in world.rows("SELECT proname, proconfig, proacl::text FROM pg_proc WHERE prosecdef"):
+        assert f"search_path=pg_catalog, {schema}, pg_temp" in each["proconfig"], each
+        assert "{=X/" not in each["proacl"], "anybody may call it"
     world.close()
 
 

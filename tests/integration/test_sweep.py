@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from fraisier import wiring
+from fraisier.domain.push import is_sha
+from fraisier.worker import Worker
 from tests.integration.outside import serving
 from tests.integration.site import KEY, Site, until
 
@@ -33,7 +35,7 @@ def live(site: Site, version: str) -> dict[str, Any]:
 
 def noted(site: Site) -> None:
     """Return when a sweep has looked where the branch is."""
-    until("a sweep", lambda: site.fraisier.store.fraise_status()[0]["seen_tip"] not in ("", "?"))
+    until("a sweep", lambda: is_sha(site.fraisier.store.fraise_status()[0]["seen_tip"]))
 
 
 def test_a_push_is_live_without_any_webhook(site):
@@ -68,6 +70,23 @@ def test_a_rollback_stands_until_the_next_push(site):
         assert site.version == "one"
         site.push({"VERSION": "three"})
         live(site, "three")
+    triggers = [row["trigger"] for row in site.fraisier.store.history()]
+    assert triggers == ["sweep", "rollback", "sweep", "sweep"]
+
+
+def test_a_rollback_that_a_command_performs_alone_stands_until_the_next_push(site):
+    with site.working():
+        for version in ("one", "two"):
+            site.push({"VERSION": version})
+            live(site, version)
+    site.push({"VERSION": "three"})  # nobody knows of it
+    back = site.fraisier.roll_back(KEY, by="bob").deployment
+    Worker(site.fraisier).perform(back.id)
+    noted(site)
+    assert site.version == "one"
+    site.push({"VERSION": "four"})
+    with site.working():
+        live(site, "four")
     triggers = [row["trigger"] for row in site.fraisier.store.history()]
     assert triggers == ["sweep", "rollback", "sweep", "sweep"]
 

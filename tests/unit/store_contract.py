@@ -283,6 +283,17 @@ class RequestingContract:
         assert store.request(wish(SHA_A, tip=SHA_B)).deployment is None
         assert store.fraise_status(*_place())[0]["seen_tip"] == SHA_B
 
+    def test_a_person_s_decision_keeps_the_last_tip_that_is_known_and_when_it_was(self, store: Store) -> None:
+        named = wish(SHA_A, trigger=Trigger.manual, tip="")
+        store.request(named)
+        assert store.fraise_status(*_place())[0]["seen_tip"] == "?", "none was known"
+        store.request(wish(SHA_B, tip=SHA_B))
+        for _ in range(2):
+            decided = store.request(named).deployment
+            assert decided is not None
+            seen = store.fraise_status(*_place())[0]["seen_tip"]
+            assert seen == f"?{SHA_B}@{int(decided.requested_at)}"
+
     def test_a_rollback_stops_what_runs_before_it_migrates(self, store: Store) -> None:
         store.request(wish(SHA_A))
         claim = claimed(store)

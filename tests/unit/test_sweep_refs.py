@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -28,7 +29,7 @@ class Clock:
     """Stands still until it is told."""
 
     def __init__(self) -> None:
-        self.wall, self.steady = 1_800_000_000.0, 50.0
+        self.wall, self.steady = time.time(), 50.0
 
     def now(self) -> float:
         return self.wall
@@ -194,6 +195,54 @@ def test_a_rollback_is_not_undone_and_the_next_push_is_deployed(world):
     assert world.look() == []
     world.remote.refs[MAIN] = SHA_B
     assert world.look() == [(SHA_B, MAIN)]
+
+
+@pytest.mark.parametrize("outage", ["the repository does not answer", "no worker lives"])
+def test_a_push_after_a_rollback_is_found_though_nobody_could_look_in_between(world, outage):
+    world.wish(SHA_A)
+    world.wish(SHA_B)
+    world.remote.refs[MAIN] = SHA_B
+    world.look()
+    world.wish(SHA_A, Trigger.rollback, release="1-aaaaaaaaaa", requested_by="bob")
+    world.wish(SHA_A, Trigger.rollback, release="1-aaaaaaaaaa", requested_by="bob")
+    if outage == "the repository does not answer":
+        world.remote.fails = True
+        assert world.look(after=1) == []
+        world.remote.fails = False
+    world.remote.refs[MAIN] = SHA_C  # pushed meanwhile; its webhook was lost
+    assert world.look(after=3600) == [(SHA_C, MAIN)]
+    assert world.seen_tip == SHA_C
+    assert world.look() == []
+
+
+def test_a_rollback_is_not_undone_either_when_nobody_could_look_for_long(world):
+    world.wish(SHA_A)
+    world.wish(SHA_B)
+    world.remote.refs[MAIN] = SHA_B
+    world.wish(SHA_A, Trigger.rollback, release="1-aaaaaaaaaa", requested_by="bob")
+    assert world.look(after=3600) == []
+    assert world.seen_tip == SHA_B
+
+
+def test_a_branch_that_came_after_a_rollback_is_found(world):
+    world.wish(SHA_A)
+    world.look()
+    world.wish(SHA_A, Trigger.rollback, release="1-aaaaaaaaaa", requested_by="bob")
+    world.look(after=1)
+    world.wish(SHA_A, Trigger.rollback, release="1-aaaaaaaaaa", requested_by="bob")
+    world.remote.refs[MAIN] = SHA_C
+    assert world.look(after=3600) == [(SHA_C, MAIN)]
+
+
+def test_who_performs_a_decision_alone_notes_where_the_branch_is(world):
+    world.wish(SHA_A)
+    world.remote.refs[MAIN] = SHA_C  # its webhook was lost
+    world.wish(SHA_A, Trigger.rollback, release="1-aaaaaaaaaa", requested_by="bob")
+    world.sweep.note_tip(world.configuration, KEY, world.stop)
+    assert world.seen_tip == SHA_C
+    assert world.look(after=3600) == []
+    world.sweep.note_tip(world.configuration, KEY, world.stop)
+    assert len(world.remote.asked) == 2, "who is not asked to decide anew asks nobody"
 
 
 def test_a_commit_that_a_person_named_is_not_undone(world):

@@ -1,0 +1,1 @@
+-- Nothing here: functions as in db/postgresql/0011_unseen_tips.sql SQLite has no place for.
