@@ -10,6 +10,7 @@ import random
 import sqlite3
 import tempfile
 import uuid
+import zlib
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -334,11 +335,22 @@ def test_an_export_that_was_cut_short_anywhere_leaves_nothing(old: Path, new: Pa
     nothing_came(new)
 
 
+def same_text(one: bytes, other: bytes) -> bool:
+    """Whether both are unpacked to the same: deflate has bits that mean nothing."""
+    try:
+        return gzip.decompress(one) == gzip.decompress(other)
+    except (EOFError, OSError, zlib.error):
+        return False
+
+
 def test_an_export_with_a_wrong_byte_anywhere_leaves_nothing(old: Path, new: Path, tmp_path: Path) -> None:
     whole = exported(old, tmp_path / "export").read_bytes()
     wrong = tmp_path / "wrong"
     for place in range(12, len(whole), len(whole) // 23):
-        wrong.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        spoiled = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        if same_text(spoiled, whole):
+            continue
+        wrong.write_bytes(spoiled)
         with pytest.raises(UnusableExport, match="cannot import"):
             imported(new, wrong)
     nothing_came(new)
